@@ -1,0 +1,227 @@
+"""The parts that public chat formats share: JSON in text, tool definitions, and results matched to calls.
+
+An adapter reads a row with these parts and stops at the first thing that a `Chat` cannot hold by raising
+`Unrepresentable`; the row then becomes a `Skip` with that reason. Nothing is ever guessed or repaired here.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from functools import wraps
+from typing import Any
+
+from data.chats import Chat, Message, Skip, ToolCall
+from data.records import ToolFunction, ToolSpec, json_to_object
+
+Row = dict[str, Any]
+
+
+class Unrepresentable(Exception):
+    """This row holds something that a `Chat` cannot; the text is the reason of the `Skip`, without row details."""
+
+
+def skip_if_unrepresentable(convert: Callable[[Row], Chat]) -> Callable[[Row], Chat | Skip]:
+    """Turn the exception into a `Skip`, so that the rows of a source can be counted."""
+
+    @wraps(convert)
+    def row_to_chat(row: Row) -> Chat | Skip:
+        try:
+            return convert(row)
+        except Unrepresentable as reason:
+            return Skip(str(reason))
+
+    return row_to_chat
+
+
+def row_id(row: Row) -> str:
+    """The row's own `id`; without one, a hash of its content, so that equal rows of any file share it."""
+    own = row.get("id")
+    if isinstance(own, str | int) and not isinstance(own, bool) and own != "":
+        return str(own)
+    return hashlib.sha256(json.dumps(row, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def list_of_objects(row: Row, column: str) -> list[Row]:
+    """The turns of a row, which must be a list of objects with at least one in it."""
+    value = row.get(column)
+    if not isinstance(value, list) or not value or not all(isinstance(item, dict) for item in value):
+        raise Unrepresentable(f"column {column!r} is no list of objects")
+    return value
+
+
+def weight_of(turn: Row) -> float | None:
+    """The loss weight of an assistant's turn, null where the row gives none."""
+    weight = turn.get("weight")
+    if weight is None:
+        return None
+    if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight <= 1:
+        raise Unrepresentable("weight is no number from 0 to 1")
+    return float(weight)
+
+
+def text_to_object(text: str) -> Any:
+    """A value written as JSON, or as a Python literal, which is how a part of the Hermes files writes its calls.
+
+    Raises:
+        ValueError: if it is neither, or a literal that JSON cannot hold.
+    """
+    try:
+        return json_to_object(text)
+    except ValueError:
+        pass
+    try:
+        tree = ast.parse(text.strip(), mode="eval")
+        for node in ast.walk(tree):
+            keys = (
+                [key.value for key in node.keys if isinstance(key, ast.Constant)] if isinstance(node, ast.Dict) else []
+            )
+            if len(set(keys)) != len(keys):
+                raise ValueError("a key stands twice in one object")
+        return json_to_object(json.dumps(_only_json(ast.literal_eval(tree)), allow_nan=False))
+    except (SyntaxError, TypeError, MemoryError, RecursionError) as error:
+        raise ValueError(f"neither JSON nor a literal: {error}") from None
+
+
+def _only_json(value: Any) -> Any:
+    # json.dumps would write a tuple as a list and the key 1 as "1", which are not what the text said.
+    if isinstance(value, dict) and all(isinstance(key, str) for key in value):
+        return {key: _only_json(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_only_json(item) for item in value]
+    if value is None or isinstance(value, str | bool | int | float):
+        return value
+    raise ValueError("a literal that JSON cannot hold")
+
+
+def arguments_of(value: Any) -> dict[str, Any]:
+    """Arguments of a call, given as an object or as the text of one."""
+    if isinstance(value, str):
+        try:
+            value = text_to_object(value)
+        except ValueError:
+            raise Unrepresentable("arguments of a call are no JSON") from None
+    if not isinstance(value, dict):
+        raise Unrepresentable("arguments of a call are no object")
+    return value
+
+
+def _tool_of(value: Any) -> ToolSpec:
+    if isinstance(value, str):
+        try:
+            value = text_to_object(value)
+        except ValueError:
+            raise Unrepresentable("tools are no JSON") from None
+    if not isinstance(value, dict):
+        raise Unrepresentable("a tool definition is no object")
+    if value.get("type", "function") == "function" and isinstance(value.get("function"), dict):
+        value = value["function"]
+    name, description, parameters = value.get("name"), value.get("description"), value.get("parameters")
+    if not isinstance(name, str) or not name:
+        raise Unrepresentable("a tool that is no named function")
+    if not isinstance(description, str | None):
+        raise Unrepresentable("a tool's description is no text")
+    if parameters is None:
+        if set(value) - {"type", "name", "description", "parameters", "strict"}:
+            raise Unrepresentable("a tool definition in an unknown style")
+        return ToolSpec(function=ToolFunction(name=name, description=description or ""))
+    if not isinstance(parameters, dict) or (parameters and not {"type", "properties"} & set(parameters)):
+        raise Unrepresentable("a tool's parameters are no JSON Schema")
+    if isinstance(parameters.get("type"), dict):  # a parameter of the name `type`: a bare mapping of parameters
+        raise Unrepresentable("a tool's parameters are no JSON Schema")
+    return ToolSpec(function=ToolFunction(name=name, description=description or "", parameters=parameters))
+
+
+def tools_of(value: Any) -> tuple[ToolSpec, ...]:
+    """Tool definitions in any usual style: OpenAI's wrapper or bare {name, description, parameters}; a list, the JSON
+    text of a list, or a list of JSON texts. Only name, description and parameters are copied."""
+    if value is None or value == "":
+        return ()
+    if isinstance(value, str):
+        try:
+            value = text_to_object(value)
+        except ValueError:
+            raise Unrepresentable("tools are no JSON") from None
+    if not isinstance(value, list):
+        raise Unrepresentable("tools are no list")
+    return tuple(_tool_of(item) for item in value)
+
+
+class Conversation:
+    """A chat in the making: turns are said one after the other, and results find the calls they answer.
+
+    Formats name calls differently (an id, the function's name, nothing), so calls are numbered anew: call_0, call_1.
+    """
+
+    def __init__(self) -> None:
+        self.messages: list[Message] = []
+        self._open: list[tuple[str | None, ToolCall]] = []
+        self._calls = 0
+
+    def say(
+        self,
+        role: str,
+        content: str,
+        *,
+        weight: float | None = None,
+        reasoning: str | None = None,
+        calls: Sequence[tuple[str | None, str, dict[str, Any]]] = (),
+    ) -> None:
+        """Add a turn; `calls` are (id in the row or None, name, arguments)."""
+        if self._open:
+            raise Unrepresentable("a call without its result")
+        if role == "system" and self.messages:
+            raise Unrepresentable("a system message that is not the first")
+        ids = [own_id for own_id, _, _ in calls if own_id is not None]
+        if len(set(ids)) != len(ids):
+            raise Unrepresentable("two calls of one id in one turn")
+        self._open = [(own_id, self._numbered(name, arguments)) for own_id, name, arguments in calls]
+        self.messages.append(
+            Message(
+                role=role,  # type: ignore[arg-type]  # checked by pydantic
+                content=content,
+                weight=weight,
+                reasoning_content=reasoning,
+                tool_calls=tuple(call for _, call in self._open),
+            )
+        )
+
+    def call_too(self, name: str, arguments: dict[str, Any], *, weight: float | None) -> None:
+        """Add a call to the assistant's last turn, where a format writes the text and calls of a turn one by one."""
+        last = self.messages[-1] if self.messages else None
+        if last is None or last.role != "assistant" or len(self._open) != len(last.tool_calls):
+            self.say("assistant", "", weight=weight, calls=[(None, name, arguments)])
+            return
+        if last.weight != weight:
+            raise Unrepresentable("one turn with two weights")
+        call = self._numbered(name, arguments)
+        self._open.append((None, call))
+        self.messages[-1] = last.model_copy(update={"tool_calls": (*last.tool_calls, call)})
+
+    def answer(
+        self, content: str, *, own_id: str | None = None, name: str | None = None, in_order: bool = False
+    ) -> None:
+        """Add a result. It answers the call of its id; without ids the only open call, or `in_order` the next one."""
+        if not self._open:
+            raise Unrepresentable("a result without its call")
+        position = 0
+        if own_id is not None and any(known is not None for known, _ in self._open):
+            known_ids = [known for known, _ in self._open]
+            if own_id not in known_ids:
+                raise Unrepresentable("a result of an unknown call")
+            position = known_ids.index(own_id)
+        elif len(self._open) > 1 and not in_order:
+            raise Unrepresentable("results that do not say which call they answer")
+        _, call = self._open.pop(position)
+        if name is not None and name != call.name:
+            raise Unrepresentable("a result under another tool's name")
+        self.messages.append(Message(role="tool", content=content, tool_call_id=call.id, name=call.name))
+
+    def _numbered(self, name: str, arguments: dict[str, Any]) -> ToolCall:
+        if not name:
+            raise Unrepresentable("a call without a name")
+        call = ToolCall(id=f"call_{self._calls}", name=name, arguments=arguments)
+        self._calls += 1
+        return call

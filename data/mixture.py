@@ -1,0 +1,409 @@
+"""Weighted sources -> one prepared set: train.jsonl, validation.jsonl and manifest.json in a folder.
+
+`build` writes it, `read_prepared` reads it back and checks it, `rows_to_dataset` is the one place that builds Arrow.
+
+Every row that was read is kept or dropped for a reason, and both are counted in the manifest:
+
+* an adapter's Skip, and "no turn to train on" for a chat in which no assistant turn has a weight above 0;
+* `max_rows: N` stops reading a source once N of its rows are kept, from the top;
+* `weight: 0.5` then keeps half of those rows, chosen by a hash and not by their place; `weight: 2.0` takes each twice,
+  `weight: 1.5` takes every row once and half of them twice. Copies go into train only; validation holds each row once.
+
+The split is by group (`Chat.group`; a row without one is a group of its own): a hash of seed and group decides, so a
+group keeps its side when other sources come or go. With two groups or more, neither side is empty.
+
+The same config and the same files give the same bytes.
+"""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from data.adapters import Adapter, Result, adapter_named, read_adapted
+from data.adapters.trajectory import trajectory_row
+from data.chats import Chat, PreferencePair, Skip
+from data.errors import UserError
+from data.progress import with_progress
+from data.records import SCHEMA_VERSION, OutcomeName, describe_validation_error
+
+if TYPE_CHECKING:
+    import datasets
+
+Row = Chat | PreferencePair
+Kind = Literal["chat", "pair"]
+ROW_MODEL: dict[str, type[Row]] = {"chat": Chat, "pair": PreferencePair}
+
+NOTHING_TO_TRAIN = Skip("no turn to train on")
+
+
+def _as_list(value: object) -> object:
+    return [value] if isinstance(value, str) else value
+
+
+class Source(BaseModel):
+    """One entry of `sources`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    adapter: str
+    path: Annotated[list[str], BeforeValidator(_as_list), Field(min_length=1)]
+    """A file, a pattern such as `runs/*/train.jsonl`, or a list of them; relative to the working directory."""
+    weight: float = Field(default=1.0, gt=0, strict=True, allow_inf_nan=False)
+    max_rows: Annotated[int, Field(gt=0, strict=True)] | None = None
+    outcomes: Annotated[list[OutcomeName], Field(min_length=1)] | None = None
+    """Which trajectories are imitated; null means successful ones. Only for the adapter `trajectory`."""
+
+
+class BuildConfig(BaseModel):
+    """The YAML of `python -m data build`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    out: str | None = None
+    """Folder of the prepared set; `--out` goes before it."""
+    seed: int = Field(default=7, strict=True)
+    validation_share: float = Field(default=0.1, ge=0, lt=1, strict=True)
+    """Share of the groups that are kept apart for validation."""
+    sources: list[Source] = Field(min_length=1)
+
+
+Config = TypeVar("Config", bound=BaseModel)
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """YAML in which a key that stands twice is an error; plain YAML would silently take the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        for index, (key, _) in enumerate(node.value):
+            if isinstance(key, yaml.ScalarNode) and key.value in keys[:index]:
+                raise yaml.constructor.ConstructorError(None, None, f"key {key.value!r} stands twice", key.start_mark)
+        return super().construct_mapping(node, deep)
+
+
+def read_config(path: str | Path, model: type[Config]) -> Config:
+    """A YAML file as a strict model.
+
+    Raises:
+        UserError: naming file, key path, value and the nearest right key.
+    """
+    try:
+        value = yaml.load(Path(path).read_text(encoding="utf-8"), _StrictLoader)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: not UTF-8") from None
+    except yaml.MarkedYAMLError as error:
+        line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise UserError(f"{path}{line}: not YAML: {error.problem}") from None
+    except yaml.YAMLError as error:
+        raise UserError(f"{path}: not YAML: {error}") from None
+    if not isinstance(value, dict):
+        raise UserError(f"{path}: a config is a mapping of keys to values, got {type(value).__name__}")
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        raise UserError(f"{path}: {describe_validation_error(error, model)}") from None
+
+
+def _files_of(source: Source) -> list[Path]:
+    files: list[Path] = []
+    for pattern in source.path:
+        if Path(pattern).is_dir():
+            raise UserError(f"path: {pattern} is a folder; name its files, for example {pattern}/*.jsonl")
+        found = [pattern] if Path(pattern).is_file() else sorted(glob.glob(pattern, recursive=True))
+        if not found:
+            raise UserError(f"path: there is no file {pattern} (looked in {Path.cwd()})")
+        files += [Path(name) for name in found]
+    twice = [path for path, times in Counter(files).items() if times > 1]
+    if twice:
+        raise UserError(f"path: {twice[0]} is named twice; `weight: 2.0` takes rows twice")
+    return files
+
+
+@dataclass(frozen=True)
+class _Input:
+    """A source whose names are all resolved."""
+
+    source: Source
+    adapter: Adapter
+    files: list[Path]
+
+
+def _resolve(config: BuildConfig, name: str) -> tuple[Kind, list[_Input]]:
+    """Look every name up before any row is read."""
+    inputs: list[_Input] = []
+    for index, source in enumerate(config.sources):
+        try:
+            adapter = adapter_named(source.adapter)
+            if source.outcomes is not None and adapter.kind != "trajectory":
+                raise UserError("outcomes: only the adapter 'trajectory' knows outcomes")
+            files = _files_of(source)
+        except UserError as error:
+            raise UserError(f"{name}: sources.{index}: {error}") from None
+        inputs.append(_Input(source, adapter, files))
+    kinds: dict[Kind, str] = {"pair" if i.adapter.kind == "pair" else "chat": i.adapter.name for i in inputs}
+    if len(kinds) > 1:
+        raise UserError(
+            f"{name}: sources are of two kinds: {kinds['chat']!r} gives chats, {kinds['pair']!r} gives pairs. "
+            "Build one set for SFT and one for DPO or ORPO."
+        )
+    return next(iter(kinds)), inputs
+
+
+def _results(item: _Input) -> Iterator[Result]:
+    adapter = item.adapter
+    if item.source.outcomes is not None:
+        function = partial(trajectory_row, outcomes=frozenset(item.source.outcomes))
+        adapter = Adapter(adapter.name, adapter.kind, adapter.hub_id, adapter.licence, adapter.columns, function)
+    for _, result in chain.from_iterable(read_adapted(adapter, path) for path in item.files):
+        trained = not isinstance(result, Chat) or any(message.loss_weight > 0 for message in result.messages)
+        yield result if trained else NOTHING_TO_TRAIN
+
+
+def _hash_fraction(*parts: object) -> float:
+    """A number from 0 to 1 that depends on the parts alone, in every process and on every machine."""
+    digest = hashlib.sha256("\0".join(map(str, parts)).encode()).digest()
+    return int.from_bytes(digest[:8], "big") / 2**64
+
+
+def _copies(weight: float, order: Sequence[float]) -> list[int]:
+    """How often each row is taken: rows with the lowest hash are first to get the fraction of the weight."""
+    whole = int(weight)
+    copies = [whole] * len(order)
+    extra = int(len(order) * (weight - whole) + 0.5)
+    for index in sorted(range(len(order)), key=order.__getitem__)[:extra]:
+        copies[index] += 1
+    return copies
+
+
+def _validation_groups(groups: set[str], *, seed: int, share: float) -> set[str]:
+    if share == 0 or len(groups) < 2:
+        return set()
+    place = {group: _hash_fraction(seed, "group", group) for group in groups}
+    chosen = {group for group, fraction in place.items() if fraction < share}
+    if not chosen:
+        chosen = {min(place, key=place.__getitem__)}
+    if len(chosen) == len(groups):
+        chosen.remove(max(place, key=place.__getitem__))
+    return chosen
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def build(config: BuildConfig, *, out: str | Path | None = None, name: str = "config") -> dict[str, Any]:
+    """Write the prepared set of `config` into a folder and return its manifest.
+
+    Rows stream through a file beside the result, so memory holds a few numbers a row. manifest.json is written last: a
+    folder without one is not whole.
+
+    Args:
+        out: the folder; null takes the one of the config.
+        name: what the config is called in error messages, its path for instance.
+
+    Raises:
+        UserError: for a wrong name, a bad line (with file:line), or when no row is left.
+    """
+    target = out or config.out
+    if target is None:
+        raise UserError(f"{name}: field 'out' is missing, and no --out was given")
+    kind, inputs = _resolve(config, name)
+    folder = Path(target)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "manifest.json").unlink(missing_ok=True)
+    staged = folder / "rows.partial"
+
+    sources: list[dict[str, Any]] = []
+    groups: list[str] = []  # of each staged row
+    copies: list[int] = []
+    try:
+        with open(staged, "w", encoding="utf-8") as file:
+            for index, item in enumerate(inputs):
+                counts = _stage(item, groups, copies, file.write, seed=config.seed, index=index)
+                sources.append(counts)
+        if not any(copies):
+            raise UserError(f"{name}: {_why_empty(sources)}")
+        kept_groups = {group for group, times in zip(groups, copies, strict=True) if times}
+        held_out = _validation_groups(kept_groups, seed=config.seed, share=config.validation_share)
+        rows: Counter[str] = Counter()
+        copied = 0
+        with (
+            open(folder / "train.jsonl", "w", encoding="utf-8") as train,
+            open(folder / "validation.jsonl", "w", encoding="utf-8") as validation,
+            open(staged, encoding="utf-8") as lines,
+        ):
+            for line, group, times in zip(lines, groups, copies, strict=True):
+                if group in held_out:
+                    validation.write(line * min(times, 1))
+                    rows["validation"] += min(times, 1)
+                else:
+                    train.write(line * times)
+                    rows["train"] += times
+                    copied += max(times - 1, 0)
+    finally:
+        staged.unlink(missing_ok=True)
+
+    manifest = {
+        "kind": kind,
+        "schema_version": SCHEMA_VERSION,
+        "seed": config.seed,
+        "sources": sources,
+        "splits": {
+            split: {
+                "rows": rows[split],
+                "copies": copies_in_split,
+                "groups": len(of_split),
+                "sha256": _sha256(folder / f"{split}.jsonl"),
+            }
+            for split, of_split, copies_in_split in (
+                ("train", kept_groups - held_out, copied),
+                ("validation", held_out, 0),
+            )
+        },
+        "config": {**config.model_dump(mode="json"), "out": str(target)},
+    }
+    (folder / "manifest.json").write_text(json.dumps(manifest, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+    return manifest
+
+
+def _stage(
+    item: _Input, groups: list[str], copies: list[int], write: Callable[[str], object], *, seed: int, index: int
+) -> dict[str, Any]:
+    """Read one source, write its rows one a line, note each row's group and copies, and return the source's counts."""
+    read = 0
+    stopped = False
+    dropped: Counter[str] = Counter()
+    licences: set[str] = set()
+    order: list[float] = []
+    for result in with_progress(_results(item), f"reading {item.adapter.name} {item.source.path[0]}"):
+        read += 1
+        if isinstance(result, Skip):
+            dropped[result.reason] += 1
+            continue
+        write(result.model_dump_json() + "\n")
+        groups.append(result.group or f"{result.source}:{result.id}")
+        licences.add(result.licence or item.adapter.licence or "not stated")
+        order.append(_hash_fraction(seed, "row", index, result.id, len(order)))
+        if len(order) == item.source.max_rows:
+            stopped = True
+            break
+    taken = _copies(item.source.weight, order)
+    copies += taken
+    if left_out := taken.count(0):
+        dropped[f"left out by weight {item.source.weight:g}"] = left_out
+    return {
+        "adapter": item.adapter.name,
+        "files": [{"path": str(path), "sha256": _sha256(path)} for path in item.files],
+        "licences": sorted(licences),
+        "read": read,
+        "kept": len(taken) - left_out,
+        "dropped": dict(sorted(dropped.items())),
+        "stopped_at_max_rows": stopped,
+    }
+
+
+def _why_empty(sources: list[dict[str, Any]]) -> str:
+    reasons: Counter[str] = Counter()
+    for source in sources:
+        reasons.update(source["dropped"])
+    if not reasons:
+        return "the sources hold no row at all"
+    listed = "\n".join(f"  {count} x {reason}" for reason, count in reasons.most_common())
+    return f"no row is left of {sum(source['read'] for source in sources)}, for these reasons:\n{listed}"
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A prepared set in memory. Rows are `Chat` where kind is "chat", `PreferencePair` where it is "pair"."""
+
+    folder: Path
+    kind: Kind
+    train: list[Any]
+    validation: list[Any]
+    manifest: dict[str, Any]
+
+
+def read_prepared(folder: str | Path) -> Prepared:
+    """Read what `build` wrote, if it is still exactly that.
+
+    Raises:
+        UserError: if the folder or its manifest is missing, a file is not the one in the manifest, or train is empty.
+    """
+    folder = Path(folder)
+    again = "Build it again with `python -m data build --config FILE.yaml`."
+    if not folder.is_dir():
+        raise UserError(f"{folder}: there is no such folder of a prepared set. {again}")
+    try:
+        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        kind, version, splits = manifest["kind"], manifest["schema_version"], manifest["splits"]
+        hashes = {split: splits[split]["sha256"] for split in ("train", "validation")}
+        model = ROW_MODEL[kind]
+    except FileNotFoundError:
+        raise UserError(
+            f"{folder}: no manifest.json, so this is no prepared set or a broken-off one. {again}"
+        ) from None
+    except (ValueError, KeyError, TypeError):
+        raise UserError(f"{folder}/manifest.json: not a manifest of a prepared set. {again}") from None
+    if version != SCHEMA_VERSION:
+        raise UserError(f"{folder}: made with schema {version}, this is {SCHEMA_VERSION}. {again}")
+    rows: dict[str, list[Any]] = {}
+    for split, expected in hashes.items():
+        path = folder / f"{split}.jsonl"
+        if not path.is_file():
+            raise UserError(f"{path}: missing. {again}")
+        if _sha256(path) != expected:
+            raise UserError(f"{path}: changed since manifest.json was written (other sha256). {again}")
+        with open(path, encoding="utf-8") as file:
+            rows[split] = [model.model_validate_json(line) for line in with_progress(file, f"reading {path}")]
+    if not rows["train"]:
+        raise UserError(f"{folder}: train.jsonl is empty. {again}")
+    return Prepared(folder, kind, rows["train"], rows["validation"], manifest)
+
+
+def rows_to_dataset(rows: Sequence[Row] | Sequence[dict[str, Any]]) -> datasets.Dataset:
+    """Rows as a Dataset for a trainer; no other line of this project builds Arrow.
+
+    Rendered rows (dicts of text, numbers and flat lists of numbers) keep their columns. A `Chat` or `PreferencePair`
+    becomes the columns `id`, `kind` and `row`, where `row` is its JSON text; `dataset_row` is the way back.
+
+    Text, because no other column type gives arguments back as written: structs fill the keys of other rows with null,
+    and the Json type of datasets 5.2 rounds floats to ten decimals, turns integers beyond 64 bits into text, and is only
+    chosen where rows differ, so that two splits get two schemas and cannot be joined.
+
+    Raises:
+        TypeError: if a dict holds a dict or nested lists, which Arrow would change.
+    """
+    import datasets  # noqa: PLC0415 - takes a second, and hashing a Dataset imports torch
+
+    examples: list[dict[str, Any]] = []
+    for row in rows:
+        if isinstance(row, Chat | PreferencePair):
+            kind = "pair" if isinstance(row, PreferencePair) else "chat"
+            examples.append({"id": row.id, "kind": kind, "row": row.model_dump_json()})
+            continue
+        for name, value in row.items():
+            first = value[0] if isinstance(value, list) and value else value
+            if isinstance(first, dict | list | tuple) and first:
+                raise TypeError(f"column {name!r} is nested; give rows_to_dataset a Chat or a PreferencePair instead")
+        examples.append(row)
+    return datasets.Dataset.from_list(examples)
+
+
+def dataset_row(example: dict[str, Any]) -> Row:
+    """The `Chat` or `PreferencePair` of one example of `rows_to_dataset`."""
+    return ROW_MODEL[example["kind"]].model_validate_json(example["row"])

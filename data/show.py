@@ -1,0 +1,246 @@
+"""See what is trained: the tokens of one row, coloured by trained and context, with the branches of its tree.
+
+    python -m data show runs/quickstart/data/sft/train.jsonl --model .cache/smollm2-135m --row 3
+    python -m data show pairs.jsonl --model Qwen/Qwen3-0.6B --row 0 --html pair.html
+
+Works for prepared chats, preference pairs and trajectory records. NO_COLOR is honoured: trained tokens are then set in
+[brackets].
+"""
+
+from __future__ import annotations
+
+import html
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from pydantic import ValidationError
+from rich.console import Console
+from rich.text import Text
+
+from data.chats import Chat, PreferencePair, Skip
+from data.errors import UserError
+from data.records import BadLine, Outcome, Trajectory, describe_validation_error, read_jsonl
+from data.render import Renderer, TokenTree
+from data.trajectories import trajectory_to_chat
+
+STYLES = {"chat": "green", "chosen": "green", "rejected": "red"}
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A stretch of the tree without a fork. `parent` is the segment it hangs on (-1 for the first)."""
+
+    parent: int
+    nodes: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Neighbouring tokens that make whole characters together, all trained in the same way."""
+
+    ids: tuple[int, ...]
+    text: str
+    label: str | None
+    """"chat", "chosen" or "rejected" where trained, None where context."""
+    weight: float
+
+
+def tree_to_segments(tree: TokenTree) -> list[Segment]:
+    """The tree as stretches between forks, each after the one it hangs on."""
+    children: dict[int, int] = {}
+    for parent in tree.parents:
+        children[parent] = children.get(parent, 0) + 1
+    segment_of: dict[int, int] = {}
+    segments: list[list[Any]] = []
+    for node, parent in enumerate(tree.parents):
+        if parent >= 0 and children[parent] == 1:
+            segment = segment_of[parent]
+        else:
+            segments.append([segment_of.get(parent, -1), []])
+            segment = len(segments) - 1
+        segments[segment][1].append(node)
+        segment_of[node] = segment
+    return [Segment(parent, tuple(nodes)) for parent, nodes in segments]
+
+
+def segment_to_pieces(tree: TokenTree, segment: Segment, renderer: Renderer) -> Iterator[Piece]:
+    """Pieces of a segment. Bytes of one character that fell into several tokens are shown together."""
+    scored: dict[int, tuple[str, float]] = {}
+    for target in tree.targets:
+        for node in target.nodes:
+            # A token that both sides share is shown with the first, which is `chosen`.
+            scored.setdefault(node, (target.label, target.weight))
+    waiting: list[int] = []
+    for position, node in enumerate(segment.nodes):
+        waiting.append(node)
+        text = renderer.tokenizer.decode([tree.ids[n] for n in waiting], skip_special_tokens=False)
+        here = scored.get(node)
+        following = segment.nodes[position + 1] if position + 1 < len(segment.nodes) else None
+        ends = following is None or scored.get(following) != here
+        if "�" in text and not ends and len(waiting) < 8:
+            continue
+        label, weight = here if here else (None, 0.0)
+        yield Piece(tuple(tree.ids[n] for n in waiting), text, label, weight)
+        waiting = []
+
+
+def tree_to_text(tree: TokenTree, renderer: Renderer, *, ids: bool = False, colour: bool = True) -> Text:
+    """The tree for a terminal: context dim, trained tokens green (chosen) or red (rejected), forks announced."""
+    text = Text()
+    segments = tree_to_segments(tree)
+    for number, segment in enumerate(segments):
+        if number:
+            text.append(f"\n\n── branch {number} from the end of {_segment_name(segment.parent)} ──\n", style="bold")
+        inside: str | None = None
+        for piece in segment_to_pieces(tree, segment, renderer):
+            style = f"bold {STYLES[piece.label]}" if piece.label else "dim"
+            if not colour and piece.label != inside:
+                text.append("]" if inside else "")
+                text.append("[" if piece.label else "")
+            inside = piece.label
+            shown = piece.text.replace("\x1b", "\\x1b")  # a row must not be able to drive the terminal
+            text.append(shown, style=style if colour else None)
+            if ids:
+                text.append("‹" + ",".join(map(str, piece.ids)) + "›", style="cyan" if colour else None)
+        if not colour and inside:
+            text.append("]")
+    return text
+
+
+def _segment_name(number: int) -> str:
+    return "the trunk" if number == 0 else f"branch {number}" if number > 0 else "nothing"
+
+
+def describe_tree(tree: TokenTree) -> list[str]:
+    """The facts under the picture: sizes, and each target's tokens and weight."""
+    scored = sum(len(target.nodes) for target in tree.targets)
+    sequences = sum(len(ids) for label in {t.label for t in tree.targets} for ids, _ in tree.rows(label))
+    lines = [
+        f"id {tree.id}",
+        f"{len(tree.ids)} tokens in the tree, {sequences} in its sequences, {scored} scored",
+    ]
+    if tree.cut_tokens:
+        lines.append(f"{tree.cut_tokens} context tokens were cut from the old end")
+    lines += [f"{t.label} turn {t.turn}: {len(t.nodes)} tokens, weight {t.weight:g}" for t in tree.targets]
+    return lines
+
+
+_PAGE = """<!doctype html>
+<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}</title>
+<style>
+:root {{ color-scheme: light dark; --context: #767676; --good: #1a7f37; --bad: #b3261e; --edge: #8884; }}
+@media (prefers-color-scheme: dark) {{ :root {{ --context: #9a9a9a; --good: #56d364; --bad: #ff8a80; }} }}
+body {{ font: 15px/1.55 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }}
+pre {{ white-space: pre-wrap; overflow-wrap: anywhere; font: 13px/1.6 ui-monospace, monospace;
+  border: 1px solid var(--edge); border-radius: 8px; padding: 1rem; }}
+pre pre, .branch {{ margin-left: 1.5rem; }}
+.context {{ color: var(--context); }}
+.chat, .chosen {{ color: var(--good); font-weight: 600; background: color-mix(in srgb, var(--good) 12%, transparent); }}
+.rejected {{ color: var(--bad); font-weight: 600; background: color-mix(in srgb, var(--bad) 12%, transparent); }}
+span[title]:hover {{ outline: 1px solid currentColor; }}
+</style>
+<h1>{title}</h1>
+<p><span class="context">context</span> · <span class="chosen">trained (chosen)</span> ·
+<span class="rejected">trained (rejected)</span>. Point at a token for its id.</p>
+{body}
+<ul>{facts}</ul>
+</html>
+"""
+
+
+def tree_to_html(tree: TokenTree, renderer: Renderer) -> str:
+    """The tree as one static page; everything of the row is escaped."""
+    blocks = []
+    for number, segment in enumerate(tree_to_segments(tree)):
+        spans = []
+        for piece in segment_to_pieces(tree, segment, renderer):
+            title = ", ".join(map(str, piece.ids)) + (f" · weight {piece.weight:g}" if piece.label else "")
+            spans.append(f'<span class="{piece.label or "context"}" title="{title}">{html.escape(piece.text)}</span>')
+        heading = f"<p>branch {number} from the end of {_segment_name(segment.parent)}</p>" if number else ""
+        blocks.append(f'<div class="{"branch" if number else "trunk"}">{heading}<pre>{"".join(spans)}</pre></div>')
+    facts = "".join(f"<li>{html.escape(line)}</li>" for line in describe_tree(tree))
+    return _PAGE.format(title=html.escape(f"tokens of {tree.id}"), body="\n".join(blocks), facts=facts)
+
+
+def read_row(path: Path, row: int) -> Chat | PreferencePair:
+    """Row `row` (from 0) of a file of chats, pairs or trajectory records.
+
+    Raises:
+        UserError: if there is no such row, or it is none of the three.
+    """
+    found = next(islice(read_jsonl(path), row, None), None)
+    if found is None:
+        count = sum(1 for _ in read_jsonl(path))
+        raise UserError(f"{path}: there is no row {row}, it holds {count} (rows count from 0)")
+    line, value = found
+    if isinstance(value, BadLine):
+        raise UserError(str(value))
+    if not isinstance(value, dict):
+        raise UserError(f"{path}:{line}: expected an object, got {type(value).__name__}")
+    kinds: list[tuple[str, type[Chat] | type[PreferencePair] | type[Trajectory]]] = [
+        ("messages", Chat),
+        ("chosen", PreferencePair),
+        ("action_sequence", Trajectory),
+    ]
+    for key, kind in kinds:
+        if key not in value:
+            continue
+        try:
+            record = kind.model_validate_json(json.dumps(value))
+        except ValidationError as error:
+            raise UserError(f"{path}:{line}: {describe_validation_error(error, kind)}") from None
+        if not isinstance(record, Trajectory):
+            return record
+        chat = trajectory_to_chat(record, outcomes=frozenset(Outcome))
+        if isinstance(chat, Skip):
+            raise UserError(f"{path}:{line}: cannot be shown: {chat.reason}")
+        return chat
+    raise UserError(f"{path}:{line}: neither a chat (messages), a pair (chosen) nor a trajectory (action_sequence)")
+
+
+def row_to_tree(record: Chat | PreferencePair, renderer: Renderer, *, max_tokens: int | None = None) -> TokenTree:
+    """The tree of a chat or a pair.
+
+    Raises:
+        UserError: if the model's template cannot show it, with the reason.
+    """
+    make = renderer.chat_to_tree if isinstance(record, Chat) else renderer.pair_to_tree
+    tree = make(record, max_tokens=max_tokens)  # type: ignore[arg-type] # each maker gets its own kind
+    if isinstance(tree, Skip):
+        raise UserError(f"row {record.id} would be dropped: {tree.reason}")
+    return tree
+
+
+def show_command(
+    file: Annotated[Path, typer.Argument(help="Chats, pairs or trajectories, JSON Lines.")],
+    model: Annotated[str, typer.Option(help="Model folder or hub id whose tokenizer and template are used.")],
+    row: Annotated[int, typer.Option(min=0, help="Which row, from 0.")] = 0,
+    template: Annotated[str | None, typer.Option(help="Chat template file to use instead of the model's own.")] = None,
+    max_length: Annotated[int | None, typer.Option(help="Cut as training with this max_length would.")] = None,
+    ids: Annotated[bool, typer.Option("--ids", help="Print token ids beside the text.")] = False,
+    html_out: Annotated[Path | None, typer.Option("--html", help="Write one static page instead.")] = None,
+) -> None:
+    """Show the tokens of one row: what is trained, what is context, where the tree branches.
+
+    Example: python -m data show runs/quickstart/data/sft/train.jsonl --model .cache/smollm2-135m --row 3
+    """
+    record = read_row(file, row)
+    renderer = Renderer.from_pretrained(model, chat_template_path=template)
+    tree = row_to_tree(record, renderer, max_tokens=max_length)
+    if html_out is not None:
+        html_out.parent.mkdir(parents=True, exist_ok=True)
+        html_out.write_text(tree_to_html(tree, renderer), encoding="utf-8")
+        Console(highlight=False).print(f"wrote {html_out}")
+        return
+    console = Console(highlight=False, soft_wrap=True)
+    colour = console.is_terminal and not console.no_color
+    console.print(tree_to_text(tree, renderer, ids=ids, colour=colour))
+    console.print()
+    for line in describe_tree(tree):
+        console.print(line, style="dim" if colour else None, markup=False)

@@ -1,0 +1,185 @@
+"""Trajectory -> messages -> Chat, and trajectories -> PreferencePair.
+
+`actions_to_messages` is also what the benchmark's agent sends to the model while a trajectory grows. So the history
+that a model is served and the history that it is trained on are made by the same lines (promise 1).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
+
+from pydantic import JsonValue
+
+from data.chats import Chat, Message, PreferencePair, Skip, ToolCall, what_is_said
+from data.records import INVALID_CALL, Action, Advice, Metadata, Outcome, Trajectory
+
+
+def output_to_text(output: JsonValue) -> str:
+    """A tool's result as the model reads it: text as it is, anything else as compact JSON."""
+    return output if isinstance(output, str) else json.dumps(output, ensure_ascii=False)
+
+
+def input_to_arguments(value: dict[str, JsonValue] | str) -> dict[str, JsonValue]:
+    """Arguments of a call; a command line becomes the single argument `input`."""
+    return {"input": value} if isinstance(value, str) else value
+
+
+def _turns(actions: Sequence[Action]) -> Iterator[list[tuple[int, Action]]]:
+    """Actions with their indices, grouped into the assistant messages that made them.
+
+    A turn without a readable call is the model's raw text, so it is always a message of its own.
+    """
+
+    def key(pair: tuple[int, Action]) -> object:
+        index, action = pair
+        return index if action.turn is None or action.command == INVALID_CALL else ("turn", action.turn)
+
+    for _, group in groupby(enumerate(actions), key=key):
+        yield list(group)
+
+
+def actions_to_messages(metadata: Metadata, actions: Sequence[Action]) -> list[Message]:
+    """The history after `actions`: system, instruction, then each call with its result.
+
+    A failed turn weighs 0 (it stays as context, its repair is learned) unless the record says otherwise. A turn that
+    held no readable call is the assistant's raw text, answered by a user message that names the fault, because a tool
+    message without a call fits no template.
+    """
+    messages: list[Message] = []
+    if metadata.system is not None:
+        messages.append(Message(role="system", content=metadata.system))
+    messages.append(Message(role="user", content=metadata.instruction or ""))
+    for turn in _turns(actions):
+        first = turn[0][1]
+        weights = [
+            action.weight if action.weight is not None else (0.0 if action.error is not None else 1.0)
+            for _, action in turn
+        ]
+        if first.command == INVALID_CALL:
+            text = input_to_arguments(first.input).get("text", "")
+            messages.append(Message(role="assistant", content=str(text), weight=0.0))
+            messages.append(Message(role="user", content=f"Error: {first.error}"))
+            continue
+        messages.append(
+            Message(
+                role="assistant",
+                content=first.text or "",
+                reasoning_content=first.reasoning,
+                tool_calls=tuple(
+                    ToolCall(id=f"call_{index}", name=action.command, arguments=input_to_arguments(action.input))
+                    for index, action in turn
+                ),
+                weight=min(weights),
+            )
+        )
+        for index, action in turn:
+            text = f"Error: {action.error}" if action.error is not None else output_to_text(action.output)
+            messages.append(Message(role="tool", content=text, tool_call_id=f"call_{index}", name=action.command))
+    return messages
+
+
+def trajectory_to_chat(
+    record: Trajectory, *, outcomes: frozenset[Outcome] = frozenset({Outcome.SUCCESS})
+) -> Chat | Skip:
+    """A record as a chat to imitate. Only `outcomes` are imitated; everything else is a Skip with its reason."""
+    metadata = record.metadata
+    if record.outcome not in outcomes:
+        return Skip(f"outcome is {record.outcome}")
+    if not metadata.instruction:
+        return Skip("no instruction in metadata")
+    messages = actions_to_messages(metadata, record.action_sequence)
+    if metadata.answer is not None:
+        messages.append(Message(role="assistant", content=metadata.answer, reasoning_content=metadata.answer_reasoning))
+    if not any(message.loss_weight > 0 for message in messages):
+        return Skip("nothing to train on: every step failed")
+    return Chat(
+        messages=tuple(messages),
+        tools=tuple(metadata.tools),
+        id=record.id,
+        source=metadata.source or record.environment.name,
+        licence=metadata.licence,
+        group=metadata.group or record.id,
+    )
+
+
+def _advice_to_message(advice: Advice) -> Message:
+    if advice.command is None:
+        return Message(role="assistant", content=advice.answer or "")
+    call = ToolCall(id=f"call_{advice.step}", name=advice.command, arguments=advice.input)
+    return Message(role="assistant", content=advice.answer or "", tool_calls=(call,))
+
+
+def _said_at(record: Trajectory, step: int) -> Message | None:
+    """What the model said at `step`: the turn that starts there, or its final answer."""
+    actions, metadata = record.action_sequence, record.metadata
+    if step == len(actions):
+        if metadata.answer is None:
+            return None
+        return Message(role="assistant", content=metadata.answer, reasoning_content=metadata.answer_reasoning)
+    before = len(actions_to_messages(metadata, actions[:step]))
+    said = actions_to_messages(metadata, actions)[before]
+    # A failed turn weighs 0 as history; as the rejected side it is what gets scored.
+    return said.model_copy(update={"weight": None}) if said.role == "assistant" else None
+
+
+def _repair_at(record: Trajectory, step: int) -> Message | None:
+    """The model's own direct repair: the very next call, to the same tool, that worked.
+
+    A later repair may rest on what was read in between, and would teach guessing if it stood at this state.
+    """
+    actions = record.action_sequence
+    if step + 1 >= len(actions):
+        return None
+    failed, following = actions[step], actions[step + 1]
+    if failed.turn is not None or following.turn is not None:
+        return None
+    if failed.error is None or following.error is not None or failed.command != following.command:
+        return None
+    call = ToolCall(id=f"call_{step}", name=following.command, arguments=input_to_arguments(following.input))
+    return Message(role="assistant", content=following.text or "", tool_calls=(call,))
+
+
+def trajectory_to_pairs(record: Trajectory) -> Iterator[PreferencePair | Skip]:
+    """Step-level pairs of one record: rejected is the failed step, chosen is what should have been done there.
+
+    Both sides share the exact history. The expert's advice for the step comes first; without it, the model's own direct
+    repair. Steps that failed without either, and steps whose repair does the same thing (an injected fault that went
+    away), are Skips.
+    """
+    metadata = record.metadata
+    if not metadata.instruction:
+        yield Skip("no instruction in metadata")
+        return
+    advice_at = {advice.step: advice for advice in metadata.advice}
+    failed = {index for index, action in enumerate(record.action_sequence) if action.error is not None}
+    for step in sorted(failed | set(advice_at)):
+        rejected = _said_at(record, step) if step <= len(record.action_sequence) else None
+        if rejected is None:
+            yield Skip("nothing was said at the advised step")
+            continue
+        chosen = _advice_to_message(advice_at[step]) if step in advice_at else _repair_at(record, step)
+        if chosen is None:
+            yield Skip("failed step without advice or direct repair")
+            continue
+        if what_is_said([chosen]) == what_is_said([rejected]):
+            yield Skip("both sides do the same thing")
+            continue
+        yield PreferencePair(
+            prompt=tuple(actions_to_messages(metadata, record.action_sequence[:step])),
+            chosen=(chosen,),
+            rejected=(rejected,),
+            tools=tuple(metadata.tools),
+            id=f"{record.id}#{step}",
+            source=metadata.source or record.environment.name,
+            licence=metadata.licence,
+            group=metadata.group or record.id,
+            trunk=record.id,
+        )
+
+
+def trajectories_to_pairs(records: Iterable[Trajectory]) -> Iterator[PreferencePair | Skip]:
+    """Pairs of many records; the pairs of one record stay next to each other."""
+    for record in records:
+        yield from trajectory_to_pairs(record)

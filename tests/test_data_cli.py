@@ -1,0 +1,225 @@
+"""The commands of `python -m data`: what they print, what they write, and how they end."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+from record_samples import SAMPLES, record
+
+from data.__main__ import main
+from data.adapters import ADAPTERS
+from data.records import Trajectory, read_trajectories, write_trajectories
+
+ROOT = Path(__file__).parents[1]
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run a command in this process: exit code, standard output, standard error."""
+
+    def run_command(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["data", *map(str, arguments)])
+        try:
+            main()
+            code = 0
+        except SystemExit as stop:
+            code = stop.code if isinstance(stop.code, int) else 0
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run_command
+
+
+COMMANDS = ["adapters", "convert", "validate", "schema", "build", "pairs"]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help_with_an_example(run: Run, command: str) -> None:
+    code, out, _ = run(command, "--help")
+    assert code == 0 and "Example:" in out and f"python -m data {command}" in out
+
+
+def test_commands_run_where_torch_cannot_be_imported(tmp_path: Path) -> None:
+    """As processes of their own, because torch may be in this one already."""
+    config = tmp_path / "config.yaml"
+    source = {"adapter": "trajectory", "path": str(SAMPLES / "trajectories.jsonl")}
+    config.write_text(yaml.safe_dump({"sources": [source]}), encoding="utf-8")
+    commands = [
+        ["adapters"],
+        ["validate", str(SAMPLES / "trajectories.jsonl")],
+        ["build", "--config", str(config), "--out", str(tmp_path / "set")],
+        ["pairs", str(SAMPLES / "trajectories.jsonl"), "--out", str(tmp_path / "pairs.jsonl")],
+        ["convert", "--adapter", "openai_chat", str(SAMPLES / "openai_chat.jsonl"), "--out", str(tmp_path / "c.jsonl")],
+    ]
+    program = f"""
+import sys
+for name in ("torch", "transformers", "trl", "datasets"):
+    sys.modules[name] = None
+import data, data.mixture
+from data.__main__ import main
+for arguments in {commands!r}:
+    sys.argv = ["data", *arguments]
+    try:
+        main()
+    except SystemExit as stop:
+        assert stop.code == 0, (arguments, stop.code)
+assert data.mixture.read_prepared({str(tmp_path / "set")!r}).train
+"""
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_adapters_table_and_markdown(run: Run) -> None:
+    code, out, _ = run("adapters")
+    assert code == 0 and all(name in out for name in ADAPTERS)
+    code, out, _ = run("adapters", "--markdown")
+    lines = out.splitlines()
+    assert lines[1] == "| --- | --- | --- | --- | --- |" and len(lines) == 2 + len(ADAPTERS)
+    assert len({line.count("|") for line in lines}) == 1
+
+
+# --- validate ---
+
+
+def test_validate_good_files(run: Run) -> None:
+    code, out, _ = run("validate", SAMPLES / "trajectories.jsonl")
+    assert (code, out) == (0, "3 good records, 0 bad lines\n")
+
+
+def test_validate_names_every_bad_line(run: Run, tmp_path: Path) -> None:
+    broken = SAMPLES / "trajectories_broken.jsonl"
+    code, out, _ = run("validate", broken, "--quarantine", tmp_path / "bad.jsonl")
+    assert code == 1
+    *lines, last = out.splitlines()
+    assert [line.split(":")[1] for line in lines] == [str(n) for n in range(2, 14)]
+    assert all(line.startswith(f"{broken}:") for line in lines)
+    assert last == f"1 good records, 12 bad lines, copied to {tmp_path / 'bad.jsonl'}"
+    quarantined = [json.loads(line) for line in (tmp_path / "bad.jsonl").read_text(encoding="utf-8").splitlines()]
+    original = broken.read_text(encoding="utf-8").splitlines()
+    assert [entry["text"] for entry in quarantined] == original[1:]
+    assert [f"{entry['path']}:{entry['line']}: {entry['reason']}" for entry in quarantined] == lines
+
+
+def test_validate_json(run: Run) -> None:
+    code, out, _ = run("validate", "--json", SAMPLES / "trajectories.jsonl", SAMPLES / "trajectories_broken.jsonl")
+    result = json.loads(out)
+    assert code == 1 and sum(result["good"].values()) == 4 and len(result["bad"]) == 12
+    assert result["bad"][0]["line"] == 2
+
+
+def test_validate_mistakes(run: Run, tmp_path: Path) -> None:
+    code, _, err = run("validate", tmp_path / "none.jsonl")
+    assert code == 2 and "none.jsonl: cannot be read: No such file" in err and "Traceback" not in err
+    (tmp_path / "empty.jsonl").write_text("\n")
+    code, _, err = run("validate", tmp_path / "empty.jsonl")
+    assert code == 2 and "holds no record" in err
+    assert run("validate")[0] == 2
+    code, _, err = run("validate", "--quarantin", "x", SAMPLES / "trajectories.jsonl")
+    assert code == 2 and "--quarantine" in err
+
+
+def test_schema_is_the_committed_file(run: Run, tmp_path: Path) -> None:
+    committed = (ROOT / "docs" / "trajectory.schema.json").read_text(encoding="utf-8")
+    assert run("schema") == (0, committed, "")
+    assert run("schema", "--out", tmp_path / "s.json")[0] == 0
+    assert (tmp_path / "s.json").read_text(encoding="utf-8") == committed
+
+
+# --- convert ---
+
+
+def test_convert_counts_and_writes(run: Run, tmp_path: Path) -> None:
+    out_file = tmp_path / "new" / "chats.jsonl"
+    code, out, _ = run("convert", "--adapter", "openai_chat", SAMPLES / "openai_chat.jsonl", "--out", out_file)
+    assert code == 0
+    assert len(out_file.read_text(encoding="utf-8").splitlines()) == 2
+    counts = json.loads((tmp_path / "new" / "chats.counts.json").read_text(encoding="utf-8"))
+    assert counts["read"] == counts["kept"] + sum(counts["dropped"].values()) == 5
+    assert "dropped: content that is not text" in out
+    assert sorted(path.name for path in out_file.parent.iterdir()) == ["chats.counts.json", "chats.jsonl"]
+    # What it writes is what the adapter `chats` reads.
+    assert run("convert", "--adapter", "chats", out_file, "--out", tmp_path / "again.jsonl")[0] == 0
+    assert (tmp_path / "again.jsonl").read_bytes() == out_file.read_bytes()
+
+
+def test_convert_mistakes(run: Run, tmp_path: Path) -> None:
+    source, out_file = SAMPLES / "openai_chat.jsonl", tmp_path / "c.jsonl"
+    code, _, err = run("convert", "--adapter", "openai", source, "--out", out_file)
+    assert code == 2 and "Did you mean 'openai_chat'" in err
+    code, _, err = run("convert", "--adapter", "sharegpt_tools", source, "--out", out_file)
+    assert code == 2 and "no row of 5 can be kept" in err and "5 x column 'conversations' is no list of objects" in err
+    code, _, err = run("convert", "--adapter", "openai_chat", SAMPLES / "trajectories_broken.jsonl", "--out", out_file)
+    assert code == 2 and "trajectories_broken.jsonl:2: not JSON" in err
+    code, _, err = run("convert", "--adapter", "openai_chat", source, "--out", tmp_path)
+    assert code == 2 and "Traceback" not in err
+    assert list(tmp_path.iterdir()) == []
+
+
+# --- build ---
+
+
+def build_config(tmp_path: Path, **source: object) -> Path:
+    entry = {"adapter": "trajectory", "path": str(SAMPLES / "trajectories.jsonl"), **source}
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump({"out": str(tmp_path / "set"), "sources": [entry]}), encoding="utf-8")
+    return path
+
+
+def test_build_prints_counts_that_add_up(run: Run, tmp_path: Path) -> None:
+    code, out, err = run("build", "--config", build_config(tmp_path, outcomes=["success", "partial"]))
+    assert code == 0, err
+    counts = [int(line.split()[-1]) for line in out.splitlines()[1:4]]
+    assert counts == [2, 1, 3] and "dropped: outcome is failure" in out
+    assert "train: 1 rows in 1 groups" in out and "validation: 1 rows in 1 groups" in out
+    manifest = json.loads((tmp_path / "set" / "manifest.json").read_text(encoding="utf-8"))
+    assert manifest["sources"][0]["licences"] == ["CC-BY-4.0", "not stated"]
+
+
+def test_build_out_goes_before_the_config(run: Run, tmp_path: Path) -> None:
+    code, out, _ = run("build", "--config", build_config(tmp_path), "--out", tmp_path / "other")
+    assert code == 0 and (tmp_path / "other" / "manifest.json").exists() and not (tmp_path / "set").exists()
+    assert "validation is empty, because all rows belong to one group" in out
+
+
+def test_build_mistakes_are_one_screen(run: Run, tmp_path: Path) -> None:
+    mistakes: list[tuple[dict[str, object], str]] = [
+        ({"wieght": 1.0}, "config.yaml: field 'sources.0.wieght' is unknown. Did you mean 'weight'"),
+        ({"path": "nowhere.jsonl"}, "config.yaml: sources.0: path: there is no file nowhere.jsonl"),
+        ({"path": str(SAMPLES / "trajectories_broken.jsonl")}, "trajectories_broken.jsonl:2: not JSON"),
+        ({"adapter": "openai_chat"}, "no row is left of 3"),
+    ]
+    for source, message in mistakes:
+        code, _, err = run("build", "--config", build_config(tmp_path, **source))
+        assert code == 2 and message in err
+        assert "Traceback" not in err and len(err.splitlines()) < 12
+    code, _, err = run("build", "--config", tmp_path / "none.yaml")
+    assert code == 2 and "none.yaml: cannot be read" in err
+
+
+# --- pairs ---
+
+
+def test_pairs_are_counted_and_written(run: Run, tmp_path: Path) -> None:
+    code, out, _ = run("pairs", SAMPLES / "trajectories.jsonl", "--out", tmp_path / "pairs.jsonl")
+    assert code == 0
+    assert len((tmp_path / "pairs.jsonl").read_text(encoding="utf-8").splitlines()) == 3
+    assert "3 records, 1 of them without a failed step" in out
+    counts = json.loads((tmp_path / "pairs.counts.json").read_text(encoding="utf-8"))
+    assert (counts["read"], counts["kept"], counts["dropped"]) == (3, 3, {})
+
+
+def test_no_pair_is_an_error_with_reasons(run: Run, tmp_path: Path) -> None:
+    rows = [record(id="a", action_sequence=[]), record(id="b", metadata={})]
+    write_trajectories(tmp_path / "r.jsonl", map(Trajectory.model_validate, rows))
+    code, _, err = run("pairs", tmp_path / "r.jsonl", "--out", tmp_path / "pairs.jsonl")
+    assert code == 2 and "no pair in 2 records, of which 1 have no failed step" in err
+    assert "1 x no instruction in metadata" in err
+    assert not (tmp_path / "pairs.jsonl").exists()
+    assert len(list(read_trajectories(tmp_path / "r.jsonl"))) == 2

@@ -1,0 +1,240 @@
+"""Trajectory -> Chat with its weights, trajectories -> pairs, and the invariants of both."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+from record_samples import SAMPLES, action, record, with_metadata
+
+from data.chats import Chat, Message, PreferencePair, Skip, ToolCall, check_messages
+from data.records import Outcome, Trajectory, read_trajectories
+from data.trajectories import trajectories_to_pairs, trajectory_to_chat
+
+USER = Message(role="user", content="hi")
+
+
+def call(name: str = "f", id: str = "c", **arguments: Any) -> ToolCall:
+    return ToolCall(id=id, name=name, arguments=arguments)
+
+
+def chat_of(row: dict[str, Any], **options: Any) -> Chat:
+    chat = trajectory_to_chat(Trajectory.model_validate(row), **options)
+    assert isinstance(chat, Chat)
+    return chat
+
+
+def skip_of(row: dict[str, Any]) -> str:
+    result = trajectory_to_chat(Trajectory.model_validate(row))
+    assert isinstance(result, Skip)
+    return result.reason
+
+
+def pairs_of(row: dict[str, Any]) -> list[PreferencePair | Skip]:
+    return list(trajectories_to_pairs([Trajectory.model_validate(row)]))
+
+
+def one_pair(row: dict[str, Any]) -> PreferencePair:
+    (pair,) = pairs_of(row)
+    assert isinstance(pair, PreferencePair), pair
+    return pair
+
+
+def test_failed_step_is_context_and_its_repair_is_learned() -> None:
+    chat = chat_of(record())
+    assert [(message.role, message.loss_weight) for message in chat.messages] == [
+        ("user", 0.0), ("assistant", 0.0), ("tool", 0.0), ("assistant", 1.0), ("tool", 0.0), ("assistant", 1.0),
+    ]  # fmt: skip
+    assert chat.messages[2].content == "Error: not found: a.txt"
+    assert chat.messages[3].tool_calls[0].arguments == {"path": "b/a.txt"}
+    assert chat.messages[-1].content == "It says hello."
+    assert (chat.id, chat.source, chat.group) == ("files-1", "files", "files-1")
+
+
+def test_weight_of_the_record_goes_before_the_rule() -> None:
+    actions = [action("f", {}, error="no", weight=1), action("f", {"a": 1}, weight=0)]
+    weights = [m.loss_weight for m in chat_of(record(action_sequence=actions)).messages if m.role == "assistant"]
+    assert weights == [1.0, 0.0, 1.0]
+
+
+def test_parallel_calls_are_one_message_and_fail_together() -> None:
+    actions = [action("f", {}, turn=0, text="Both."), action("g", "ls", error="no", turn=0), action("f", {}, turn=1)]
+    chat = chat_of(record(action_sequence=actions))
+    said = [message for message in chat.messages if message.role == "assistant"]
+    assert [call.name for call in said[0].tool_calls] == ["f", "g"]
+    assert said[0].tool_calls[1].arguments == {"input": "ls"}
+    assert (said[0].content, said[0].loss_weight) == ("Both.", 0.0)
+    assert [message.role for message in chat.messages[1:4]] == ["assistant", "tool", "tool"]
+
+
+def test_unreadable_call_is_text_and_a_user_message_names_the_fault() -> None:
+    invalid = action("invalid_call", {"text": "read_file(a"}, error="no readable call", turn=0)
+    chat = chat_of(record(action_sequence=[action("f", {}, turn=0), invalid, action("f", {"a": 1}, turn=0)]))
+    assert [(m.role, m.content, len(m.tool_calls)) for m in chat.messages[1:7]] == [
+        ("assistant", "", 1), ("tool", "null", 0),
+        ("assistant", "read_file(a", 0), ("user", "Error: no readable call", 0),
+        ("assistant", "", 1), ("tool", "null", 0),
+    ]  # fmt: skip
+    assert chat.messages[3].loss_weight == 0
+
+
+def test_results_are_shown_as_text_or_json() -> None:
+    actions = [action("f", {}, output="그대로"), action("f", {}, output={"값": [1, None]})]
+    chat = chat_of(record(action_sequence=actions))
+    assert [m.content for m in chat.messages if m.role == "tool"] == ["그대로", '{"값": [1, null]}']
+
+
+def test_rows_that_cannot_be_imitated_are_skipped() -> None:
+    assert skip_of(record(outcome="failure")) == "outcome is failure"
+    assert skip_of(record(metadata={"answer": "x"})) == "no instruction in metadata"
+    hopeless = record(action_sequence=[action("f", {}, error="no")], metadata={"instruction": "x"})
+    assert skip_of(hopeless) == "nothing to train on: every step failed"
+    assert chat_of(record(outcome="partial"), outcomes=frozenset({Outcome.PARTIAL})).id == "files-1"
+
+
+def test_all_samples_become_chats_or_skips() -> None:
+    results = [
+        trajectory_to_chat(r, outcomes=frozenset(Outcome)) for r in read_trajectories(SAMPLES / "trajectories.jsonl")
+    ]
+    assert [type(result) for result in results] == [Chat, Chat, Skip]
+    korean = results[1]
+    assert isinstance(korean, Chat)
+    assert (korean.licence, korean.group, korean.messages[0].role) == ("CC-BY-4.0", "report", "system")
+
+
+def test_direct_repair_becomes_the_chosen_side() -> None:
+    pair = one_pair(record())
+    assert [message.role for message in pair.prompt] == ["user"]
+    assert pair.rejected[0].tool_calls[0].arguments == {"path": "a.txt"}
+    assert pair.chosen[0].tool_calls[0].arguments == {"path": "b/a.txt"}
+    assert (pair.rejected[0].loss_weight, pair.chosen[0].loss_weight) == (1.0, 1.0)
+    assert (pair.id, pair.trunk, pair.group) == ("files-1#0", "files-1", "files-1")
+
+
+def test_advice_goes_before_the_repair_and_shares_the_history() -> None:
+    advice = [{"step": 1, "command": "list_files", "input": {"path": "."}}]
+    actions = [action("f", {}), action("read_file", {"path": "x"}, error="no"), action("read_file", {"path": "y"})]
+    pair = one_pair(record(action_sequence=actions, metadata={"instruction": "go", "advice": advice}))
+    assert [message.role for message in pair.prompt] == ["user", "assistant", "tool"]
+    assert (pair.chosen[0].tool_calls[0].name, pair.chosen[0].tool_calls[0].arguments) == ("list_files", {"path": "."})
+
+
+def test_premature_answer_is_rejected_against_the_advised_call() -> None:
+    pair = one_pair(
+        record(
+            outcome="failure",
+            action_sequence=[action("list_files", {}, output=[])],
+            metadata={"instruction": "go", "answer": "Done.", "advice": [{"step": 1, "command": "read_file"}]},
+        )
+    )
+    assert pair.rejected[0].content == "Done." and not pair.rejected[0].tool_calls
+    assert pair.chosen[0].tool_calls[0].name == "read_file"
+    assert len(pair.prompt) == 3
+
+
+def test_advice_to_answer_instead_of_calling_on() -> None:
+    advice = [{"step": 0, "command": None, "answer": "42"}]
+    pair = one_pair(
+        record(action_sequence=[action("f", {}, error="no")], metadata={"instruction": "go", "advice": advice})
+    )
+    assert (pair.chosen[0].content, pair.chosen[0].tool_calls) == ("42", ())
+
+
+def test_unreadable_call_is_a_rejected_side() -> None:
+    invalid = action("invalid_call", {"text": "read_file(a"}, error="no readable call")
+    advice = [{"step": 0, "command": "read_file", "input": {"path": "a"}}]
+    pair = one_pair(record(action_sequence=[invalid], metadata={"instruction": "go", "advice": advice}))
+    assert pair.rejected[0].content == "read_file(a" and pair.rejected[0].loss_weight == 1.0
+
+
+@pytest.mark.parametrize(
+    ("actions", "reason"),
+    [
+        ([action("f", {"a": 1}, error="429"), action("f", {"a": 1})], "both sides do the same thing"),
+        ([action("f", {}, error="no"), action("g", {})], "failed step without advice or direct repair"),
+        (
+            [action("f", {}, error="no"), action("f", {"a": 1}, error="no")],
+            "failed step without advice or direct repair",
+        ),
+        ([action("f", {}, error="no"), action("g", {}), action("f", {"a": 1})], "failed step without advice or direct"),
+        ([action("f", {}, error="no")], "failed step without advice or direct repair"),
+        ([action("f", {}, error="no", turn=0), action("f", {"a": 1}, turn=1)], "failed step without advice or direct"),
+    ],
+)
+def test_steps_that_give_no_pair_are_counted(actions: list[dict[str, Any]], reason: str) -> None:
+    results = pairs_of(record(action_sequence=actions))
+    assert len(results) == sum(action["error"] is not None for action in actions)
+    assert all(isinstance(result, Skip) and result.reason.startswith(reason) for result in results)
+
+
+def test_arguments_that_differ_only_in_type_are_another_call() -> None:
+    for wrong, right in ((True, 1), (1.0, 1), ("1", 1)):
+        pair = one_pair(record(action_sequence=[action("f", {"n": wrong}, error="type"), action("f", {"n": right})]))
+        assert json.dumps(pair.chosen[0].tool_calls[0].arguments) == json.dumps({"n": right})
+    same = [action("f", {"a": 1, "b": 2}, error="429"), action("f", {"b": 2, "a": 1})]
+    assert pairs_of(record(action_sequence=same)) == [Skip("both sides do the same thing")]
+
+
+def test_advice_beyond_what_was_said_and_records_without_instruction() -> None:
+    assert (
+        pairs_of(with_metadata(answer=None, advice=[{"step": 2, "command": "f"}, {"step": 9, "command": "f"}]))[1:]
+        == [Skip("nothing was said at the advised step")] * 2
+    )
+    assert pairs_of(record(metadata={})) == [Skip("no instruction in metadata")]
+
+
+def test_pairs_of_one_record_stay_together() -> None:
+    actions = [action("f", {}, error="no"), action("f", {"a": 1}), action("g", {}, error="no"), action("g", {"a": 1})]
+    records = [Trajectory.model_validate(record(id=name, action_sequence=actions)) for name in "ab"]
+    pairs = [pair for pair in trajectories_to_pairs(records) if isinstance(pair, PreferencePair)]
+    assert [pair.trunk for pair in pairs] == ["a", "a", "b", "b"]
+    assert pairs[1].prompt[: len(pairs[0].prompt)] == pairs[0].prompt
+
+
+BROKEN_CHATS = [
+    ([USER, Message(role="system")], "a system message stands first or nowhere"),
+    ([Message(role="user", tool_calls=(call(),))], "only an assistant calls tools"),
+    ([Message(role="user", reasoning_content="hm")], "only an assistant calls tools or reasons"),
+    ([Message(role="user", weight=1)], "words that are not the model's"),
+    ([Message(role="tool", tool_call_id="c")], "no open call"),
+    ([Message(role="assistant", tool_calls=(call(),)), USER], "speaks while call 'c' is unanswered"),
+    ([Message(role="assistant", tool_calls=(call(), call()))], "occurs twice"),
+    ([Message(role="user", tool_call_id="c")], "only a tool message has a tool_call_id"),
+    (
+        [
+            Message(role="assistant", tool_calls=(call(),)),
+            Message(role="tool", tool_call_id="c"),
+            Message(role="tool", tool_call_id="c"),
+        ],
+        "no open call",
+    ),
+]
+
+
+@pytest.mark.parametrize(("messages", "fault"), BROKEN_CHATS, ids=[fault for _, fault in BROKEN_CHATS])
+def test_a_wrong_chat_cannot_exist(messages: list[Message], fault: str) -> None:
+    with pytest.raises(ValidationError, match=fault):
+        Chat(messages=tuple(messages), id="x", source="s")
+
+
+def test_a_chat_may_end_with_an_open_call() -> None:
+    assert check_messages([USER, Message(role="assistant", tool_calls=(call(),))]) is None
+
+
+@pytest.mark.parametrize(
+    ("chosen", "rejected", "fault"),
+    [
+        (Message(role="assistant", content="a"), Message(role="assistant", content=" a\n"), "are the same"),
+        (USER, Message(role="assistant", content="a"), "chosen starts with user"),
+        (
+            Message(role="assistant", tool_calls=(call(id="1", a=1),)),
+            Message(role="assistant", tool_calls=(call(id="2", a=1),)),
+            "are the same",
+        ),
+    ],
+)
+def test_a_wrong_pair_cannot_exist(chosen: Message, rejected: Message, fault: str) -> None:
+    with pytest.raises(ValidationError, match=fault):
+        PreferencePair(prompt=(USER,), chosen=(chosen,), rejected=(rejected,), id="x", source="s")

@@ -1,0 +1,363 @@
+"""What surrounds a run: the plan before it, provenance and metrics during it, and what is left behind after it.
+
+A run folder holds
+
+* `run.json`: resolved options, versions, git revision, hashes of the data and the model it started from, final metrics;
+* `metrics.jsonl`: one line per logged step, each step once, also after a resume;
+* `loss.png`: the training and validation loss;
+* the final adapter (or weights) with tokenizer and chat template; checkpoints in `checkpoint-N/`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from dataclasses import asdict
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from peft import PeftModel
+from rich.console import Console
+from rich.table import Table
+from transformers import PrinterCallback, TrainerCallback
+from transformers.trainer_callback import ProgressCallback
+from transformers.trainer_utils import get_last_checkpoint
+
+from data.errors import UserError
+from data.mixture import Prepared, read_prepared
+from data.render import Renderer
+from train.model import LoadedModel
+from train.options import DataOptions
+from train.trainers import steps_per_run
+from train.tree import RenderReport, chats_to_rows, pairs_to_rows
+
+PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "bitsandbytes", "tooltune")
+# What may change between two runs without changing what is learned; left out of the run's identity.
+COSMETIC = (
+    "output_dir",
+    "logging_dir",
+    "report_to",
+    "run_name",
+    "disable_tqdm",
+    "logging_steps",
+    "wandb",
+    "resume",
+    "dry_run",
+)
+
+
+def is_main() -> bool:
+    """Whether this is the process that prints and writes."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def say(text: str) -> None:
+    """One line on stderr, from one process only."""
+    if is_main():
+        sys.stderr.write(text + "\n")
+        sys.stderr.flush()
+
+
+def load_rows(
+    options: DataOptions, renderer: Renderer, *, kind: str, max_tokens: int | None
+) -> tuple[Prepared, dict[str, list[dict[str, Any]]], dict[str, RenderReport]]:
+    """The prepared set rendered for this model: rows and report per split ("train", "validation").
+
+    Raises:
+        UserError: if the set is missing, of another kind than `kind`, or nothing of it can be trained on.
+    """
+    if not options.data:
+        raise UserError("--data is missing: the folder of a prepared set (make one with `python -m data build`)")
+    prepared = read_prepared(options.data)
+    if prepared.kind != kind:
+        raise UserError(f"{options.data}: holds {prepared.kind}s, this method trains on {kind}s")
+    rows, reports = {}, {}
+    for split in ("train", "validation"):
+        examples: list[Any] = list(getattr(prepared, split))
+
+        convert: Any = chats_to_rows if kind == "chat" else pairs_to_rows
+        rows[split], reports[split] = convert(examples, renderer, max_tokens=max_tokens)
+    if not rows["train"]:
+        why = ", ".join(f"{reason}: {count}" for reason, count in reports["train"].dropped.most_common())
+        raise UserError(f"{options.data}: no row is left to train on ({why or 'the training split is empty'})")
+    return prepared, rows, reports
+
+
+def print_plan(
+    options: DataOptions, training: Any, loaded: LoadedModel, trainer: Any, reports: dict[str, RenderReport]
+) -> None:
+    """The plan of a run: what is trained on, what was dropped and why, and what it will cost."""
+    if not is_main():
+        return
+    console = Console(stderr=True, highlight=False)
+    table = Table(title="data", title_justify="left")
+    for name in ("split", "read", "kept", "dropped", "tokens", "scored", "longest", "cut"):
+        table.add_column(name, justify="left" if name == "split" else "right")
+    for split, report in reports.items():
+        share = f"{report.scored_tokens:,} ({report.scored_tokens / max(report.tokens, 1):.0%})"
+        dropped = sum(report.dropped.values())
+        table.add_row(
+            split, f"{report.read:,}", f"{report.kept:,}", f"{dropped:,}", f"{report.tokens:,}", share,
+            f"{report.longest:,}", f"{report.cut_tokens:,} in {report.cut_rows:,}",
+        )  # fmt: skip
+    console.print(table)
+    for split, report in reports.items():
+        for reason, count in report.dropped.most_common():
+            console.print(f"  {split}: dropped {count:,}: {reason}")
+        if report.dropped_targets:
+            console.print(f"  {split}: {report.dropped_targets:,} turns did not fit into max_length")
+    for name, value in plan(training, trainer, reports["train"]).items():
+        console.print(f"  {name}: {value}")
+
+
+def plan(training: Any, trainer: Any, report: RenderReport) -> dict[str, str]:
+    """Steps, parameters, and an estimate of memory and disk, as text by name.
+
+    Memory is weights + gradients and optimizer state of what is trained (4 + 8 bytes a parameter, AdamW in fp32) +
+    activations of one batch: about 34 * hidden bytes a token and layer at two bytes a number (arXiv 2205.05198, eq. 2
+    without attention scores), or one hidden state a layer with gradient checkpointing.
+    """
+    model = trainer.model
+    trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    total = sum(parameter.numel() for parameter in model.parameters())
+    weights = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
+    config = model.config.get_text_config()
+    element = next(model.parameters()).element_size()
+    tokens = report.longest * training.per_device_train_batch_size * (2 if hasattr(trainer, "beta") else 1)
+    per_token = config.hidden_size * element * (2 if training.gradient_checkpointing else 17)
+    activations = tokens * config.num_hidden_layers * per_token
+    saved = trained * (4 + 8)
+    keep = training.save_total_limit or 1
+    free = shutil.disk_usage(_existing_parent(Path(training.output_dir))).free
+    rows = len(trainer.train_dataset)
+    return {
+        "steps": f"{steps_per_run(rows, training):,}"
+        + (f" over {training.num_train_epochs:g} epochs" if training.max_steps <= 0 else "")
+        + f", global batch "
+        f"{training.per_device_train_batch_size * training.gradient_accumulation_steps * training.world_size}",
+        "trainable parameters": f"{trained:,} of {total:,} ({trained / total:.2%})",
+        "memory, estimated": f"{(weights + trained * 12 + activations) / 1e9:.1f} GB a process",
+        "disk, estimated": f"{saved * (keep + 1) / 1e9:.2f} GB of {free / 1e9:.0f} GB free in {training.output_dir}",
+    }
+
+
+def _existing_parent(path: Path) -> Path:
+    return path if path.exists() else _existing_parent(path.absolute().parent)
+
+
+def resolved(*options: Any) -> dict[str, Any]:
+    """All options of a run as one flat, JSON-ready dict."""
+    flat: dict[str, Any] = {}
+    for option in options:
+        values = option.to_dict() if hasattr(option, "to_dict") else asdict(option)
+        flat.update(values)
+    return json.loads(json.dumps(flat, default=str, sort_keys=True))
+
+
+def run_identity(options: dict[str, Any], data: dict[str, Any], model: dict[str, str]) -> str:
+    """Hash of everything that decides what is learned: equal identity, same run."""
+    kept = {name: value for name, value in options.items() if name not in COSMETIC}
+    text = json.dumps([kept, data, model], sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def model_hashes(loaded: LoadedModel) -> dict[str, str]:
+    """sha256 of what training starts from: each weight file's content for folders, the name for hub ids, the template."""
+    hashes = {"template": hashlib.sha256(str(loaded.renderer.tokenizer.chat_template).encode()).hexdigest()}
+    for part, folder in (("base", loaded.base), ("adapter", loaded.adapter)):
+        if folder is None:
+            continue
+        files = sorted(Path(folder).glob("*.safetensors")) if Path(folder).is_dir() else []
+        digest = hashlib.sha256()
+        for file in files:
+            with open(file, "rb") as stream:
+                digest.update(hashlib.file_digest(stream, "sha256").digest())
+        hashes[part] = digest.hexdigest() if files else str(folder)
+    return hashes
+
+
+def provenance() -> dict[str, Any]:
+    """Versions, machine and git revision: what somebody needs to run it again."""
+
+    def installed(package: str) -> str | None:
+        try:
+            return version(package)
+        except PackageNotFoundError:
+            return None
+
+    def git(*arguments: str) -> str | None:
+        root = Path(__file__).resolve().parents[1]
+        try:
+            done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, check=True)
+        except (OSError, subprocess.CalledProcessError):
+            return None
+        return done.stdout.strip()
+
+    return {
+        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "versions": {"python": platform.python_version(), **{name: installed(name) for name in PACKAGES}},
+        "machine": {"platform": platform.platform(), "processor": platform.machine(), "cpus": os.cpu_count()},
+        "git": {"revision": git("rev-parse", "HEAD"), "changed": bool(git("status", "--porcelain"))},
+    }
+
+
+class MetricsFile(TrainerCallback):
+    """Writes what the trainer logs to metrics.jsonl as it comes, and a plain line now and then where there is no terminal."""
+
+    def __init__(self, path: Path, *, resumed_step: int) -> None:
+        self.path = path
+        if not is_main():
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Steps after the checkpoint are computed again, so their old lines go.
+        lines = path.read_text(encoding="utf-8").splitlines() if resumed_step and path.exists() else []
+        kept = [line for line in lines if json.loads(line).get("step", 0) <= resumed_step]
+        path.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
+        """One line: the step, the epoch, and every number that was logged."""
+        if not state.is_world_process_zero or not logs:
+            return
+        line = {"step": state.global_step, "time": datetime.now(UTC).isoformat(timespec="seconds"), **logs}
+        with open(self.path, "a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+        if "loss" in logs and not sys.stderr.isatty():
+            say(f"step {state.global_step}/{state.max_steps}  loss {logs['loss']:.4f}")
+
+
+def fit(
+    *,
+    trainer: Any,
+    loaded: LoadedModel,
+    options: DataOptions,
+    training: Any,
+    method: str,
+    everything: dict[str, Any],
+    prepared: Prepared,
+    reports: dict[str, RenderReport],
+) -> None:
+    """Train, unless this very run is already finished, and leave a run folder behind.
+
+    Raises:
+        UserError: if `options.resume` names no checkpoint.
+    """
+    folder = Path(training.output_dir)
+    data = {name: entry for name, entry in prepared.manifest.items() if name in ("sources", "splits")}
+    model = model_hashes(loaded)
+    identity = run_identity(everything, data, model)
+    record = _read_record(folder / "run.json")
+    if options.resume == "auto" and record.get("identity") == identity and record.get("finished"):
+        say(f"{folder}: this run is already finished; --resume never trains it again")
+        return
+    checkpoint = _checkpoint(options.resume, folder, record.get("identity") == identity)
+    resumed_step = int(Path(checkpoint).name.rsplit("-", 1)[-1]) if checkpoint else 0
+    run: dict[str, Any] = {
+        "method": method,
+        "identity": identity,
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "finished": None,
+        "resumed_from": checkpoint,
+        **provenance(),
+        "options": everything,
+        "data": data,
+        "model": {"base": loaded.base, "adapter": loaded.adapter, "sha256": model},
+        "rows": {split: report.as_dict() for split, report in reports.items()},
+    }
+    _write_json(folder / "run.json", run)
+    trainer.remove_callback(PrinterCallback)
+    if not sys.stderr.isatty():
+        trainer.remove_callback(ProgressCallback)
+    trainer.add_callback(MetricsFile(folder / "metrics.jsonl", resumed_step=resumed_step))
+
+    trainer.train(resume_from_checkpoint=checkpoint)
+    metrics = trainer.evaluate() if trainer.eval_dataset is not None else {}
+
+    save_model(trainer, loaded, folder)
+    if is_main():
+        plot_metrics(folder)
+        run["finished"] = datetime.now(UTC).isoformat(timespec="seconds")
+        run["metrics"] = {name: value for name, value in metrics.items() if isinstance(value, int | float)}
+        _write_json(folder / "run.json", run)
+        say(f"saved {folder} (adapter, run.json, metrics.jsonl, loss.png)")
+    trainer.accelerator.wait_for_everyone()
+
+
+def save_model(trainer: Any, loaded: LoadedModel, folder: Path) -> None:
+    """The trained weights with tokenizer and chat template into `folder`; of adapters only the trained one."""
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    if isinstance(model, PeftModel) and not trainer.is_fsdp_enabled and not trainer.is_deepspeed_enabled:
+        if is_main():
+            model.save_pretrained(folder, selected_adapters=["default"])
+    else:
+        trainer.save_model(str(folder))  # gathers shards where there are any
+    if is_main():
+        loaded.renderer.tokenizer.save_pretrained(folder)
+
+
+def _checkpoint(resume: str, folder: Path, same_run: bool) -> str | None:
+    if resume == "never":
+        return None
+    if resume == "auto":
+        newest = get_last_checkpoint(str(folder)) if folder.is_dir() else None
+        if newest and not same_run:
+            say(f"{folder}: its checkpoints are of a run with other options, data or model; starting over")
+            return None
+        return newest
+    if not (Path(resume) / "trainer_state.json").exists():
+        raise UserError(f"--resume {resume}: expected auto, never or a checkpoint folder")
+    return resume
+
+
+def _read_record(path: Path) -> dict[str, Any]:
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return record if isinstance(record, dict) else {}
+
+
+def _write_json(path: Path, value: Any) -> None:
+    if is_main():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(value, indent=2, ensure_ascii=False, default=str) + "\n", encoding="utf-8")
+
+
+def read_metrics(folder: Path | str) -> list[dict[str, Any]]:
+    """The lines of a run's metrics.jsonl."""
+    text = (Path(folder) / "metrics.jsonl").read_text(encoding="utf-8")
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def plot_metrics(folder: Path) -> None:
+    """loss.png: training and validation loss over steps, and for preferences the reward accuracy."""
+    from matplotlib.figure import Figure  # noqa: PLC0415 - slow to import, and only at the end of a run
+
+    lines = read_metrics(folder)
+    curves = {
+        "loss": [("loss", "training"), ("eval_loss", "validation")],
+        "preference accuracy": [("rewards/accuracies", "training"), ("eval_rewards/accuracies", "validation")],
+    }
+    shown = {
+        title: names for title, names in curves.items() if any(name in line for line in lines for name, _ in names)
+    }
+    figure = Figure(figsize=(6 * max(len(shown), 1), 3.6), layout="constrained")
+    for axes, (title, names) in zip(
+        figure.subplots(1, max(len(shown), 1), squeeze=False)[0], shown.items(), strict=False
+    ):
+        for name, label in names:
+            points = [(line["step"], line[name]) for line in lines if name in line]
+            if points:
+                axes.plot(*zip(*points, strict=True), marker="o", markersize=3, linewidth=1.5, label=label)
+        axes.set_xlabel("step")
+        axes.set_title(title, loc="left")
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(alpha=0.25)
+        axes.legend(frameon=False)
+    figure.savefig(folder / "loss.png", dpi=120)

@@ -1,0 +1,141 @@
+"""The model a run trains: a base with a fresh LoRA adapter, an existing adapter to go on from, or all weights."""
+
+from __future__ import annotations
+
+import json
+import os
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from peft import LoraConfig, PeftModel
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedModel
+from trl import get_peft_config
+
+from data.errors import UserError
+from data.render import Renderer, missing_model_check
+from train.options import ModelOptions
+
+
+class LoadedModel(NamedTuple):
+    """What a trainer needs: the model, its renderer, and the adapter it shall add (None when it has one or trains all)."""
+
+    model: PreTrainedModel | PeftModel
+    renderer: Renderer
+    peft_config: LoraConfig | None
+    base: str
+    adapter: str | None
+
+
+def find_base(model: str) -> tuple[str, str | None]:
+    """(base, adapter) of a model name: an adapter folder names its own base.
+
+    Raises:
+        UserError: if the folder is missing or its adapter names no base.
+    """
+    missing_model_check(model)
+    config = Path(model) / "adapter_config.json"
+    if not config.exists():
+        return model, None
+    base = json.loads(config.read_text(encoding="utf-8")).get("base_model_name_or_path")
+    if not base:
+        raise UserError(f"{config}: base_model_name_or_path is missing, so the adapter's base is unknown")
+    # A folder is stored as it was typed; it may be meant from where the adapter lies, too.
+    if not Path(base).exists() and (Path(model) / base).exists():
+        base = str(Path(model) / base)
+    missing_model_check(base)
+    return base, model
+
+
+def load_model(options: ModelOptions, template: str | None, training: Any) -> LoadedModel:
+    """Load tokenizer, template and weights.
+
+    4-bit loading is bitsandbytes NF4 with compute in bf16. Weights are read from safetensors only, and no code of a
+    model's repository is run.
+
+    Raises:
+        UserError: if the model is not named or missing, the template is unusable, or 4-bit cannot run here.
+    """
+    if not options.model_name_or_path:
+        raise UserError("--model_name_or_path is missing: a Hugging Face model id or a folder")
+    base, adapter = find_base(options.model_name_or_path)
+    # An adapter folder holds the tokenizer and template it was trained with; they win over the base's.
+    renderer = Renderer.from_pretrained(
+        adapter if adapter and has_tokenizer(adapter) else base, chat_template_path=template
+    )
+    keywords: dict[str, Any] = {
+        "dtype": options.dtype if options.dtype == "auto" else getattr(torch, options.dtype),
+        "revision": options.model_revision,
+        "attn_implementation": options.attn_implementation,
+        "use_safetensors": True,
+    }
+    if options.load_in_4bit or options.load_in_8bit:
+        keywords["quantization_config"] = quantization_config(options)
+        if torch.cuda.is_available():
+            # One whole model a process; sharding is the launcher's work.
+            keywords["device_map"] = {"": int(os.environ.get("LOCAL_RANK", "0"))}
+    try:
+        model = AutoModelForCausalLM.from_pretrained(base, **keywords)
+    except (OSError, ValueError, ImportError) as error:
+        raise UserError(f"{base}: the model cannot be loaded: {_first_line(error)}") from None
+    tokenizer = renderer.tokenizer
+    if tokenizer.pad_token is None or tokenizer.pad_token_id in renderer.stop_ids:
+        # Padding is masked out of attention and loss, so any token serves; one that is no stop token keeps logs honest.
+        tokenizer.pad_token = _free_pad_token(tokenizer, renderer.stop_ids)
+    if options.use_peft:
+        # Gradient checkpointing of a frozen base needs inputs that carry gradients.
+        if training.gradient_checkpointing:
+            model.enable_input_require_grads()
+    elif adapter is not None:
+        raise UserError(
+            f"{adapter}: an adapter can be trained on, or merged first; --use_peft false trains whole models"
+        )
+    if adapter is not None:
+        return LoadedModel(PeftModel.from_pretrained(model, adapter, is_trainable=True), renderer, None, base, adapter)
+    peft_config = get_peft_config(options)
+    if peft_config is not None and peft_config.target_modules in (["all-linear"], {"all-linear"}):
+        peft_config.target_modules = "all-linear"  # the one word that PEFT reads only as a string
+    return LoadedModel(model, renderer, peft_config, base, None)
+
+
+def quantization_config(options: ModelOptions) -> Any:
+    """bitsandbytes' NF4 (or 8-bit) configuration.
+
+    Raises:
+        UserError: if bitsandbytes is missing.
+    """
+    if find_spec("bitsandbytes") is None:
+        raise UserError("--load_in_4bit needs bitsandbytes: pip install 'tooltune[gpu]'")
+    if options.load_in_8bit:
+        return BitsAndBytesConfig(load_in_8bit=True)
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type=options.bnb_4bit_quant_type,
+        bnb_4bit_compute_dtype=torch.bfloat16 if torch.cuda.is_available() else torch.float32,
+        bnb_4bit_use_double_quant=options.use_bnb_nested_quant,
+    )
+
+
+def has_tokenizer(folder: str) -> bool:
+    """Whether an adapter folder carries the tokenizer it was trained with."""
+    return (Path(folder) / "tokenizer.json").exists()
+
+
+def _free_pad_token(tokenizer: Any, stop_ids: tuple[int, ...]) -> str:
+    for name in (
+        "<|pad|>",
+        "<|finetune_right_pad_id|>",
+        "<pad>",
+        "<|endoftext|>",
+        tokenizer.unk_token,
+        tokenizer.bos_token,
+    ):
+        token_id = tokenizer.get_vocab().get(name)
+        if token_id is not None and token_id not in stop_ids:
+            return str(name)
+    return str(tokenizer.eos_token)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]

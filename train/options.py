@@ -1,0 +1,187 @@
+"""What a training run can be told, and how it is read: one YAML file, then the command line over it.
+
+TRL's own dataclasses carry most options (`SFTConfig`, `DPOConfig`, `ORPOConfig`); these two add where the data and the model
+come from. A field name must not repeat one of TRL's, because argparse refuses the second.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import logging
+import os
+import re
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, NoReturn
+
+import yaml
+from datasets import disable_progress_bars
+from transformers.utils.logging import disable_progress_bar
+from trl import ModelConfig, TrlParser
+
+from data.errors import UserError, nearest
+
+
+@dataclass
+class DataOptions:
+    """Where the examples come from and what happens around the training itself."""
+
+    data: str | None = field(
+        default=None,
+        metadata={"help": "Folder of a prepared set, as `python -m data build` or `pairs` + `build` wrote it."},
+    )
+    template: str | None = field(
+        default=None,
+        metadata={
+            "help": "Chat template file (Jinja) to use instead of the model's own; it is saved with the adapter.",
+            "aliases": ["--chat_template"],
+        },
+    )
+    dry_run: bool = field(
+        default=False,
+        metadata={"help": "Load everything, print the plan (rows, tokens, steps, memory, disk) and exit 0."},
+    )
+    resume: str = field(
+        default="auto",
+        metadata={
+            "help": "auto: go on from the newest checkpoint in output_dir; never: start over; or a checkpoint folder."
+        },
+    )
+    wandb: str = field(
+        default="off", metadata={"help": "off, offline (files only, no key needed) or online (needs a key)."}
+    )
+
+
+@dataclass
+class ModelOptions(ModelConfig):
+    """TRL's model options with LoRA on. `model_name_or_path` may be an adapter folder: training goes on from it, and for
+    DPO its frozen copy is the reference."""
+
+    use_peft: bool = field(
+        default=True, metadata={"help": "Train a LoRA adapter (default) or, with false, all weights."}
+    )
+    lora_target_modules: list[str] | None = field(
+        default_factory=lambda: ["all-linear"], metadata={"help": "Modules that get an adapter."}
+    )
+
+
+class _Parser(TrlParser):
+    """TrlParser whose complaints are one line for the person at the keyboard."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(message)
+
+
+def parse_options(option_types: Sequence[Any], argv: Sequence[str] | None = None) -> tuple[Any, ...]:
+    """Instances of `option_types` from `--config FILE.yaml` and the command line, which wins.
+
+    Abbreviations are off: `--learning_rat 1` is an error, not a guess.
+
+    Raises:
+        UserError: for an unknown key or option (with its nearest right name), a missing file, a value of the wrong type.
+    """
+    argv = list(sys.argv[1:] if argv is None else argv)
+    parser = _Parser(list(option_types), allow_abbrev=False)
+    options = {option for action in parser._actions for option in action.option_strings}
+    names = {f.name for option_type in option_types for f in dataclasses.fields(option_type) if f.init}
+    argv = [part for item in argv for part in (item.split("=", 1) if item.startswith("--config=") else [item])]
+    for item in argv:
+        option = item.split("=", 1)[0]
+        if option.startswith("--") and option not in options | {"--config"}:
+            raise UserError(f"option {option} is unknown.{nearest(option, options | {'--config'})}")
+    if argv and not argv[0].startswith("-"):
+        raise UserError(f"argument {argv[0]!r}: expected options such as --config FILE.yaml")
+    lines: dict[Any, int] = {}
+    if "--config" in argv:
+        at = argv.index("--config")
+        if at + 1 >= len(argv):
+            raise UserError("--config needs a file")
+        lines = _check_config(Path(argv[at + 1]), names | {"env"})
+    try:
+        return tuple(parser.parse_args_and_config(argv))
+    except UserError as error:
+        # argparse names the option only; where the value came from the file, say where it stands there.
+        key = re.match(r"argument --(\w+)", str(error))
+        if key and key[1] in lines and not any(item.startswith(f"--{key[1]}") for item in argv):
+            raise UserError(f"{argv[at + 1]}:{lines[key[1]]}: {error}") from None
+        raise
+    except (ValueError, TypeError, argparse.ArgumentError) as error:
+        raise UserError(f"these options do not fit together: {error}") from None
+
+
+def _check_config(path: Path, names: set[str]) -> dict[Any, int]:
+    """Line of each key, once the file is known to hold known keys only."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        siblings = [str(path.parent / item.name) for item in path.parent.iterdir()] if path.parent.is_dir() else []
+        hint = nearest(str(path), siblings)
+        raise UserError(
+            f"{path}: the config cannot be read: {getattr(error, 'strerror', None) or error}.{hint}"
+        ) from None
+    try:
+        config = yaml.safe_load(text)
+        lines = _key_lines(text)
+    except yaml.YAMLError as error:
+        raise UserError(f"{path}: not YAML: {str(error).replace(chr(10), ' ')}") from None
+    if not isinstance(config, dict):
+        raise UserError(f"{path}: expected a mapping of options, got {type(config).__name__}")
+    for key in config:
+        if key not in names:
+            raise UserError(f"{path}:{lines.get(key, 1)}: option {key!r} is unknown.{nearest(str(key), names)}")
+    return lines
+
+
+def _key_lines(text: str) -> dict[Any, int]:
+    node = yaml.compose(text)
+    return {key.value: key.start_mark.line + 1 for key, _ in node.value} if isinstance(node, yaml.MappingNode) else {}
+
+
+def prepare_environment(wandb: str, training: Any) -> None:
+    """Set what libraries read from the environment: wandb stays off unless asked for, and offline needs no key.
+
+    Raises:
+        UserError: if wandb is asked for and not installed, or the mode is unknown.
+    """
+    if training.trust_remote_code:
+        raise UserError("trust_remote_code is off here: a model's repository must not run code of its own")
+    if wandb == "off":
+        os.environ["WANDB_MODE"] = "disabled"
+        training.report_to = [name for name in training.report_to if name != "wandb"]
+        return
+    if wandb not in ("offline", "online"):
+        raise UserError(
+            f"--wandb {wandb}: expected off, offline or online.{nearest(wandb, ['off', 'offline', 'online'])}"
+        )
+    if find_spec("wandb") is None:
+        raise UserError("--wandb needs the package: pip install 'tooltune[wandb]'")
+    os.environ["WANDB_MODE"] = wandb
+    os.environ.setdefault("WANDB_DIR", training.output_dir)
+    Path(training.output_dir).mkdir(parents=True, exist_ok=True)
+    training.report_to = [*training.report_to, "wandb"]
+
+
+def quiet() -> None:
+    """Keep the libraries' advice to developers out of the log of a run."""
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    for name in ("transformers", "bitsandbytes", "torch.distributed"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    disable_progress_bar()
+    disable_progress_bars()
+
+
+def run_main(main: Callable[[], None]) -> NoReturn:
+    """Run an entry point: a user's mistake is one message on stderr and exit code 2, never a traceback."""
+    quiet()
+    try:
+        main()
+    except UserError as error:
+        if os.environ.get("LOCAL_RANK", "0") == "0":
+            sys.stderr.write(f"error: {error}\n")
+        sys.exit(2)
+    sys.exit(0)

@@ -1,0 +1,57 @@
+"""LoRA supervised fine-tuning on tool chats.
+
+    python -m data build --config configs/data/quickstart.yaml
+    accelerate launch train/sft.py --config configs/sft/quickstart.yaml
+    accelerate launch --config_file configs/accelerate/ddp.yaml train/sft.py --config configs/sft/qwen3-0.6b.yaml
+    python train/sft.py --config configs/sft/quickstart.yaml --learning_rate 2e-4 --dry_run true
+
+Options: those of TRL's SFTConfig and ModelConfig, and train/options.py. The command line wins over the YAML file.
+Exit codes: 0 done, or planned with --dry_run; 2 a mistake in options, data or model, told in one message.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+if not __package__:  # run as a file: put the project's root where train/ itself would be, from any working directory
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from trl import SFTConfig
+
+from train.fit import fit, load_rows, print_plan, resolved
+from train.model import load_model
+from train.options import DataOptions, ModelOptions, parse_options, prepare_environment, run_main
+from train.trainers import ChatTrainer
+from train.tree import ChatCollator
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Parse, load the model, render the data, train, save."""
+    options, model_options, training = parse_options((DataOptions, ModelOptions, SFTConfig), argv)
+    prepare_environment(options.wandb, training)
+    everything = resolved(options, model_options, training)
+
+    loaded = load_model(model_options, options.template, training)
+    prepared, rows, reports = load_rows(options, loaded.renderer, kind="chat", max_tokens=training.max_length)
+
+    trainer = ChatTrainer(
+        model=loaded.model,
+        args=training,
+        train_dataset=rows["train"],
+        eval_dataset=rows["validation"],
+        data_collator=ChatCollator(loaded.renderer.tokenizer.pad_token_id),
+        processing_class=loaded.renderer.tokenizer,
+        peft_config=loaded.peft_config,
+    )
+    print_plan(options, training, loaded, trainer, reports)
+    if options.dry_run:
+        return
+    fit(
+        trainer=trainer, loaded=loaded, options=options, training=training, method="sft",
+        everything=everything, prepared=prepared, reports=reports,
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    run_main(main)
