@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
     from transformers import PreTrainedTokenizerFast
 
-TEMPLATE_ADVICE = "choose a template that does with --chat_template_path"
+TEMPLATE_ADVICE = "choose a template that keeps them with --chat_template_path"
 
 
 @dataclass(frozen=True)

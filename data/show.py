@@ -221,7 +221,9 @@ def show_command(
     file: Annotated[Path, typer.Argument(help="Chats, pairs or trajectories, JSON Lines.")],
     model: Annotated[str, typer.Option(help="Model folder or hub id whose tokenizer and template are used.")],
     row: Annotated[int, typer.Option(min=0, help="Which row, from 0.")] = 0,
-    template: Annotated[str | None, typer.Option(help="Chat template file to use instead of the model's own.")] = None,
+    chat_template_path: Annotated[
+        str | None, typer.Option("--chat_template_path", help="Chat template file instead of the model's own.")
+    ] = None,
     max_length: Annotated[int | None, typer.Option(help="Cut as training with this max_length would.")] = None,
     ids: Annotated[bool, typer.Option("--ids", help="Print token ids beside the text.")] = False,
     html_out: Annotated[Path | None, typer.Option("--html", help="Write one static page instead.")] = None,
@@ -231,7 +233,7 @@ def show_command(
     Example: python -m data show runs/quickstart/data/sft/train.jsonl --model .cache/smollm2-135m --row 3
     """
     record = read_row(file, row)
-    renderer = Renderer.from_pretrained(model, chat_template_path=template)
+    renderer = Renderer.from_pretrained(model, chat_template_path=chat_template_path)
     tree = row_to_tree(record, renderer, max_tokens=max_length)
     if html_out is not None:
         html_out.parent.mkdir(parents=True, exist_ok=True)

@@ -35,13 +35,6 @@ class DataOptions:
         default=None,
         metadata={"help": "Folder of a prepared set, as `python -m data build` or `pairs` + `build` wrote it."},
     )
-    template: str | None = field(
-        default=None,
-        metadata={
-            "help": "Chat template file (Jinja) to use instead of the model's own; it is saved with the adapter.",
-            "aliases": ["--chat_template"],
-        },
-    )
     dry_run: bool = field(
         default=False,
         metadata={"help": "Load everything, print the plan (rows, tokens, steps, memory, disk) and exit 0."},
@@ -54,6 +47,16 @@ class DataOptions:
     )
     wandb: str = field(
         default="off", metadata={"help": "off, offline (files only, no key needed) or online (needs a key)."}
+    )
+
+
+@dataclass
+class PairOptions(DataOptions):
+    """`DataOptions` for preferences. SFTConfig has a `chat_template_path` of its own, DPOConfig and ORPOConfig have none."""
+
+    chat_template_path: str | None = field(
+        default=None,
+        metadata={"help": "Chat template file (Jinja) instead of the model's own; saved with the adapter."},
     )
 
 

@@ -22,18 +22,18 @@ from trl.experimental.orpo import ORPOConfig
 
 from train.fit import fit, load_rows, print_plan, resolved
 from train.model import load_model
-from train.options import DataOptions, ModelOptions, parse_options, prepare_environment, run_main
+from train.options import ModelOptions, PairOptions, parse_options, prepare_environment, run_main
 from train.trainers import OddsRatioTrainer
 from train.tree import PairCollator
 
 
 def main(argv: list[str] | None = None) -> None:
     """Parse, load the model, render the data, train, save."""
-    options, model_options, training = parse_options((DataOptions, ModelOptions, ORPOConfig), argv)
+    options, model_options, training = parse_options((PairOptions, ModelOptions, ORPOConfig), argv)
     prepare_environment(options.wandb, training)
     everything = resolved(options, model_options, training)
 
-    loaded = load_model(model_options, options.template, training)
+    loaded = load_model(model_options, options.chat_template_path, training)
     prepared, rows, reports = load_rows(options, loaded.renderer, kind="pair", max_tokens=training.max_length)
 
     trainer = OddsRatioTrainer(

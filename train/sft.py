@@ -32,7 +32,8 @@ def main(argv: list[str] | None = None) -> None:
     prepare_environment(options.wandb, training)
     everything = resolved(options, model_options, training)
 
-    loaded = load_model(model_options, options.template, training)
+    loaded = load_model(model_options, training.chat_template_path, training)
+    training.chat_template_path = None  # applied; TRL would read it as a model to clone from
     prepared, rows, reports = load_rows(options, loaded.renderer, kind="chat", max_tokens=training.max_length)
 
     trainer = ChatTrainer(

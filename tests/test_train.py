@@ -1,0 +1,363 @@
+"""The entry points on a tiny random model: what they learn, what they leave behind, and that their steps add up."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
+from trl.experimental.orpo import ORPOConfig, ORPOTrainer
+
+from data.chats import Chat, Message, PreferencePair, ToolCall
+from data.errors import UserError
+from data.mixture import BuildConfig, build
+from data.records import ToolSpec
+from data.render import Renderer, TokenTree
+from train import dpo, orpo, sft
+from train.fit import read_metrics
+from train.options import DataOptions, ModelOptions, PairOptions, parse_options
+from train.tree import ChatCollator, PairCollator, chat_to_rows, pair_to_row
+
+ROOT = Path(__file__).resolve().parents[1]
+TOOL = ToolSpec.model_validate(
+    {"function": {"name": "read_file", "parameters": {"type": "object", "properties": {"path": {"type": "string"}}}}}
+)
+
+
+def read_chat(n: int) -> Chat:
+    call = ToolCall(id="c", name="read_file", arguments={"path": f"{'파일' * (n % 3)}{n}.csv"})
+    return Chat(
+        messages=(
+            Message(role="user", content=f"Read {n}"),
+            Message(role="assistant", tool_calls=(call,), weight=0.0 if n % 5 == 0 else None),
+            Message(role="tool", content="1,2 " * (n % 4 + 1), tool_call_id="c", name="read_file"),
+            Message(role="assistant", content="Done."),
+        ),
+        tools=(TOOL,), id=f"chat{n}", source="test", group=f"g{n}",
+    )  # fmt: skip
+
+
+def read_pair(n: int) -> PreferencePair:
+    chat = read_chat(n * 5 + 1)
+    bad = ToolCall(id="c", name="read_file", arguments={"path": "nothing"})
+    return PreferencePair(
+        prompt=chat.messages[:1], chosen=chat.messages[1:], rejected=(Message(role="assistant", tool_calls=(bad,)),),
+        tools=(TOOL,), id=f"pair{n}", source="test", group=f"g{n}",
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def sets(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Prepared sets of 13 chats and 9 pairs: numbers that no batch divides."""
+    folder = tmp_path_factory.mktemp("sets")
+    made = {}
+    for kind, rows in (("chats", [read_chat(n) for n in range(13)]), ("pairs", [read_pair(n) for n in range(9)])):
+        source = folder / f"{kind}.jsonl"
+        source.write_text("".join(row.model_dump_json() + "\n" for row in rows), encoding="utf-8")
+        build(BuildConfig.model_validate({"sources": [{"adapter": kind, "path": str(source)}]}), out=folder / kind)
+        made[kind] = folder / kind
+    return made
+
+
+def options(tiny_model: Path, data: Path, out: Path, **more: Any) -> list[str]:
+    values = {
+        "model_name_or_path": tiny_model, "data": data, "output_dir": out, "use_cpu": "true", "bf16": "false",
+        "gradient_checkpointing": "false", "max_steps": 4, "per_device_train_batch_size": 2, "logging_steps": 1,
+        "learning_rate": 5e-3, "lora_dropout": 0.1, "report_to": "none", "save_strategy": "no", "max_length": 512, **more,
+    }  # fmt: skip
+    return [part for name, value in values.items() for part in (f"--{name}", str(value))]
+
+
+def losses(folder: Path) -> list[float]:
+    return [line["loss"] for line in read_metrics(folder) if "loss" in line]
+
+
+def adapter_hash(folder: Path) -> str:
+    return hashlib.sha256((folder / "adapter_model.safetensors").read_bytes()).hexdigest()
+
+
+@pytest.fixture(scope="module")
+def sft_run(tiny_model: Path, sets: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("run") / "sft"
+    sft.main(
+        options(tiny_model, sets["chats"], out, max_steps=14, save_strategy="steps", save_steps=9, learning_rate=3e-2)
+    )
+    return out
+
+
+def test_sft_learns_and_leaves_a_whole_run_folder(sft_run: Path) -> None:
+    assert losses(sft_run)[-1] < losses(sft_run)[0] - 0.1
+    for name in (
+        "adapter_model.safetensors",
+        "adapter_config.json",
+        "tokenizer.json",
+        "chat_template.jinja",
+        "loss.png",
+    ):
+        assert (sft_run / name).stat().st_size > 0, name
+    run = json.loads((sft_run / "run.json").read_text())
+    assert run["finished"] and run["method"] == "sft"
+    assert run["versions"]["torch"] and run["git"].keys() == {"revision", "changed"}
+    assert run["data"]["splits"]["train"]["sha256"]
+    assert run["options"]["learning_rate"] == 3e-2
+    rows = run["rows"]["train"]
+    assert rows["read"] == rows["kept"] + sum(rows["dropped"].values())
+    assert [line["step"] for line in read_metrics(sft_run) if "loss" in line] == list(range(1, 15))
+
+
+def test_resume_after_a_kill_gives_the_same_adapter(
+    tiny_model: Path, sets: dict[str, Path], sft_run: Path, tmp_path: Path
+) -> None:
+    """A run that stopped dead after its checkpoint at step 9 goes on to the same bytes, dropout on."""
+    arguments = options(
+        tiny_model,
+        sets["chats"],
+        tmp_path / "run",
+        max_steps=14,
+        save_strategy="steps",
+        save_steps=9,
+        learning_rate=3e-2,
+    )
+    killer = (
+        "import os, sys\nfrom transformers import TrainerCallback\nfrom train import fit, sft\n"
+        "class Kill(TrainerCallback):\n"
+        "    def on_step_end(self, args, state, control, **kw):\n"
+        "        if state.global_step == 11: os._exit(9)\n"
+        "class Metrics(fit.MetricsFile, Kill): pass\n"
+        "fit.MetricsFile = Metrics\n"
+        "sft.main(sys.argv[1:])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", killer, *arguments], cwd=ROOT, capture_output=True)
+    assert done.returncode == 9, done.stderr.decode()
+    assert not (tmp_path / "run" / "adapter_model.safetensors").exists()
+    sft.main(arguments)
+    assert adapter_hash(tmp_path / "run") == adapter_hash(sft_run)
+    assert [line["step"] for line in read_metrics(tmp_path / "run") if "loss" in line] == list(range(1, 15))
+
+
+def test_a_finished_run_is_not_trained_again_and_a_changed_one_is(
+    tiny_model: Path, sets: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    sft.main(options(tiny_model, sets["chats"], out, max_steps=1))
+    before = (out / "adapter_model.safetensors").stat().st_mtime_ns
+    sft.main(options(tiny_model, sets["chats"], out, max_steps=1))
+    assert "already finished" in capsys.readouterr().err
+    assert (out / "adapter_model.safetensors").stat().st_mtime_ns == before
+    sft.main(options(tiny_model, sets["chats"], out, max_steps=1, learning_rate=1e-3))
+    assert (out / "adapter_model.safetensors").stat().st_mtime_ns != before
+
+
+def test_batches_of_any_shape_and_two_processes_make_the_same_steps(
+    tiny_model: Path, sets: dict[str, Path], tmp_path: Path
+) -> None:
+    """8x1 == 1x8 == two processes of 2x2, with 12 rows that 8 does not divide, over the end of an epoch."""
+    shapes = {"wide": (8, 1), "narrow": (1, 8)}
+    for name, (batch, steps) in shapes.items():
+        more = {"per_device_train_batch_size": batch, "gradient_accumulation_steps": steps, "lora_dropout": 0.0}
+        sft.main(options(tiny_model, sets["chats"], tmp_path / name, **more))
+    more = {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 2, "lora_dropout": 0.0}
+    launch = [
+        Path(sys.executable).parent / "accelerate",
+        "launch",
+        "--config_file",
+        ROOT / "configs/accelerate/cpu-2.yaml",
+    ]
+    arguments = [*launch, ROOT / "train/sft.py", *options(tiny_model, sets["chats"], tmp_path / "two", **more)]
+    done = subprocess.run(arguments, cwd=tmp_path, capture_output=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    assert done.returncode == 0, done.stderr.decode()
+    for name in ("narrow", "two"):
+        assert losses(tmp_path / name) == pytest.approx(losses(tmp_path / "wide"), abs=1e-4)
+    assert len(losses(tmp_path / "two")) == 4
+
+
+def test_sft_loss_is_the_weighted_mean_over_scored_tokens(
+    tiny_model: Path, sets: dict[str, Path], tmp_path: Path
+) -> None:
+    """The first logged loss against a brute-force computation, with float weights."""
+    renderer = Renderer.from_pretrained(tiny_model)
+    chat = read_chat(1)
+    weighted = chat.model_copy(
+        update={"messages": (*chat.messages[:3], chat.messages[3].model_copy(update={"weight": 0.25}))}
+    )
+    source = tmp_path / "one.jsonl"
+    source.write_text(weighted.model_dump_json() + "\n", encoding="utf-8")
+    build(BuildConfig.model_validate({"sources": [{"adapter": "chats", "path": str(source)}]}), out=tmp_path / "set")
+    sft.main(options(tiny_model, tmp_path / "set", tmp_path / "run", max_steps=1, lora_dropout=0.0))
+
+    from transformers import AutoModelForCausalLM  # noqa: PLC0415 - only this test runs the bare model
+
+    tree = renderer.chat_to_tree(weighted)
+    assert isinstance(tree, TokenTree)
+    ((ids, weights),) = tree.rows()
+    assert set(weights) == {0.0, 0.25, 1.0}
+    with torch.no_grad():
+        logits = AutoModelForCausalLM.from_pretrained(tiny_model)(torch.tensor([ids])).logits[0]
+    nll = -torch.log_softmax(logits[:-1].float(), -1)[range(len(ids) - 1), ids[1:]]
+    weight = torch.tensor(weights[1:])
+    assert losses(tmp_path / "run")[0] == pytest.approx(float((nll * weight).sum() / weight.sum()), abs=1e-4)
+
+
+def test_dpo_starts_from_the_sft_adapter_with_its_copy_as_reference(
+    sft_run: Path, sets: dict[str, Path], tmp_path: Path
+) -> None:
+    out = tmp_path / "dpo"
+    dpo.main(options(sft_run, sets["pairs"], out, lora_dropout=0.0, learning_rate=1e-2, max_steps=6))
+    lines = [line for line in read_metrics(out) if "loss" in line]
+    assert lines[0]["loss"] == pytest.approx(0.6931, abs=1e-3)  # log 2: policy and reference are the same at first
+    assert lines[-1]["loss"] < lines[0]["loss"]
+    trained, start = load_file(out / "adapter_model.safetensors"), load_file(sft_run / "adapter_model.safetensors")
+    assert trained.keys() == start.keys()
+    assert any(not torch.equal(trained[name], start[name]) for name in trained)
+    assert not (out / "ref").exists()
+
+
+def test_orpo_trains_on_the_same_pairs(tiny_model: Path, sets: dict[str, Path], tmp_path: Path) -> None:
+    orpo.main(options(tiny_model, sets["pairs"], tmp_path / "orpo", learning_rate=2e-2, max_steps=6))
+    lines = [line for line in read_metrics(tmp_path / "orpo") if "loss" in line]
+    assert lines[-1]["nll_loss"] < lines[0]["nll_loss"]
+
+
+def test_dry_run_prints_the_plan_and_trains_nothing(
+    tiny_model: Path, sets: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sft.main(options(tiny_model, sets["chats"], tmp_path / "run", dry_run="true"))
+    shown = capsys.readouterr().err
+    for word in ("kept", "dropped", "scored", "steps: 4", "trainable parameters", "memory", "disk"):
+        assert word in shown
+    assert not (tmp_path / "run" / "run.json").exists()
+
+
+def test_four_bit_loads_where_bitsandbytes_runs(tiny_model: Path, sets: dict[str, Path], tmp_path: Path) -> None:
+    sft.main(options(tiny_model, sets["chats"], tmp_path / "run", max_steps=1, load_in_4bit="true"))
+    assert (tmp_path / "run" / "adapter_model.safetensors").exists()
+
+
+def test_scored_tokens_of_rows_are_the_models_own_words(tiny_model: Path) -> None:
+    renderer = Renderer.from_pretrained(tiny_model)
+    tree = renderer.pair_to_tree(read_pair(0))
+    assert isinstance(tree, TokenTree)
+    row = pair_to_row(tree)
+    assert isinstance(row, dict)
+    batch = PairCollator(pad_token_id=0)([row])
+    scored = [
+        renderer.tokenizer.decode(ids[mask == 1])
+        for ids, mask in zip(batch["input_ids"], batch["completion_mask"], strict=True)
+    ]
+    assert scored[0].endswith("</tool_call><|im_end|>Done.<|im_end|>") and "1,2" not in scored[0]
+    assert scored[1].count("<|im_end|>") == 1
+
+    tree = renderer.chat_to_tree(read_chat(5))  # its first step is marked 0
+    assert isinstance(tree, TokenTree)
+    batch = ChatCollator(pad_token_id=0)(
+        [*chat_to_rows(tree), {"input_ids": [1], "labels": [-100], "loss_weights": [0.0]}]
+    )
+    assert renderer.tokenizer.decode(batch["labels"][0][batch["labels"][0] != -100]) == "Done.<|im_end|>"
+    assert (batch["labels"][1] == -100).all() and batch["attention_mask"][1].sum() == 1
+
+
+COMMANDS = {
+    "sft": (sft, (DataOptions, ModelOptions, SFTConfig)),
+    "dpo": (dpo, (PairOptions, ModelOptions, DPOConfig)),
+    "orpo": (orpo, (PairOptions, ModelOptions, ORPOConfig)),
+}
+
+
+@pytest.mark.parametrize(
+    "path", sorted(ROOT.glob("configs/*/*.yaml")), ids=lambda path: f"{path.parent.name}/{path.name}"
+)
+def test_every_config_is_read_by_its_real_parser(path: Path) -> None:
+    kind = path.parent.name
+    if kind in COMMANDS:
+        # A config for GPUs asks for bf16, which the options refuse on a machine without one.
+        parsed = parse_options(COMMANDS[kind][1], ["--config", str(path), "--bf16", "false", "--use_cpu", "true"])
+        assert parsed[0].data and parsed[1].model_name_or_path and parsed[2].output_dir
+    elif kind == "accelerate":
+        from accelerate.commands.config.config_args import load_config_from_file  # noqa: PLC0415 - only here
+
+        assert load_config_from_file(str(path)).num_processes >= 1
+    elif kind == "data":
+        BuildConfig.model_validate(yaml.safe_load(path.read_text()))
+    else:
+        pytest.fail(f"nothing reads configs/{kind}")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--learning_rat", "1"], "--learning_rate"),
+        (["--config", "configs/sft/fastt.yaml"], "configs/sft/fast.yaml"),
+        (["--config", "configs/sft/fast.yaml", "--learning_rate", "abc"], "invalid float value: 'abc'"),
+        (["quickstart"], "expected options"),
+    ],
+)
+def test_mistyped_options_are_named_with_their_neighbour(
+    arguments: list[str], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    with pytest.raises(UserError, match=message):
+        parse_options((DataOptions, ModelOptions, SFTConfig), arguments)
+
+
+def test_mistyped_yaml_keys_are_named_with_file_and_line(tmp_path: Path) -> None:
+    config = tmp_path / "run.yaml"
+    config.write_text("seed: 1\nlearning_rat: 1\n")
+    with pytest.raises(
+        UserError, match=r"run\.yaml:2: option 'learning_rat' is unknown\. Did you mean 'learning_rate'"
+    ):
+        parse_options((DataOptions, ModelOptions, SFTConfig), ["--config", str(config)])
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({"model_name_or_path": "/nowhere/model"}, "no such model folder"),
+        ({"data": "/nowhere/data"}, "no such folder of a prepared set"),
+        ({"max_length": 10}, "no row is left to train on"),
+        ({"trust_remote_code": "true"}, "trust_remote_code is off"),
+        ({"wandb": "ofline"}, "Did you mean 'offline'"),
+        ({"resume": "/nowhere/checkpoint"}, "expected auto, never or a checkpoint folder"),
+    ],
+)
+def test_what_cannot_be_trained_is_a_message(
+    tiny_model: Path, sets: dict[str, Path], tmp_path: Path, more: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        sft.main(options(**{"tiny_model": tiny_model, "data": sets["chats"], "out": tmp_path / "run", **more}))
+
+
+def test_pairs_are_refused_by_sft(tiny_model: Path, sets: dict[str, Path], tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="holds pairs, this method trains on chats"):
+        sft.main(options(tiny_model, sets["pairs"], tmp_path / "run"))
+
+
+def test_a_users_mistake_exits_2_without_a_traceback(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, ROOT / "train/dpo.py", "--data", "/nowhere", "--model_name_or_path", "/nowhere", "--output_dir",
+         tmp_path / "x", "--use_cpu", "true", "--bf16", "false"], cwd=tmp_path, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert done.stderr.strip().splitlines()[-1] == "error: /nowhere: there is no such model folder."
+
+
+LEANED_ON = [
+    (SFTTrainer, "_prepare_dataset"), (SFTTrainer, "_set_signature_columns_if_needed"), (SFTTrainer, "compute_loss"),
+    (SFTTrainer, "_get_train_sampler"), (SFTTrainer, "_get_num_items_in_batch"),
+    (DPOTrainer, "_prepare_dataset"), (DPOTrainer, "_set_signature_columns_if_needed"),
+    (ORPOTrainer, "tokenize_row"), (ORPOTrainer, "concatenated_forward"), (ORPOTrainer, "_set_signature_columns_if_needed"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("owner", "name"), LEANED_ON, ids=lambda part: getattr(part, "__name__", part))
+def test_trl_still_has_what_is_overridden(owner: type, name: str) -> None:
+    assert callable(getattr(owner, name))
