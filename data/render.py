@@ -294,25 +294,29 @@ class Renderer:
 
     @classmethod
     def from_pretrained(cls, model: str | Path, *, chat_template_path: str | Path | None = None) -> Renderer:
-        """The renderer of a model folder or hub id, without importing torch.
+        """The renderer of a model folder, an adapter folder or a hub id, without importing torch.
+
+        An adapter folder holds the tokenizer and template it was trained with; they win over the base's, which still says
+        what ends generation.
 
         Raises:
-            UserError: if the folder or the template file is missing, or the tokenizer cannot be used.
+            UserError: if the model or the template file is missing, or the tokenizer cannot be used.
         """
         from transformers import GenerationConfig, PreTrainedTokenizerFast  # noqa: PLC0415 - seconds; only with a model
 
-        missing_model_check(model)
+        base, adapter = find_base(str(model))
+        source = adapter if adapter is not None and (Path(adapter) / "tokenizer.json").exists() else base
         try:
-            tokenizer = PreTrainedTokenizerFast.from_pretrained(str(model))
+            tokenizer = PreTrainedTokenizerFast.from_pretrained(source)
         except (OSError, ValueError, TypeError) as error:
-            where = "the folder has no" if Path(model).is_dir() else "no such folder, and the hub or its cache gave no"
-            raise UserError(f"{model}: {where} usable tokenizer: {_first_line(error)}") from None
+            where = "the folder has no" if Path(source).is_dir() else "no such folder, and the hub or its cache gave no"
+            raise UserError(f"{source}: {where} usable tokenizer: {_first_line(error)}") from None
         if chat_template_path is not None:
             tokenizer.chat_template = read_chat_template(chat_template_path)
         try:
-            stop = GenerationConfig.from_pretrained(str(model)).eos_token_id
+            stop = GenerationConfig.from_pretrained(base).eos_token_id
         except (OSError, ValueError):
-            stop = None  # a folder without generation_config.json: the tokenizer's eos is what generation stops at
+            stop = None  # a model without generation_config.json: the tokenizer's eos is what generation stops at
         return cls(tokenizer, stop_ids=stop if isinstance(stop, list) else [] if stop is None else [stop])
 
     # ---------------------------------------------------------------- text
@@ -620,6 +624,26 @@ def read_chat_template(path: str | Path) -> str:
         return Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: the chat template cannot be read: {error}") from None
+
+
+def find_base(model: str) -> tuple[str, str | None]:
+    """(base, adapter) of a model name: an adapter folder names its own base.
+
+    Raises:
+        UserError: if the folder is missing or its adapter names no base.
+    """
+    missing_model_check(model)
+    config = Path(model) / "adapter_config.json"
+    if not config.exists():
+        return model, None
+    base = json.loads(config.read_text(encoding="utf-8")).get("base_model_name_or_path")
+    if not base:
+        raise UserError(f"{config}: base_model_name_or_path is missing, so the adapter's base is unknown")
+    # A folder is stored as it was typed; it may be meant from where the adapter lies, too.
+    if not Path(base).exists() and (Path(model) / base).exists():
+        base = str(Path(model) / base)
+    missing_model_check(base)
+    return base, model
 
 
 def missing_model_check(model: str | Path) -> None:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -14,7 +12,7 @@ from transformers import AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedMod
 from trl import get_peft_config
 
 from data.errors import UserError
-from data.render import Renderer, missing_model_check
+from data.render import Renderer, find_base
 from train.options import ModelOptions
 
 
@@ -26,26 +24,6 @@ class LoadedModel(NamedTuple):
     peft_config: LoraConfig | None
     base: str
     adapter: str | None
-
-
-def find_base(model: str) -> tuple[str, str | None]:
-    """(base, adapter) of a model name: an adapter folder names its own base.
-
-    Raises:
-        UserError: if the folder is missing or its adapter names no base.
-    """
-    missing_model_check(model)
-    config = Path(model) / "adapter_config.json"
-    if not config.exists():
-        return model, None
-    base = json.loads(config.read_text(encoding="utf-8")).get("base_model_name_or_path")
-    if not base:
-        raise UserError(f"{config}: base_model_name_or_path is missing, so the adapter's base is unknown")
-    # A folder is stored as it was typed; it may be meant from where the adapter lies, too.
-    if not Path(base).exists() and (Path(model) / base).exists():
-        base = str(Path(model) / base)
-    missing_model_check(base)
-    return base, model
 
 
 def load_model(options: ModelOptions, template: str | None, training: Any) -> LoadedModel:
@@ -60,10 +38,7 @@ def load_model(options: ModelOptions, template: str | None, training: Any) -> Lo
     if not options.model_name_or_path:
         raise UserError("--model_name_or_path is missing: a Hugging Face model id or a folder")
     base, adapter = find_base(options.model_name_or_path)
-    # An adapter folder holds the tokenizer and template it was trained with; they win over the base's.
-    renderer = Renderer.from_pretrained(
-        adapter if adapter and has_tokenizer(adapter) else base, chat_template_path=template
-    )
+    renderer = Renderer.from_pretrained(options.model_name_or_path, chat_template_path=template)
     keywords: dict[str, Any] = {
         "dtype": options.dtype if options.dtype == "auto" else getattr(torch, options.dtype),
         "revision": options.model_revision,
@@ -115,11 +90,6 @@ def quantization_config(options: ModelOptions) -> Any:
         bnb_4bit_compute_dtype=torch.bfloat16 if torch.cuda.is_available() else torch.float32,
         bnb_4bit_use_double_quant=options.use_bnb_nested_quant,
     )
-
-
-def has_tokenizer(folder: str) -> bool:
-    """Whether an adapter folder carries the tokenizer it was trained with."""
-    return (Path(folder) / "tokenizer.json").exists()
 
 
 def _free_pad_token(tokenizer: Any, stop_ids: tuple[int, ...]) -> str:

@@ -1,0 +1,243 @@
+"""The loop: render -> the model speaks -> parse the call -> run the tool -> ... -> a `Trajectory`.
+
+The history that a policy is given is made by `data.trajectories.actions_to_messages` from the very record that grows here.
+So a model is trained on exactly the contexts in which it was, and will be, asked.
+
+Many tasks are live at once, each in a world of its own: a policy is asked for all of them together, so that a model can
+generate in batches. Time is virtual: a call takes `LATENCY_SECONDS` and whatever the world says on top (waiting for a rate
+limit, say), so records do not depend on how fast a machine is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Literal, NamedTuple, Protocol
+
+from benchmark.worlds import Move, Result, Task, World
+from benchmark.worlds.table import WORLDS
+from data.chats import Message, ToolCall
+from data.records import INVALID_CALL, Action, Advice, Environment, Metadata, Outcome, Trajectory
+from data.trajectories import actions_to_messages
+
+SYSTEM = (
+    "Solve the task with the tools, one call at a time. Copy names and values exactly. "
+    "When all is done, answer in one short sentence."
+)
+LATENCY_SECONDS = 0.5
+FROZEN_START = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+class Unreadable(NamedTuple):
+    """A turn that held no readable call: what was written, and why it cannot be read."""
+
+    text: str
+    reason: str
+
+
+Turn = Message | Unreadable
+
+
+@dataclass
+class Episode:
+    """One task under way: its live world and the record so far."""
+
+    task: Task
+    world: World
+    metadata: Metadata
+    clock: datetime
+    actions: list[Action] = field(default_factory=list)
+    injected: list[tuple[int, str]] = field(default_factory=list)
+    experts: list[tuple[int, Move, bool]] = field(default_factory=list)
+    """Per turn, when advice is wanted: its first action, the expert's move there, and whether the model did the same."""
+    failed_turns: set[int] = field(default_factory=set)
+    turns: int = 0
+    over: bool = False
+
+    @property
+    def messages(self) -> list[Message]:
+        """What the policy is given now."""
+        return actions_to_messages(self.metadata, self.actions)
+
+
+class Policy(Protocol):
+    """Whatever chooses the next turn: a model, an expert, or something trivial to compare with."""
+
+    def act(self, episodes: Sequence[Episode]) -> list[Turn]:
+        """The next turn of each episode."""
+        ...
+
+    def forget(self, episode: Episode) -> None:
+        """The episode is over; what was kept for it can go."""
+        ...
+
+
+def run_tasks(
+    policy: Policy,
+    tasks: Sequence[Task],
+    *,
+    label: str,
+    max_steps: int = 12,
+    live: int = 16,
+    advise: bool = False,
+    invalid: Literal["stop", "retry"] = "stop",
+    start: datetime | None = None,
+) -> Iterator[Trajectory]:
+    """Run every task once and yield its record, in the order in which tasks end.
+
+    Args:
+        label: who acted; part of each record's id.
+        max_steps: turns after which an episode ends as it is.
+        live: how many tasks are under way at once.
+        advise: store the expert's move at each failed step (see `_advice`).
+        invalid: whether a turn that cannot be read ends the episode or goes back to the model as an error.
+        start: time of the first action of every record; null is now.
+    """
+    waiting = iter(tasks)
+    episodes: list[Episode] = []
+    try:
+        while True:
+            while len(episodes) < live and (task := next(waiting, None)) is not None:
+                episodes.append(open_episode(task, label=label, start=start))
+            if not episodes:
+                return
+            for episode, turn in zip(episodes, policy.act(episodes), strict=True):
+                take_turn(episode, turn, advise=advise, invalid=invalid)
+                episode.over = episode.over or episode.turns >= max_steps
+            for episode in [episode for episode in episodes if episode.over]:
+                episodes.remove(episode)
+                policy.forget(episode)
+                yield close_episode(episode, advise=advise)
+    finally:  # somebody stopped early: no world stays behind
+        for episode in episodes:
+            episode.world.__exit__(None, None, None)
+
+
+def open_episode(task: Task, *, label: str, start: datetime | None = None) -> Episode:
+    """A fresh world of `task` and an empty record."""
+    metadata = Metadata.model_validate(
+        {
+            "instruction": task.instruction,
+            "system": SYSTEM,
+            "tools": [tool.model_dump() for tool in task.tools],
+            "language": task.language,
+            "source": "tooltune-benchmark",
+            "licence": "CC-BY-4.0",
+            "group": task.id,
+            "policy": label,
+            "task": task_to_metadata(task),
+        }
+    )
+    world = WORLDS[task.world].open(task)
+    world.__enter__()
+    return Episode(task, world, metadata, start or datetime.now(UTC).replace(microsecond=0))
+
+
+def task_to_metadata(task: Task) -> dict[str, object]:
+    """A task as data: what replay, decontamination and the KPIs need of it."""
+    values = asdict(task)
+    kept = ("id", "world", "family", "split", "seed", "tier", "language", "parameters", "facts", "faults")
+    return {name: list(values[name]) if name == "faults" else values[name] for name in kept}
+
+
+def take_turn(episode: Episode, turn: Turn, *, advise: bool, invalid: Literal["stop", "retry"]) -> None:
+    """Carry out one turn: run its calls, or note the answer or the fault."""
+    step = len(episode.actions)
+    if advise:
+        move = episode.world.expert(episode.actions)
+        episode.experts.append((step, move, _is_move(turn, move)))
+    episode.turns += 1
+    if isinstance(turn, Unreadable):
+        _append(episode, INVALID_CALL, {"text": turn.text}, Result(error=turn.reason), None, None)
+        episode.failed_turns.add(step)
+        episode.over = invalid == "stop"
+        return
+    if not turn.tool_calls:
+        episode.metadata.answer = turn.content
+        episode.metadata.answer_reasoning = turn.reasoning_content
+        episode.over = True
+        return
+    parallel = episode.turns if len(turn.tool_calls) > 1 else None
+    for place, call in enumerate(turn.tool_calls):
+        result = episode.world.call(call.name, dict(call.arguments))
+        if result.injected is not None:
+            episode.injected.append((len(episode.actions), result.injected))
+        elif result.error is not None:
+            episode.failed_turns.add(step)
+        _append(episode, call.name, dict(call.arguments), result, parallel, turn if place == 0 else None)
+
+
+def _append(
+    episode: Episode, command: str, arguments: dict[str, object], result: Result, turn: int | None, said: Message | None
+) -> None:
+    began = episode.clock
+    episode.clock = began + timedelta(seconds=LATENCY_SECONDS + result.seconds)
+    episode.actions.append(
+        Action.model_validate(
+            {
+                "command": command,
+                "input": arguments,
+                "output": result.output,
+                "error": result.error,
+                "start_time": began,
+                "end_time": episode.clock,
+                "turn": turn,
+                "text": (said.content or None) if said else None,
+                "reasoning": said.reasoning_content if said else None,
+            }
+        )
+    )
+
+
+def close_episode(episode: Episode, *, advise: bool = False) -> Trajectory:
+    """Judge the world's final state, remove the world, and return the record."""
+    verdict = episode.world.verdict()
+    episode.world.__exit__(None, None, None)
+    metadata = episode.metadata
+    if advise:
+        metadata.advice = _advice(episode, verdict.outcome)
+    extra = {"score": verdict.score, "why": verdict.why, "injected": [list(pair) for pair in episode.injected]}
+    world = WORLDS[episode.task.world]
+    return Trajectory(
+        id=f"{episode.task.id}-{metadata.model_extra['policy']}" if metadata.model_extra else episode.task.id,
+        category=world.category,
+        timestamp=episode.actions[0].start_time if episode.actions else episode.clock,
+        environment=Environment(name=episode.task.world, version=world.version),
+        tool=episode.task.world,
+        action_sequence=episode.actions,
+        outcome=verdict.outcome,
+        metadata=Metadata.model_validate({**metadata.model_dump(), **extra}),
+    )
+
+
+def _is_move(turn: Turn, move: Move) -> bool:
+    """Whether a turn does what the expert would. Any final answer equals any other: only the world's state counts."""
+    if isinstance(turn, Unreadable):
+        return False
+    if not turn.tool_calls:
+        return move.command is None
+    return [(call.name, call.arguments) for call in turn.tool_calls] == [(move.command, move.input)]
+
+
+def _advice(episode: Episode, outcome: Outcome) -> list[Advice]:
+    """The expert's move at each failed step, from the state before it.
+
+    A step failed when it could not be read, or its call was an error that no fault injected. When the task did not end in
+    success, the first step that differs from the expert's counts too: it may be a call that worked and was wrong, or an
+    answer given too early.
+    """
+    wrong = [(step, move) for step, move, same in episode.experts if not same]
+    first = {wrong[0][0]} if wrong and outcome is not Outcome.SUCCESS else set()
+    return [
+        Advice(step=step, command=move.command, input=move.input, answer=move.answer)
+        for step, move in wrong
+        if step in episode.failed_turns or step in first
+    ]
+
+
+def move_to_message(move: Move) -> Message:
+    """An expert's move as an assistant turn."""
+    if move.command is None:
+        return Message(role="assistant", content=move.answer or "Done.")
+    return Message(role="assistant", tool_calls=(ToolCall(id="call_0", name=move.command, arguments=move.input),))

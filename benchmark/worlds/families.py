@@ -1,0 +1,105 @@
+"""Families of tasks: a way to draw parameters and a sentence that states them, and how many tasks are made of them."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from pydantic import JsonValue
+
+from benchmark.worlds import Fault, Split, Task
+from benchmark.worlds.pools import Draw
+from data.records import ToolSpec
+
+_KOREAN_SHARE = 1 / 8
+_FAULT_SHARE = 1 / 3
+
+# The quickstart's prompts stay under 450 tokens to the end. Each call with its result costs about 70 of them, and a Korean
+# instruction about as much more than an English one; so this is how many calls fit, those that a fault adds included.
+_MAX_CALLS = {"en": 3, "ko": 2}
+_CALLS_ADDED = {"permission_denied": 2, "expired_token": 2, "rate_limited": 2}
+"""Failed call and repair, for each kind of fault; other kinds only cost the failed call."""
+
+
+@dataclass(frozen=True)
+class Family:
+    """Tasks that are solved in the same way and differ in their parameters.
+
+    `tools` is the same for every task of a family, in a fixed order, so that prompts share their beginning, and so that
+    the tools do not tell whether a fault will come. `faults` holds what may strike, one a task.
+    """
+
+    name: str
+    tier: int
+    tools: tuple[str, ...]
+    draw: Callable[[Draw], dict[str, JsonValue]]
+    english: tuple[str, ...]
+    """Ways to say it, as `str.format` patterns over the parameters."""
+    facts: tuple[str, ...]
+    """Parameters that have to be carried from where they are first read into a later call."""
+    faults: tuple[Fault, ...] = ()
+    korean: str = ""
+    """The same in Korean; empty where it does not fit."""
+
+    def faults_that_fit(self, language: Literal["en", "ko"]) -> list[Fault]:
+        """Those of the faults that leave the prompt short enough."""
+        return [fault for fault in self.faults if self.tier + _CALLS_ADDED.get(fault.kind, 1) <= _MAX_CALLS[language]]
+
+
+def families_to_tasks(
+    families: Sequence[Family],
+    tools: dict[str, ToolSpec],
+    *,
+    world: str,
+    split: Split,
+    count: int,
+    seed: int,
+) -> list[Task]:
+    """`count` distinct tasks, the families in turn. A longer list starts with the shorter one of the same seed.
+
+    About one task in eight is told in Korean, about one in three has a fault.
+    """
+    korean_chance = _KOREAN_SHARE * len(families) / sum(bool(family.korean) for family in families)
+    faulty = [language for family in families for language in ("en", "ko") if family.faults_that_fit(language)]
+    faulty_share = faulty.count("en") * (1 - korean_chance) + faulty.count("ko") * korean_chance
+    fault_chance = _FAULT_SHARE * len(families) / faulty_share
+    tasks: list[Task] = []
+    seen: set[str] = set()
+    while len(tasks) < count:
+        index = len(tasks)
+        family = families[index % len(families)]
+        for attempt in range(1000):
+            # A string seeds Random the same way on every machine; a tuple would not.
+            source = f"{world}-{split}-{seed}-{index}-{attempt}"
+            rng = random.Random(source)
+            language: Literal["en", "ko"] = "ko" if family.korean and rng.random() < korean_chance else "en"
+            parameters = family.draw(Draw(source + "-draw", split, language))
+            key = family.name + json.dumps(parameters, sort_keys=True)
+            if key not in seen:
+                break
+        else:
+            raise RuntimeError(f"the pools are too small for {count} different tasks of family {family.name}")
+        seen.add(key)
+        pattern = family.korean if language == "ko" else rng.choice(family.english)
+        faults = family.faults_that_fit(language)
+        is_struck = bool(faults) and rng.random() < fault_chance
+        tasks.append(
+            Task(
+                id=f"{world}-{split}-{seed}-{index:04d}",
+                world=world,
+                family=family.name,
+                split=split,
+                seed=seed,
+                tier=family.tier,
+                language=language,
+                instruction=pattern.format(**parameters),
+                tools=tuple(tools[name] for name in family.tools),
+                parameters=parameters,
+                facts={name: str(parameters[name]) for name in family.facts},
+                faults=(rng.choice(faults),) if is_struck else (),
+            )
+        )
+    return tasks

@@ -1,0 +1,30 @@
+"""The worlds there are, by name, and tasks drawn from several of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from benchmark.worlds import Split, Task, WorldKind, api, files
+from data.errors import UserError, nearest
+
+WORLDS: dict[str, WorldKind] = {"files": files, "api": api}
+
+
+def make_tasks(worlds: Sequence[str], split: Split, count: int, seed: int) -> list[Task]:
+    """`count` tasks that take the worlds in turn, the same for the same arguments.
+
+    Raises:
+        UserError: an unknown world or split, no world, or a count below 1.
+    """
+    for name in worlds:
+        if name not in WORLDS:
+            raise UserError(f"worlds: {name!r} is unknown, expected {', '.join(WORLDS)}.{nearest(name, WORLDS)}")
+    if not worlds or len(set(worlds)) != len(worlds):
+        raise UserError(f"worlds: expected one or more different names of {', '.join(WORLDS)}, got {list(worlds)}")
+    if split not in ("train", "test"):
+        raise UserError(f"split: {split!r} is unknown, expected train or test.{nearest(split, ('train', 'test'))}")
+    if count < 1:
+        raise UserError(f"count: {count}, expected 1 or more")
+    each = -(-count // len(worlds))
+    columns = [WORLDS[name].tasks(split, each, seed) for name in worlds]
+    return [task for row in zip(*columns, strict=True) for task in row][:count]

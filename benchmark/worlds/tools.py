@@ -1,0 +1,124 @@
+"""Tool calls as every world treats them: described by a signature, checked before they run, failed on schedule.
+
+A tool is a typed method of a world. It works in two steps, *check* and *commit*: the method itself raises `ToolError` if
+the call is wrong and changes nothing; it returns a function that does the work. Between the two a scheduled fault may
+strike, so that a fault hits only calls that were right and leaves nothing half done.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from pydantic import JsonValue
+
+from benchmark.worlds import Fault, Verdict
+from data.errors import nearest
+from data.records import Action, Outcome, ToolFunction, ToolSpec
+
+Commit = Callable[[], JsonValue]
+
+DONE = "Done."
+GIVEN_UP = "I could not do all of it."
+"""What an expert says at the end: everything holds, or something is beyond repair."""
+
+_JSON_TYPE = {str: "string", int: "integer"}
+
+
+class ToolError(Exception):
+    """A call that did not work. Its text is what the model reads; `injected` names the fault that made it."""
+
+    def __init__(self, text: str, injected: str | None = None) -> None:
+        super().__init__(text)
+        self.injected = injected
+
+
+def function_to_spec(function: Callable[..., Any]) -> ToolSpec:
+    """A typed method as a tool: its name, the first line of its docstring, its parameters.
+
+    The list `required` is left out (it costs about six tokens a tool in every prompt); a call that lacks an argument is
+    told so.
+    """
+    parameters = list(inspect.signature(function, eval_str=True).parameters.values())[1:]
+    properties: dict[str, JsonValue] = {
+        parameter.name: {"type": _JSON_TYPE[parameter.annotation]} for parameter in parameters
+    }
+    return ToolSpec(
+        function=ToolFunction(
+            name=function.__name__,
+            description=(function.__doc__ or "").splitlines()[0],
+            parameters={"type": "object", "properties": properties},
+        )
+    )
+
+
+def check_call(world: object, tools: Sequence[ToolSpec], name: str, arguments: dict[str, Any]) -> Commit:
+    """Check a call against the task's tools and the world's state; returns what does the work.
+
+    Raises:
+        ToolError: unknown tool or argument (with the nearest right name), missing argument, wrong type, or whatever the
+            world has against it.
+    """
+    names = [tool.function.name for tool in tools]
+    if name not in names:
+        raise ToolError(f"unknown tool {name!r}.{nearest(name, names) or ' There are: ' + ', '.join(names) + '.'}")
+    if not isinstance(arguments, dict):
+        raise ToolError(f"arguments must be a JSON object, got {type(arguments).__name__}")
+    method = getattr(world, name)
+    known = inspect.signature(method, eval_str=True).parameters
+    for key, value in arguments.items():
+        if key not in known:
+            raise ToolError(f"{name} has no argument {key!r}.{nearest(str(key), known)}")
+        if type(value) is not known[key].annotation:
+            shown = json.dumps(value, ensure_ascii=False)[:40]
+            raise ToolError(f"argument {key!r} must be {_JSON_TYPE[known[key].annotation]}, got {shown}")
+        if isinstance(value, str) and not _is_plain_text(value):
+            raise ToolError(f"argument {key!r} holds characters that are not allowed")
+    for key, parameter in known.items():
+        if parameter.default is parameter.empty and key not in arguments:
+            raise ToolError(f"argument {key!r} is missing")
+    commit: Commit = method(**arguments)
+    return commit
+
+
+def _is_plain_text(value: str) -> bool:
+    """False for what neither a path nor UTF-8 can hold: null characters and half surrogate pairs."""
+    return "\0" not in value and not any("\ud800" <= character <= "\udfff" for character in value)
+
+
+def failed_in_a_row(history: Sequence[Action], command: str, arguments: dict[str, Any]) -> int:
+    """How often this very call failed at the end of the history."""
+    count = 0
+    for action in reversed(history):
+        if action.error is None or action.command != command or action.input != arguments:
+            break
+        count += 1
+    return count
+
+
+def score_to_verdict(goals: int, missing: Sequence[str], damage: Sequence[str]) -> Verdict:
+    """The verdict of `goals` goals, those that do not hold, and what was broken on the way.
+
+    Damage weighs like a goal that does not hold: score = held / (goals + damages). So doing nothing scores 0 and nothing
+    but a flawless state scores 1.
+    """
+    score = (goals - len(missing)) / (goals + len(damage))
+    outcome = Outcome.SUCCESS if score == 1 else Outcome.PARTIAL if score > 0 else Outcome.FAILURE
+    return Verdict(outcome, score, "; ".join([*missing, *damage]) or "every goal holds")
+
+
+class Schedule:
+    """Which calls fail. Only calls that were right are counted, each fault strikes once."""
+
+    def __init__(self, faults: Sequence[Fault]) -> None:
+        self._faults = faults
+        self._calls: Counter[str] = Counter()
+
+    def due(self, tool: str) -> str | None:
+        """Count a right call of `tool`; returns the kind of the fault that strikes it."""
+        nth = self._calls[tool]
+        self._calls[tool] += 1
+        return next((fault.kind for fault in self._faults if fault.tool == tool and fault.nth == nth), None)

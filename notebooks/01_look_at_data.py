@@ -1,0 +1,193 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Look at the data
+#
+# One record of an agent at work, followed all the way: the record, the chat it becomes, the tokens a model is trained on,
+# and the fork of a preference pair. Then counts and pictures of many records.
+#
+# It runs on the CPU in about a minute. To look at your own data, set `RECORDS` and `MODEL` below.
+
+# %%
+import os
+import subprocess
+import sys
+from collections import Counter
+from html import escape
+from pathlib import Path
+
+here = Path.cwd()
+os.chdir(next(folder for folder in (here, *here.parents) if (folder / "train" / "sft.py").exists()))
+print("project root:", Path.cwd().name)
+
+
+def run(*command: object) -> None:
+    """Run one of the project's commands and show what it prints."""
+    print("$ python", *command)
+    done = subprocess.run([sys.executable, *map(str, command)], capture_output=True, text=True)
+    print(done.stdout, done.stderr, sep="")
+    done.check_returncode()
+
+
+# %% tags=["parameters"]
+MODEL = ".cache/tiny"  # whose tokenizer and template are used; or .cache/smollm2-135m, Qwen/Qwen3-0.6B, ...
+RECORDS = None  # a file of trajectory records; None records some
+COUNT = 48  # how many tasks are recorded
+OUT = Path("runs/notebooks/01")
+
+# %% [markdown]
+# ## Records
+#
+# The benchmark's expert solves training tasks in real sandboxes, a folder on disk and an HTTP API. Into some tasks faults are
+# injected: a file that was moved, a token that has expired, a rate limit. The expert recovers, and the record keeps both.
+
+# %%
+if MODEL == ".cache/tiny":
+    run("scripts/embedded_model.py", MODEL, "--tiny")
+if RECORDS is None:
+    RECORDS = OUT / "train.jsonl"
+    run("-m", "benchmark", "record", "--split", "train", "--count", COUNT, "--seed", 3, "--out", RECORDS)
+run("-m", "data", "validate", RECORDS)
+
+# %%
+from data.records import read_trajectories
+
+records = list(read_trajectories(RECORDS))
+repaired = [record for record in records if any(action.error for action in record.action_sequence)]
+record = max(repaired or records, key=lambda record: len(record.action_sequence))
+
+print(f"{len(records)} records, {len(repaired)} of them with a failed step. One of those:\n")
+print(f"id           {record.id}")
+print(f"category     {record.category}")
+print(f"instruction  {record.metadata.instruction}")
+for number, action in enumerate(record.action_sequence):
+    came_back = f"ERROR {action.error}" if action.error else f"-> {action.output}"
+    print(f"  step {number}     {action.command} {action.input}  {came_back}")
+print(f"answer       {record.metadata.answer}")
+print(f"outcome      {record.outcome}")
+
+# %% [markdown]
+# ## Its chat
+#
+# A record becomes a chat. The weight says what is learned: 1 for the assistant's turns, 0 for everybody else, and 0 for a
+# failed step, which stays as context so that its *repair* is learned.
+
+# %%
+from IPython.display import HTML, display
+
+from data.chats import Chat
+from data.records import Outcome
+from data.trajectories import trajectory_to_chat
+
+chat = trajectory_to_chat(record, outcomes=frozenset(Outcome))
+assert isinstance(chat, Chat), chat
+
+rows = []
+for message in chat.messages:
+    said = message.content + " ".join(f"{call.name} {call.arguments}" for call in message.tool_calls)
+    cells = (message.role, f"{message.loss_weight:g}", said)
+    colour = "rgba(26, 127, 55, 0.15)" if message.loss_weight else "transparent"
+    row = "".join(f'<td style="text-align: left; white-space: pre-wrap">{escape(cell)}</td>' for cell in cells)
+    rows.append(f'<tr style="background: {colour}">{row}</tr>')
+display(HTML(f"<table><tr><th>role</th><th>weight</th><th>what is said</th></tr>{''.join(rows)}</table>"))
+
+# %% [markdown]
+# ## Its tokens
+#
+# The model's own chat template makes the tokens. Green ones are trained, stop tokens included; all others are only read. Point
+# at a token for its id. The same picture on a terminal: `python -m data show FILE --model MODEL --row 0`.
+
+# %%
+from data.render import Renderer, TokenTree
+from data.show import describe_tree, tree_to_html
+
+renderer = Renderer.from_pretrained(MODEL)
+
+
+def show_tree(tree: TokenTree, height: int = 480) -> None:
+    """The page that `data show --html` writes, in a frame of its own."""
+    page = escape(tree_to_html(tree, renderer), quote=True)
+    display(HTML(f'<iframe srcdoc="{page}" style="width: 100%; height: {height}px; border: 0"></iframe>'))
+
+
+tree = renderer.chat_to_tree(chat)
+assert isinstance(tree, TokenTree), tree
+print("\n".join(describe_tree(tree)))
+show_tree(tree)
+
+# %% [markdown]
+# ## A preference pair's fork
+#
+# A failed step and what should have been done from that very state share their history and then part. The history stands in
+# the tree once. Here the pair comes from the record's own repair; for a trained model, `python -m benchmark run --advise` also
+# stores what the expert would have done, and `python -m data pairs` makes pairs of both.
+
+# %%
+from data.chats import PreferencePair
+from data.trajectories import trajectories_to_pairs
+
+results = list(trajectories_to_pairs(records))
+pairs = [result for result in results if isinstance(result, PreferencePair)]
+print(f"{len(pairs)} pairs from {len(results)} failed steps; left out:")
+for reason, count in Counter(result.reason for result in results if not isinstance(result, PreferencePair)).items():
+    print(f"  {count} x {reason}")
+
+if pairs:
+    fork = renderer.pair_to_tree(pairs[0])
+    assert isinstance(fork, TokenTree), fork
+    print("\n".join(describe_tree(fork)))
+    show_tree(fork)
+
+# %% [markdown]
+# ## Counts and pictures
+
+# %%
+import matplotlib.pyplot as plt
+
+trees = []
+for other in records:
+    made = trajectory_to_chat(other, outcomes=frozenset(Outcome))
+    rendered = renderer.chat_to_tree(made) if isinstance(made, Chat) else made
+    if isinstance(rendered, TokenTree):
+        trees.append(rendered)
+
+figure, axes = plt.subplots(1, 3, figsize=(12, 3.4), layout="constrained")
+
+kinds = [f"{other.category}\n{other.outcome}" for other in records]
+names, counts = zip(*sorted(Counter(kinds).items()), strict=True)
+bars = axes[0].barh(names, counts)
+axes[0].bar_label(bars, padding=3)
+axes[0].set_title("records by category and outcome", loc="left")
+
+calls = {
+    "without a failed step": [len(other.action_sequence) for other in records if other not in repaired],
+    "with one": [len(other.action_sequence) for other in repaired],
+}
+longest = max(len(other.action_sequence) for other in records)
+axes[1].hist(list(calls.values()), bins=[n - 0.5 for n in range(longest + 2)], stacked=True, label=list(calls))
+axes[1].set_title("calls per record", loc="left")
+axes[1].set_xlabel("calls")
+axes[1].legend(frameon=False)
+
+trained = [len(target.nodes) for tree in trees for target in tree.targets]
+axes[2].hist(trained, bins=20)
+axes[2].set_title("trained tokens per turn", loc="left")
+axes[2].set_xlabel("tokens")
+
+for axis in axes:
+    axis.spines[["top", "right"]].set_visible(False)
+plt.show()
+
+total = sum(len(tree.ids) for tree in trees)
+print(f"{len(trees)} chats, {total:,} tokens, of which {sum(trained):,} ({sum(trained) / total:.0%}) are trained")
+
+# %% [markdown]
+# Next: [02_train_and_compare](02_train_and_compare.ipynb) trains a model on such records and measures it.

@@ -1,0 +1,225 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Train and compare
+#
+# Supervised fine-tuning inside a notebook, with a loss plot that grows while it trains; then the benchmark of the base
+# model and of what came out, side by side.
+#
+# With `MODEL = ".cache/tiny"`, a random two-layer model, it runs on two CPU cores in under two minutes and shows the way, not a
+# result: such a model solves nothing, before or after. For a result set `MODEL = ".cache/smollm2-135m"` (about ten minutes)
+# with `STEPS = 80` and `TASKS = 40`, or a model such as `Qwen/Qwen3-0.6B` on a GPU.
+
+# %%
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+here = Path.cwd()
+os.chdir(next(folder for folder in (here, *here.parents) if (folder / "train" / "sft.py").exists()))
+print("project root:", Path.cwd().name)
+
+
+def run(*command: object) -> None:
+    """Run one of the project's commands and show what it prints."""
+    print("$ python", *command)
+    done = subprocess.run([sys.executable, *map(str, command)], capture_output=True, text=True)
+    print(done.stdout, done.stderr, sep="")
+    done.check_returncode()
+
+
+# %% tags=["parameters"]
+MODEL = ".cache/tiny"  # or .cache/smollm2-135m, Qwen/Qwen3-0.6B, any causal model with a chat template
+STEPS = 30  # optimizer steps of 4 rows
+RECORDS = 64  # training tasks to record
+TASKS = 8  # test tasks for each model
+MAX_STEPS = 4  # turns an agent has for a task
+OUT = Path("runs/notebooks/02")
+
+# %% [markdown]
+# ## Data
+#
+# The expert solves training tasks; the records become a prepared set, split by task.
+
+# %%
+if MODEL == ".cache/tiny":
+    run("scripts/embedded_model.py", MODEL, "--tiny")
+elif MODEL == ".cache/smollm2-135m":
+    run("scripts/embedded_model.py", MODEL)
+
+run("-m", "benchmark", "record", "--split", "train", "--count", RECORDS, "--seed", 7, "--out", OUT / "train.jsonl")
+config = OUT / "data.yaml"
+config.write_text(f"validation_share: 0.1\nsources:\n  - adapter: trajectory\n    path: {OUT / 'train.jsonl'}\n")
+run("-m", "data", "build", "--config", config, "--out", OUT / "data")
+
+# %% [markdown]
+# ## Model and options
+#
+# The same lines as in `train/sft.py`: options, model, rows of tokens, trainer. Without a GPU it trains on the CPU in fp32.
+
+# %%
+import torch
+from trl import SFTConfig
+
+from train.fit import fit, load_rows, print_plan, read_metrics, resolved
+from train.model import load_model
+from train.options import DataOptions, ModelOptions, prepare_environment, quiet
+from train.trainers import ChatTrainer
+from train.tree import ChatCollator
+
+quiet()
+gpu = torch.cuda.is_available()
+options = DataOptions(data=str(OUT / "data"), resume="never")
+model_options = ModelOptions(
+    model_name_or_path=MODEL, dtype="bfloat16" if gpu else "float32", lora_r=16, lora_alpha=32, lora_dropout=0.0
+)
+training = SFTConfig(
+    output_dir=str(OUT / "sft"),
+    learning_rate=1e-3,
+    lr_scheduler_type="cosine",
+    warmup_steps=5,
+    max_steps=STEPS,
+    per_device_train_batch_size=4,
+    per_device_eval_batch_size=4,
+    max_length=1024,
+    bf16=gpu,
+    use_cpu=not gpu,
+    gradient_checkpointing=gpu,
+    eval_strategy="steps",
+    eval_steps=max(STEPS // 3, 1),
+    save_strategy="no",
+    logging_steps=1,
+    disable_tqdm=True,
+    seed=7,
+    report_to="none",
+)
+prepare_environment(options.wandb, training)
+
+loaded = load_model(model_options, None, training)
+prepared, rows, reports = load_rows(options, loaded.renderer, kind="chat", max_tokens=training.max_length)
+trainer = ChatTrainer(
+    model=loaded.model,
+    args=training,
+    train_dataset=rows["train"],
+    eval_dataset=rows["validation"],
+    data_collator=ChatCollator(loaded.renderer.tokenizer.pad_token_id),
+    processing_class=loaded.renderer.tokenizer,
+    peft_config=loaded.peft_config,
+)
+print_plan(options, training, loaded, trainer, reports)
+
+# %% [markdown]
+# ## Training, with a live plot
+
+# %%
+import matplotlib.pyplot as plt
+from IPython.display import display
+from transformers import TrainerCallback
+
+
+class LivePlot(TrainerCallback):
+    """Redraws the loss each time the trainer logs; `display` gives a handle whose picture can be replaced."""
+
+    def __init__(self) -> None:
+        self.figure, self.axis = plt.subplots(figsize=(7, 3.4), layout="constrained")
+        self.curves = {
+            "loss": self.axis.plot([], [], linewidth=1.5, label="training")[0],
+            "eval_loss": self.axis.plot([], [], marker="o", label="validation")[0],
+        }
+        self.axis.set(xlabel="step", ylabel="loss", xlim=(0, STEPS))
+        self.axis.spines[["top", "right"]].set_visible(False)
+        self.axis.legend(frameon=False)
+        plt.close(self.figure)  # shown through the handle only
+        self.handle = display(self.figure, display_id=True)
+
+    def on_log(self, args, state, control, logs=None, **_):
+        for name, curve in self.curves.items():
+            if name in (logs or {}):
+                curve.set_data([*curve.get_xdata(), state.global_step], [*curve.get_ydata(), logs[name]])
+        self.axis.relim()
+        self.axis.autoscale_view(scalex=False)
+        self.handle.update(self.figure)
+
+
+trainer.add_callback(LivePlot())
+fit(
+    trainer=trainer,
+    loaded=loaded,
+    options=options,
+    training=training,
+    method="sft",
+    everything=resolved(options, model_options, training),
+    prepared=prepared,
+    reports=reports,
+)
+losses = [line["loss"] for line in read_metrics(OUT / "sft") if "loss" in line]
+print(f"loss {losses[0]:.2f} -> {losses[-1]:.2f}; the adapter and run.json are in {OUT / 'sft'}")
+
+# %% [markdown]
+# ## Benchmark
+#
+# Both models work on the same test tasks, whose values never occur in training. Success is decided from the world's final
+# state.
+
+# %%
+run(
+    *("-m", "benchmark", "run", "--model", MODEL, "--label", "base", "--model", OUT / "sft", "--label", "sft"),
+    *("--split", "test", "--count", TASKS, "--seed", 1, "--max-steps", MAX_STEPS, "--out", OUT / "benchmark"),
+)
+
+# %% [markdown]
+# ## The table
+#
+# Each number with its 95 % interval; how each is counted stands in [docs/kpis.md](../docs/kpis.md). Where the intervals
+# overlap widely, the models do not differ as far as these tasks can tell.
+
+# %%
+from IPython.display import HTML
+
+from benchmark.kpis import UNITS
+
+results = {label: json.loads((OUT / "benchmark" / label / "kpis.json").read_text()) for label in ("base", "sft")}
+
+
+def shown(kpi: dict, unit: str) -> str:
+    """`62.5 % (47.0 to 75.8)` or `1.4 actions (1.0 to 1.9)`."""
+    if kpi["value"] is None:
+        return "nothing to measure"
+    factor, sign = (100, "%") if unit == "share" else (1, unit)
+    text = f"{factor * kpi['value']:.1f} {sign}"
+    return text if kpi["low"] is None else f"{text} ({factor * kpi['low']:.1f} to {factor * kpi['high']:.1f})"
+
+
+header = "".join(f"<th>{label}</th>" for label in results)
+body = "".join(
+    f"<tr><td>{name}</td>" + "".join(f"<td>{shown(result['kpis'][name], unit)}</td>" for result in results.values())
+    for name, unit in UNITS.items()
+)
+display(HTML(f"<table><tr><th></th>{header}</tr>{body}</table>"))
+
+# %%
+figure, axis = plt.subplots(figsize=(6, 1.8), layout="constrained")
+for row, result in enumerate(results.values()):
+    rate = result["kpis"]["success_rate"]
+    axis.plot([rate["low"], rate["high"]], [row, row], linewidth=3, alpha=0.4)
+    axis.plot(rate["value"], row, "o", color=axis.lines[-1].get_color())
+axis.set(yticks=range(len(results)), yticklabels=list(results), ylim=(-0.5, len(results) - 0.5), xlim=(-0.02, 1.02))
+axis.invert_yaxis()
+axis.set_title(f"success rate on {TASKS} test tasks, with 95 % interval", loc="left")
+axis.spines[["top", "right", "left"]].set_visible(False)
+plt.show()
+
+# %% [markdown]
+# The trajectories behind these numbers are in `OUT/benchmark/LABEL/trajectories.jsonl`. To look at one, set `RECORDS` in
+# [01_look_at_data](01_look_at_data.ipynb) to that file; to train on failures next, see "Your own data" in the
+# [README](../README.md).
