@@ -33,7 +33,7 @@ from benchmark.worlds.table import WORLDS, make_tasks
 from data.errors import UserError, nearest
 from data.progress import with_progress
 from data.records import Trajectory, read_trajectories, write_trajectories
-from data.render import find_base, missing_model_check
+from data.render import find_base, missing_model_check, read_chat_template
 
 app = typer.Typer(
     help="Checkpoint in, trajectories and KPIs out. Exit codes: 0 done, 1 a significant loss, 2 wrong input or command line.",
@@ -135,6 +135,9 @@ def run(
     invalid: Annotated[
         str, typer.Option(help="An unreadable turn: stop the task, or give it back with retry.")
     ] = "stop",
+    chat_template_path: Annotated[
+        str | None, typer.Option("--chat_template_path", help="Chat template file instead of the models' own.")
+    ] = None,
     advise: Annotated[bool, typer.Option("--advise", help="Store the expert's move at each failed step.")] = False,
 ) -> None:
     r"""Run models on tasks: trajectories, KPIs with intervals, and a table.
@@ -162,10 +165,12 @@ def run(
         if kind == "model":
             missing_model_check(name)
     options = {"max_steps": max_steps, "invalid": invalid, "advise": advise}
-    decoding = {"max_new_tokens": max_new_tokens, "temperature": temperature}
+    if chat_template_path is not None:
+        read_chat_template(chat_template_path)  # missing? say so before anything is loaded
+    decoding = {"batch_size": batch_size, "max_new_tokens": max_new_tokens, "temperature": temperature}
     for (kind, name), label_name in zip(models, labels, strict=True):
         folder = out / label_name
-        identity = _model_hash(name) if kind == "model" else name
+        identity = _model_hash(name, chat_template_path) if kind == "model" else name
         key = _key([identity, [task_to_metadata(task) for task in tasks], options, decoding])
         if _finished(folder, key):
             print(f"{label_name}: already done, reused ({folder})")
@@ -174,7 +179,7 @@ def run(
         actor = (
             policy_named(name)
             if kind == "policy"
-            else TransformersPolicy.from_pretrained(name, batch_size=batch_size, seed=seed, **decoding)
+            else TransformersPolicy.from_pretrained(name, chat_template_path=chat_template_path, seed=seed, **decoding)
         )
         records = _run(actor, tasks, f"running {label_name}", label=label_name, live=max(batch_size, 16), **options)
         del actor
@@ -286,10 +291,10 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _model_hash(name: str) -> str:
+def _model_hash(name: str, chat_template_path: str | None) -> str:
     """sha256 over the weights, tokenizer and template of a folder (and of an adapter's base); the name of a hub id."""
     base, adapter = find_base(name)
-    digest = hashlib.sha256()
+    digest = hashlib.sha256((read_chat_template(chat_template_path) if chat_template_path else "").encode())
     for folder in filter(None, (base, adapter)):
         files: Iterable[Path] = sorted(Path(folder).glob("*")) if Path(folder).is_dir() else []
         kept = [
@@ -305,9 +310,10 @@ def _model_hash(name: str) -> str:
 
 
 def _key(parts: Any) -> str:
-    """Hash of everything that decides a result: the model, the tasks, the options, the worlds' versions and this code."""
-    code = [_sha256(path) for path in sorted(Path(__file__).parent.rglob("*.py"))]
-    text = json.dumps([parts, [world.version for world in WORLDS.values()], code], sort_keys=True, default=str)
+    """Hash of everything that decides a result: the model, the tasks, the options, the code and the libraries."""
+    here = Path(__file__).resolve().parent  # data/ makes the prompts and reads the replies
+    code = [_sha256(path) for folder in (here, here.parent / "data") for path in sorted(folder.rglob("*.py"))]
+    text = json.dumps([parts, code, _versions()], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -10,6 +10,7 @@ limit, say), so records do not depend on how fast a machine is.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -21,10 +22,7 @@ from data.chats import Message, ToolCall
 from data.records import INVALID_CALL, Action, Advice, Environment, Metadata, Outcome, Trajectory
 from data.trajectories import actions_to_messages
 
-SYSTEM = (
-    "Solve the task with the tools, one call at a time. Copy names and values exactly. "
-    "When all is done, answer in one short sentence."
-)
+SYSTEM = "Solve the task with the tools. Copy names and values exactly."
 LATENCY_SECONDS = 0.5
 FROZEN_START = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -39,7 +37,7 @@ class Unreadable(NamedTuple):
 Turn = Message | Unreadable
 
 
-@dataclass
+@dataclass(eq=False)
 class Episode:
     """One task under way: its live world and the record so far."""
 
@@ -144,6 +142,9 @@ def task_to_metadata(task: Task) -> dict[str, object]:
 def take_turn(episode: Episode, turn: Turn, *, advise: bool, invalid: Literal["stop", "retry"]) -> None:
     """Carry out one turn: run its calls, or note the answer or the fault."""
     step = len(episode.actions)
+    if isinstance(turn, Message) and any(call.name == INVALID_CALL for call in turn.tool_calls):
+        # In a record this command stands for text that is no call; as a tool's name it would be read back as that.
+        turn = Unreadable(json.dumps(turn.to_template(), ensure_ascii=False), f"{INVALID_CALL!r} is no tool's name")
     if advise:
         move = episode.world.expert(episode.actions)
         episode.experts.append((step, move, _is_move(turn, move)))
@@ -192,8 +193,10 @@ def _append(
 
 def close_episode(episode: Episode, *, advise: bool = False) -> Trajectory:
     """Judge the world's final state, remove the world, and return the record."""
-    verdict = episode.world.verdict()
-    episode.world.__exit__(None, None, None)
+    try:
+        verdict = episode.world.verdict()
+    finally:
+        episode.world.__exit__(None, None, None)
     metadata = episode.metadata
     if advise:
         metadata.advice = _advice(episode, verdict.outcome)
@@ -217,7 +220,9 @@ def _is_move(turn: Turn, move: Move) -> bool:
         return False
     if not turn.tool_calls:
         return move.command is None
-    return [(call.name, call.arguments) for call in turn.tool_calls] == [(move.command, move.input)]
+    # As JSON, because Python takes 1, 1.0 and true for equal and a tool does not.
+    said = [(call.name, json.dumps(call.arguments, sort_keys=True)) for call in turn.tool_calls]
+    return said == [(move.command, json.dumps(move.input, sort_keys=True))]
 
 
 def _advice(episode: Episode, outcome: Outcome) -> list[Advice]:

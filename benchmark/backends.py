@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import random
+import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -105,7 +107,9 @@ class SameTool(_Stateless):
     def _turn(episode: Episode) -> Turn:
         tool = episode.task.tools[0].function
         properties = tool.parameters.get("properties")
-        arguments: dict[str, Any] = dict.fromkeys(properties if isinstance(properties, dict) else {}, episode.task.instruction)
+        arguments: dict[str, Any] = dict.fromkeys(
+            properties if isinstance(properties, dict) else {}, episode.task.instruction
+        )
         return Message(role="assistant", tool_calls=(ToolCall(id="call_0", name=tool.name, arguments=arguments),))
 
 
@@ -159,12 +163,14 @@ class TransformersPolicy:
         self.max_new_tokens, self.batch_size, self.temperature = max_new_tokens, batch_size, temperature
         self._generator = torch.Generator(device=model.device).manual_seed(seed)
         self._kept: dict[str, tuple[list[int], list[tuple[torch.Tensor, torch.Tensor]]]] = {}
-        layers = getattr(model.config.get_text_config(), "layer_types", None) or []
+        config = model.config.get_text_config()
+        self._window: int = getattr(config, "max_position_embeddings", None) or sys.maxsize
+        layers = getattr(config, "layer_types", None) or []
         self._keeps_cache = all(kind == "full_attention" for kind in layers)
         """Sliding-window and recurrent layers keep no full keys; such models compute each prompt anew."""
 
     @classmethod
-    def from_pretrained(cls, path: str, **options: Any) -> TransformersPolicy:
+    def from_pretrained(cls, path: str, *, chat_template_path: str | None = None, **options: Any) -> TransformersPolicy:
         """A model folder, hub id or LoRA adapter folder (whose base is loaded with it).
 
         fp32 on the CPU and bf16 on CUDA. An adapter is merged in fp32 only, where that changes no bits that matter.
@@ -173,9 +179,11 @@ class TransformersPolicy:
             UserError: if there is no such model.
         """
         import torch  # noqa: PLC0415 - only with a model
-        from peft import PeftModel  # noqa: PLC0415 - as above
         from transformers import AutoModelForCausalLM  # noqa: PLC0415 - as above
+        from transformers.utils import logging as transformers_logging  # noqa: PLC0415 - as above
 
+        transformers_logging.set_verbosity_error()
+        transformers_logging.disable_progress_bar()
         base, adapter = find_base(path)
         cuda = torch.cuda.is_available()
         try:
@@ -185,10 +193,13 @@ class TransformersPolicy:
         except (OSError, ValueError) as error:
             raise UserError(f"{base}: the model cannot be loaded: {str(error).splitlines()[0]}") from None
         if adapter is not None:
+            logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # PEFT imports it, and it tells what it lacks
+            from peft import PeftModel  # noqa: PLC0415 - as above
+
             model = PeftModel.from_pretrained(model, adapter)
             if not cuda:
                 model = model.merge_and_unload()
-        renderer = Renderer.from_pretrained(path)
+        renderer = Renderer.from_pretrained(path, chat_template_path=chat_template_path)
         return cls(model.to("cuda") if cuda else model, renderer, **options)
 
     def act(self, episodes: Sequence[Episode]) -> list[Turn]:
@@ -199,7 +210,16 @@ class TransformersPolicy:
             try:
                 prompts[place] = self.renderer.prompt_ids(episode.messages, episode.task.tools)
             except Unrenderable as error:
+                if not episode.actions:  # not what the model did, but a template that can show no task at all
+                    raise UserError(f"{self.renderer.tokenizer.name_or_path}: {error}") from None
                 turns[place] = Unreadable("", str(error))
+                continue
+            if len(prompts[place]) + self.max_new_tokens > self._window:
+                reason = f"no room for {self.max_new_tokens} new tokens in the model's window of {self._window}"
+                if not episode.actions:
+                    raise UserError(f"{self.renderer.tokenizer.name_or_path}: {reason}")
+                turns[place] = Unreadable("", reason)
+                del prompts[place]
         # Neighbours in length share a batch, so that little is padded.
         order = sorted(prompts, key=lambda place: len(prompts[place]))
         for at in range(0, len(order), self.batch_size):

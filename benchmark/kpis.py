@@ -175,13 +175,16 @@ def error_episodes(record: Trajectory) -> list[ErrorEpisode]:
     """The record's runs of errors, in the order in which they began.
 
     All errors of one command up to its next success are one episode, whatever other commands do in between. An unreadable
-    turn named no command, so the next call that works repairs it.
+    turn, or a call of a tool that is not among `metadata.tools`, named nothing that could ever work, so the next call
+    that works repairs it.
     """
+    tools = {tool.function.name for tool in record.metadata.tools}
     open_since: dict[str, int] = {}
     episodes: list[ErrorEpisode] = []
     for index, action in enumerate(record.action_sequence):
         if not worked(action):
-            open_since.setdefault(action.command, index)
+            could_work = action.command in tools or not tools
+            open_since.setdefault(action.command if could_work else INVALID_CALL, index)
             continue
         for command in (action.command, INVALID_CALL):
             if command in open_since:

@@ -20,6 +20,7 @@
 import os
 import subprocess
 import sys
+import warnings
 from collections import Counter
 from html import escape
 from pathlib import Path
@@ -27,13 +28,14 @@ from pathlib import Path
 here = Path.cwd()
 os.chdir(next(folder for folder in (here, *here.parents) if (folder / "train" / "sft.py").exists()))
 print("project root:", Path.cwd().name)
+warnings.filterwarnings("ignore", message="IProgress not found")  # no widgets are needed here
 
 
 def run(*command: object) -> None:
     """Run one of the project's commands and show what it prints."""
     print("$ python", *command)
     done = subprocess.run([sys.executable, *map(str, command)], capture_output=True, text=True)
-    print(done.stdout, done.stderr, sep="")
+    print(done.stdout if done.returncode == 0 else done.stdout + done.stderr)
     done.check_returncode()
 
 
@@ -115,7 +117,7 @@ renderer = Renderer.from_pretrained(MODEL)
 def show_tree(tree: TokenTree, height: int = 480) -> None:
     """The page that `data show --html` writes, in a frame of its own."""
     page = escape(tree_to_html(tree, renderer), quote=True)
-    display(HTML(f'<iframe srcdoc="{page}" style="width: 100%; height: {height}px; border: 0"></iframe>'))
+    display(HTML(f'<div><iframe srcdoc="{page}" style="width: 100%; height: {height}px; border: 0"></iframe></div>'))
 
 
 tree = renderer.chat_to_tree(chat)
@@ -175,7 +177,7 @@ longest = max(len(other.action_sequence) for other in records)
 axes[1].hist(list(calls.values()), bins=[n - 0.5 for n in range(longest + 2)], stacked=True, label=list(calls))
 axes[1].set_title("calls per record", loc="left")
 axes[1].set_xlabel("calls")
-axes[1].legend(frameon=False)
+axes[1].legend(frameon=False, loc="upper left")
 
 trained = [len(target.nodes) for tree in trees for target in tree.targets]
 axes[2].hist(trained, bins=20)

@@ -15,33 +15,39 @@
 # model and of what came out, side by side.
 #
 # With `MODEL = ".cache/tiny"`, a random two-layer model, it runs on two CPU cores in under two minutes and shows the way, not a
-# result: such a model solves nothing, before or after. For a result set `MODEL = ".cache/smollm2-135m"` (about ten minutes)
-# with `STEPS = 80` and `TASKS = 40`, or a model such as `Qwen/Qwen3-0.6B` on a GPU.
+# result: such a model solves nothing, before or after. For a result set `MODEL = ".cache/smollm2-135m"` with
+# `LEARNING_RATE = 1e-3`, `RECORDS = 160`, `STEPS = 80` and `TASKS = 40`, and have a coffee; or take a model such as
+# `Qwen/Qwen3-0.6B` on a GPU.
 
 # %%
 import json
+import logging
 import os
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 here = Path.cwd()
 os.chdir(next(folder for folder in (here, *here.parents) if (folder / "train" / "sft.py").exists()))
 print("project root:", Path.cwd().name)
+warnings.filterwarnings("ignore", message="IProgress not found")  # no widgets are needed here
+logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # nor its faster kernels
 
 
 def run(*command: object) -> None:
     """Run one of the project's commands and show what it prints."""
     print("$ python", *command)
     done = subprocess.run([sys.executable, *map(str, command)], capture_output=True, text=True)
-    print(done.stdout, done.stderr, sep="")
+    print(done.stdout if done.returncode == 0 else done.stdout + done.stderr)
     done.check_returncode()
 
 
 # %% tags=["parameters"]
 MODEL = ".cache/tiny"  # or .cache/smollm2-135m, Qwen/Qwen3-0.6B, any causal model with a chat template
-STEPS = 30  # optimizer steps of 4 rows
-RECORDS = 64  # training tasks to record
+LEARNING_RATE = 1e-2  # a random model needs a high one; 1e-3 for .cache/smollm2-135m, 1e-4 for larger models
+STEPS = 16  # optimizer steps of two rows
+RECORDS = 40  # training tasks to record
 TASKS = 8  # test tasks for each model
 MAX_STEPS = 4  # turns an agent has for a task
 OUT = Path("runs/notebooks/02")
@@ -85,18 +91,18 @@ model_options = ModelOptions(
 )
 training = SFTConfig(
     output_dir=str(OUT / "sft"),
-    learning_rate=1e-3,
+    learning_rate=LEARNING_RATE,
     lr_scheduler_type="cosine",
-    warmup_steps=5,
+    warmup_steps=2,
     max_steps=STEPS,
-    per_device_train_batch_size=4,
-    per_device_eval_batch_size=4,
+    per_device_train_batch_size=2,
+    per_device_eval_batch_size=2,
     max_length=1024,
     bf16=gpu,
     use_cpu=not gpu,
     gradient_checkpointing=gpu,
     eval_strategy="steps",
-    eval_steps=max(STEPS // 3, 1),
+    eval_steps=max(STEPS // 2, 1),
     save_strategy="no",
     logging_steps=1,
     disable_tqdm=True,
@@ -122,6 +128,8 @@ print_plan(options, training, loaded, trainer, reports)
 # ## Training, with a live plot
 
 # %%
+from contextlib import redirect_stderr
+
 import matplotlib.pyplot as plt
 from IPython.display import display
 from transformers import TrainerCallback
@@ -136,7 +144,7 @@ class LivePlot(TrainerCallback):
             "loss": self.axis.plot([], [], linewidth=1.5, label="training")[0],
             "eval_loss": self.axis.plot([], [], marker="o", label="validation")[0],
         }
-        self.axis.set(xlabel="step", ylabel="loss", xlim=(0, STEPS))
+        self.axis.set(xlabel="step", ylabel="loss", xlim=(0, 1.02 * STEPS))
         self.axis.spines[["top", "right"]].set_visible(False)
         self.axis.legend(frameon=False)
         plt.close(self.figure)  # shown through the handle only
@@ -152,16 +160,17 @@ class LivePlot(TrainerCallback):
 
 
 trainer.add_callback(LivePlot())
-fit(
-    trainer=trainer,
-    loaded=loaded,
-    options=options,
-    training=training,
-    method="sft",
-    everything=resolved(options, model_options, training),
-    prepared=prepared,
-    reports=reports,
-)
+with open(OUT / "train.log", "w") as log, redirect_stderr(log):  # the plot says it better than a line per step
+    fit(
+        trainer=trainer,
+        loaded=loaded,
+        options=options,
+        training=training,
+        method="sft",
+        everything=resolved(options, model_options, training),
+        prepared=prepared,
+        reports=reports,
+    )
 losses = [line["loss"] for line in read_metrics(OUT / "sft") if "loss" in line]
 print(f"loss {losses[0]:.2f} -> {losses[-1]:.2f}; the adapter and run.json are in {OUT / 'sft'}")
 

@@ -14,8 +14,10 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM
 from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
 from trl.experimental.orpo import ORPOConfig, ORPOTrainer
+from trl.trainer.utils import add_fused_lm_head
 
 from data.chats import Chat, Message, PreferencePair, ToolCall
 from data.errors import UserError
@@ -25,6 +27,7 @@ from data.render import Renderer, TokenTree
 from train import dpo, orpo, sft
 from train.fit import read_metrics
 from train.options import DataOptions, ModelOptions, PairOptions, parse_options
+from train.trainers import score_targets_only
 from train.tree import ChatCollator, PairCollator, chat_to_rows, pair_to_row
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -194,8 +197,6 @@ def test_sft_loss_is_the_weighted_mean_over_scored_tokens(
     build(BuildConfig.model_validate({"sources": [{"adapter": "chats", "path": str(source)}]}), out=tmp_path / "set")
     sft.main(options(tiny_model, tmp_path / "set", tmp_path / "run", max_steps=1, lora_dropout=0.0))
 
-    from transformers import AutoModelForCausalLM  # noqa: PLC0415 - only this test runs the bare model
-
     tree = renderer.chat_to_tree(weighted)
     assert isinstance(tree, TokenTree)
     ((ids, weights),) = tree.rows()
@@ -361,3 +362,34 @@ LEANED_ON = [
 @pytest.mark.parametrize(("owner", "name"), LEANED_ON, ids=lambda part: getattr(part, "__name__", part))
 def test_trl_still_has_what_is_overridden(owner: type, name: str) -> None:
     assert callable(getattr(owner, name))
+
+
+def test_scoring_targets_only_changes_no_number(tiny_model: Path) -> None:
+    """TRL's head on all positions against the same head on scored ones: outputs and gradients, padding included."""
+    labels = torch.tensor([[5, 6, 7, 8, 9, 10], [11, 12, 13, 14, 0, 0]])
+    masked = labels.masked_fill(torch.tensor([[1, 1, 0, 0, 1, 0], [1, 1, 1, 0, 1, 1]]).bool(), -100)
+    attention = torch.tensor([[1, 1, 1, 1, 1, 1], [1, 1, 1, 1, 0, 0]])
+    found = []
+    for compact in (False, True):
+        model = AutoModelForCausalLM.from_pretrained(tiny_model)
+        add_fused_lm_head(model, outputs=("log_probs", "entropy", "mean_logits", "is_top1"))
+        if compact:
+            score_targets_only(model)
+        outputs = model(input_ids=labels, attention_mask=attention, labels=masked, fused_lm_head=True)
+        outputs.log_probs.sum().backward()
+        found.append(
+            [
+                outputs.log_probs,
+                outputs.entropy,
+                outputs.mean_logits,
+                outputs.is_top1.float(),
+                outputs.label_mask.float(),
+            ]
+        )
+        found[-1].append(model.model.layers[0].self_attn.q_proj.weight.grad)
+        nothing = model(input_ids=labels, labels=torch.full_like(labels, -100), fused_lm_head=True)
+        assert nothing.log_probs.sum() == 0
+    for ours, theirs in zip(*found, strict=True):
+        assert ours.shape == theirs.shape
+        assert torch.allclose(ours, theirs, atol=1e-5)
+    assert found[0][4].sum() == 4

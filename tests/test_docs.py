@@ -1,0 +1,120 @@
+"""What the documentation says is there: paths, links, tests and commands."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+READMES = ("README.md", "README.ko.md")
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
+
+
+def text_of(name: str) -> str:
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+def blocks(text: str, language: str) -> list[str]:
+    """Contents of the fenced code blocks of a language; an empty one means blocks without."""
+    fenced = re.findall(r"^```(\w*)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    return [content for named, content in fenced if named == language]
+
+
+def tree_paths(text: str) -> list[str]:
+    """Paths of a file tree: one a line, two blanks deeper for each folder, then what it is for."""
+    (tree,) = [block for block in blocks(text, "") if block.startswith("data/")]
+    paths: list[str] = []
+    folders: list[str] = []
+    for line in tree.splitlines():
+        depth = (len(line) - len(line.lstrip())) // 2
+        name, what_for = line.split(maxsplit=1)
+        assert what_for
+        paths.append("".join(folders[:depth]) + name)
+        folders[depth:] = [name]
+    return paths
+
+
+@pytest.mark.parametrize("name", READMES)
+def test_every_path_of_the_tree_exists(name: str) -> None:
+    for path in tree_paths(text_of(name)):
+        assert (ROOT / path).is_dir() if path.endswith("/") else (ROOT / path).is_file(), path
+
+
+def test_both_trees_are_the_same_and_leave_no_module_out() -> None:
+    english, korean = (tree_paths(text_of(name)) for name in READMES)
+    assert english == korean
+    for folder in ("data", "data/adapters", "train", "benchmark", "benchmark/worlds"):
+        modules = {f"{folder}/{path.name}" for path in (ROOT / folder).glob("*.py") if path.name != "__init__.py"}
+        assert modules <= set(english)
+    assert {f"docs/{path.name}" for path in (ROOT / "docs").iterdir()} <= set(english)
+
+
+def commands(text: str) -> list[list[str]]:
+    """Commands of the bash blocks as words, without their comments."""
+    lines = [line for block in blocks(text, "bash") for line in block.splitlines()]
+    return [words for line in lines if (words := shlex.split(line, comments=True))]
+
+
+def test_both_readmes_give_the_same_commands_and_sections() -> None:
+    english, korean = map(text_of, READMES)
+    assert commands(english) == commands(korean)
+    assert len(commands(english)) > 15
+    assert english.count("\n## ") == korean.count("\n## ")
+    for text in (english, korean):
+        assert "<!-- quickstart-output -->" in text
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_relative_link_leads_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
+        if not re.match(r"[a-z]+:|#", target):
+            assert (page.parent / target.split("#")[0]).exists(), f"{page.name} links to {target}"
+
+
+FOLDERS = "configs|scripts|docs|tests|notebooks|data|train|benchmark"
+NAMED = re.compile(rf"(?<![\w./-])(?:{FOLDERS})/[\w./-]*\w", re.ASCII)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_file_that_is_named_exists(page: Path) -> None:
+    text = re.sub(r"\]\([^)]*\)", "", page.read_text(encoding="utf-8"))  # links have a test of their own
+    for path in NAMED.findall(text):
+        assert (ROOT / path).exists() or any(ROOT.glob(f"{path}.*")), f"{page.name} names {path}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_test_that_is_named_exists(page: Path) -> None:
+    for path, name in re.findall(r"`(tests/\w+\.py)::(\w+)`", page.read_text(encoding="utf-8")):
+        assert f"def {name}(" in text_of(path), f"{page.name} names {path}::{name}"
+
+
+def python_options() -> list[tuple[str, str, frozenset[str]]]:
+    """(package, command, options) of each `python -m data` and `python -m benchmark` line in any page."""
+    found = set()
+    for page in PAGES:
+        for line in re.findall(r"python -m (?:data|benchmark) [^`\n]+", page.read_text(encoding="utf-8")):
+            _, _, package, command, *words = line.split("#")[0].split()
+            if re.fullmatch(r"[a-z]+", command):
+                options = frozenset(word.rstrip(",.;") for word in words if word.startswith("--"))
+                found.add((package, command, options))
+    return sorted(found, key=str)
+
+
+@pytest.mark.parametrize("package", ["data", "benchmark"])
+def test_every_command_line_names_real_commands_and_options(package: str) -> None:
+    used: dict[str, set[str]] = {}
+    for name, command, options in python_options():
+        if name == package:
+            used.setdefault(command, set()).update(options)
+    assert len(used) > 2
+    for command, options in used.items():
+        call = [sys.executable, "-m", package, command, "--help"]
+        done = subprocess.run(call, cwd=ROOT, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, f"{package} {command}: {done.stderr}"
+        for option in options:
+            assert re.search(rf"{re.escape(option)}\b", done.stdout), f"{package} {command} has no {option}"
