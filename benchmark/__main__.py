@@ -14,6 +14,7 @@ import json
 import platform
 import sys
 import time
+import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from enum import StrEnum
@@ -147,6 +148,7 @@ def run(
     Example: python -m benchmark run --model .cache/smollm2-135m --label base \
         --model runs/quickstart/sft --label sft --split test --count 40 --out results
     """
+    warnings.filterwarnings("ignore", category=FutureWarning)  # libraries' advice to developers
     models = [("model", name) for name in model or []] + [("policy", name) for name in policy or []]
     if not models:
         raise UserError("nothing to run: give --model or --policy")

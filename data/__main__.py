@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 from data.adapters import ADAPTERS, adapter_named, read_adapted
-from data.chats import Skip
+from data.chats import PreferencePair, Skip
 from data.errors import UserError
 from data.mixture import BuildConfig, read_config
 from data.mixture import build as build_set
@@ -262,6 +262,7 @@ def build(
 def pairs(
     files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Trajectory files (JSON Lines).")],
     out: Annotated[Path, typer.Option(help="File for the preference pairs, one a line.")],
+    first: Annotated[int | None, typer.Option(min=1, help="Keep only the first N pairs of each record.")] = None,
 ) -> None:
     """Extract preference pairs: a failed step against what should have been done from that very state.
 
@@ -279,7 +280,7 @@ def pairs(
         for path in files:
             for record in with_progress(read_trajectories(path), f"reading {path}"):
                 records += 1
-                results = list(trajectory_to_pairs(record))
+                results = _first_pairs(trajectory_to_pairs(record), first)
                 without += not results
                 steps += len(results)
                 for result in results:
@@ -305,6 +306,18 @@ def pairs(
     print(f"{records} records, {without} of them without a failed step")
     _print_table(("source", "steps", "count"), _count_rows("failed or advised steps", counts))
     print(f"wrote {out} and {_save_counts(out, counts)}")
+
+
+def _first_pairs(results: Iterable[PreferencePair | Skip], first: int | None) -> list[PreferencePair | Skip]:
+    """All results, with the pairs after the `first` ones as Skips: a model that is stuck fails the same way again."""
+    kept: list[PreferencePair | Skip] = []
+    pairs_left = first
+    for result in results:
+        if pairs_left is not None and isinstance(result, PreferencePair):
+            result = result if pairs_left else Skip(f"after the first {first} pairs of its record")
+            pairs_left = max(0, pairs_left - 1)
+        kept.append(result)
+    return kept
 
 
 app.command("show")(show_command)

@@ -9,6 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
+
+from data.mixture import BuildConfig
 
 ROOT = Path(__file__).parents[1]
 READMES = ("README.md", "README.ko.md")
@@ -65,8 +68,12 @@ def test_both_readmes_give_the_same_commands_and_sections() -> None:
     assert commands(english) == commands(korean)
     assert len(commands(english)) > 15
     assert english.count("\n## ") == korean.count("\n## ")
-    for text in (english, korean):
-        assert "<!-- quickstart-output -->" in text
+
+
+def test_the_example_config_of_the_readmes_is_valid() -> None:
+    english, korean = (yaml.safe_load(*blocks(text_of(name), "yaml")) for name in READMES)
+    assert english == korean
+    assert BuildConfig.model_validate(english).sources
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

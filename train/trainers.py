@@ -2,7 +2,7 @@
 
 What is overridden is small and stands here in full: dataset preparation (nothing is left to prepare), which columns reach
 the collator, how the loss is weighted and normalised, and for ORPO the forward pass, because TRL's scores prompts and tool
-results. Losses, logging, prediction, saving and resuming stay TRL's. tests/test_trainers.py names each method of TRL that
+results. Losses, logging, prediction, saving and resuming stay TRL's. tests/test_train.py names each method of TRL that
 is leaned on, so that an upgrade which moves one fails loudly.
 """
 
