@@ -393,3 +393,16 @@ def test_scoring_targets_only_changes_no_number(tiny_model: Path) -> None:
         assert ours.shape == theirs.shape
         assert torch.allclose(ours, theirs, atol=1e-5)
     assert found[0][4].sum() == 4
+
+
+def test_wandb_is_off_unless_asked_for_and_offline_without_a_key(
+    tiny_model: Path, sets: dict[str, Path], tmp_path: Path
+) -> None:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("WANDB")}
+    environment["HOME"] = str(tmp_path)  # no netrc
+    for asked in ("off", "online"):
+        out = tmp_path / asked
+        arguments = options(tiny_model, sets["chats"], out, max_steps=1, wandb=asked)
+        done = subprocess.run([sys.executable, ROOT / "train/sft.py", *arguments], env=environment, capture_output=True)
+        assert done.returncode == 0, done.stderr.decode()
+        assert bool(list(out.glob("wandb/offline-run-*"))) == (asked == "online")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import logging
+import netrc
 import os
 import re
 import sys
@@ -146,27 +147,45 @@ def _key_lines(text: str) -> dict[Any, int]:
 
 
 def prepare_environment(wandb: str, training: Any) -> None:
-    """Set what libraries read from the environment: wandb stays off unless asked for, and offline needs no key.
+    """Set what libraries read from the environment: wandb stays off unless asked for, and without a key it is offline.
+
+    TRL's own `--report_to wandb` counts as asking.
 
     Raises:
         UserError: if wandb is asked for and not installed, or the mode is unknown.
     """
     if training.trust_remote_code:
         raise UserError("trust_remote_code is off here: a model's repository must not run code of its own")
-    if wandb == "off":
-        os.environ["WANDB_MODE"] = "disabled"
-        training.report_to = [name for name in training.report_to if name != "wandb"]
-        return
-    if wandb not in ("offline", "online"):
+    if wandb not in ("off", "offline", "online"):
         raise UserError(
             f"--wandb {wandb}: expected off, offline or online.{nearest(wandb, ['off', 'offline', 'online'])}"
         )
+    if wandb == "off" and "wandb" in training.report_to:
+        wandb = "online"
+    training.report_to = [name for name in training.report_to if name != "wandb"]
+    if wandb == "off":
+        os.environ["WANDB_MODE"] = "disabled"
+        return
     if find_spec("wandb") is None:
         raise UserError("--wandb needs the package: pip install 'tooltune[wandb]'")
+    if wandb == "online" and not _has_wandb_key():
+        wandb = "offline"
+        if os.environ.get("RANK", "0") == "0":
+            sys.stderr.write(f"wandb: no key was found, so the run is kept offline in {training.output_dir}/wandb\n")
     os.environ["WANDB_MODE"] = wandb
     os.environ.setdefault("WANDB_DIR", training.output_dir)
+    os.environ.setdefault("WANDB_SILENT", "true")
     Path(training.output_dir).mkdir(parents=True, exist_ok=True)
     training.report_to = [*training.report_to, "wandb"]
+
+
+def _has_wandb_key() -> bool:
+    if os.environ.get("WANDB_API_KEY"):
+        return True
+    try:
+        return netrc.netrc().authenticators("api.wandb.ai") is not None
+    except (OSError, netrc.NetrcParseError):
+        return False
 
 
 def quiet() -> None:
