@@ -307,7 +307,8 @@ def _field_names_at(model: type[BaseModel], place: Iterable[int | str]) -> list[
 
 def describe_validation_error(error: ValidationError, model: type[BaseModel]) -> str:
     """The first fault of a pydantic error as one line: field, value, what was expected, the nearest right name."""
-    faults = error.errors(include_url=False)
+    # An unknown name first: where one is misspelt, the right one is missing too, and its neighbour says more than the gap.
+    faults = sorted(error.errors(include_url=False), key=lambda fault: fault["type"] != "extra_forbidden")
     fault = faults[0]
     # Pydantic puts the name of a union's branch into the place, such as "dict[str,...]"; nobody wrote that.
     where = ".".join(str(part) for part in fault["loc"] if "[" not in str(part)) or "record"
