@@ -31,7 +31,7 @@ from benchmark.kpis import compare_success, kpis, kpis_by
 from benchmark.leaderboard import kpi_table, write_leaderboard
 from benchmark.worlds import Task
 from benchmark.worlds.table import WORLDS, make_tasks
-from data.errors import UserError, nearest
+from data.errors import UserError, nearest, run_command
 from data.progress import with_progress
 from data.records import Trajectory, read_trajectories, write_trajectories
 from data.render import find_base, missing_model_check, read_chat_template
@@ -56,20 +56,6 @@ ALL_WORLDS = ",".join(WORLDS)
 Worlds = Annotated[str, typer.Option(help="Worlds to take tasks from, with commas between.")]
 Count = Annotated[int, typer.Option(min=1, help="How many tasks.")]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of the tasks; the same seed gives the same tasks.")]
-
-
-def main() -> None:
-    """Run a command; what the user can mend is told on one screen, without a traceback."""
-    try:
-        app(prog_name="python -m benchmark")
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-    except OSError as error:
-        if error.filename is None:
-            raise
-        print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
-        sys.exit(2)
 
 
 def _tasks(worlds: str, split: SplitName, count: int, seed: int) -> list[Task]:
@@ -346,4 +332,4 @@ def _versions() -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(app, name="python -m benchmark")

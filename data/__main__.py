@@ -23,7 +23,7 @@ from rich.table import Table
 
 from data.adapters import ADAPTERS, adapter_named, read_adapted
 from data.chats import PreferencePair, Skip
-from data.errors import UserError
+from data.errors import UserError, run_command
 from data.mixture import BuildConfig, read_config
 from data.mixture import build as build_set
 from data.progress import with_progress
@@ -38,20 +38,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-
-
-def main() -> None:
-    """Run a command; what the user can mend is told on one screen, without a traceback."""
-    try:
-        app(prog_name="python -m data")
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-    except OSError as error:
-        if error.filename is None:
-            raise
-        print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
-        sys.exit(2)
 
 
 def _print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: str = "") -> None:
@@ -323,4 +309,4 @@ def _first_pairs(results: Iterable[PreferencePair | Skip], first: int | None) ->
 app.command("show")(show_command)
 
 if __name__ == "__main__":
-    main()
+    run_command(app, name="python -m data")

@@ -7,7 +7,8 @@ is a bug of ours and keeps its traceback.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+import sys
+from collections.abc import Callable, Iterable
 
 
 class UserError(ValueError):
@@ -18,3 +19,17 @@ def nearest(name: str, names: Iterable[str]) -> str:
     """` Did you mean 'x'?` for the closest of `names`, or an empty string when nothing is close."""
     close = difflib.get_close_matches(name, list(names), n=1, cutoff=0.6)
     return f" Did you mean {close[0]!r}?" if close else ""
+
+
+def run_command(command: Callable[..., object], *, name: str) -> None:
+    """Run a command-line app called `name`; what the user can mend is told on one screen, without a traceback, exit 2."""
+    try:
+        command(prog_name=name)
+    except UserError as error:
+        sys.stderr.write(f"error: {error}\n")
+        sys.exit(2)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        sys.stderr.write(f"error: {error.filename}: {error.strerror}\n")
+        sys.exit(2)

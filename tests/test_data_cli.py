@@ -12,8 +12,9 @@ import pytest
 import yaml
 from record_samples import SAMPLES, record
 
-from data.__main__ import main
+from data.__main__ import app
 from data.adapters import ADAPTERS
+from data.errors import run_command
 from data.records import Trajectory, read_trajectories, write_trajectories
 
 ROOT = Path(__file__).parents[1]
@@ -24,20 +25,20 @@ Run = Callable[..., tuple[int, str, str]]
 def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
     """Run a command in this process: exit code, standard output, standard error."""
 
-    def run_command(*arguments: object) -> tuple[int, str, str]:
+    def run_here(*arguments: object) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["data", *map(str, arguments)])
         try:
-            main()
+            run_command(app, name="python -m data")
             code = 0
         except SystemExit as stop:
             code = stop.code if isinstance(stop.code, int) else 0
         captured = capsys.readouterr()
         return code, captured.out, captured.err
 
-    return run_command
+    return run_here
 
 
-COMMANDS = ["adapters", "convert", "validate", "schema", "build", "pairs"]
+COMMANDS = ["adapters", "convert", "validate", "schema", "build", "pairs", "show"]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -63,11 +64,12 @@ import sys
 for name in ("torch", "transformers", "trl", "datasets"):
     sys.modules[name] = None
 import data, data.mixture
-from data.__main__ import main
+from data.__main__ import app
+from data.errors import run_command
 for arguments in {commands!r}:
     sys.argv = ["data", *arguments]
     try:
-        main()
+        run_command(app, name="python -m data")
     except SystemExit as stop:
         assert stop.code == 0, (arguments, stop.code)
 assert data.mixture.read_prepared({str(tmp_path / "set")!r}).train

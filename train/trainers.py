@@ -20,7 +20,7 @@ from trl import DPOTrainer, SFTTrainer
 from trl.experimental.orpo import ORPOTrainer
 from trl.trainer.utils import add_fused_lm_head
 
-from train.tree import rows_to_dataset
+from data.mixture import rows_to_dataset
 
 
 def score_targets_only(model: Any) -> None:

@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from datasets import Dataset
 
 from data.chats import Chat, PreferencePair, Skip
 from data.progress import with_progress
@@ -117,11 +116,6 @@ def _count(report: RenderReport, tree: TokenTree, tokens: int, longest: int) -> 
     report.cut_tokens += tree.cut_tokens
     report.cut_rows += bool(tree.cut_tokens)
     report.dropped_targets += tree.dropped_targets
-
-
-def rows_to_dataset(rows: Sequence[dict[str, Any]]) -> Dataset:
-    """Token rows as the Dataset that TRL asks for. They hold numbers only, so Arrow has nothing to invent."""
-    return Dataset.from_list(list(rows))
 
 
 @dataclass

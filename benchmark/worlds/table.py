@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from benchmark.worlds import Split, Task, WorldKind, api, files
+import benchmark.worlds.api
+import benchmark.worlds.files
+from benchmark.worlds import Split, Task, WorldKind
 from data.errors import UserError, nearest
 
-WORLDS: dict[str, WorldKind] = {"files": files, "api": api}
+WORLDS: dict[str, WorldKind] = {"files": benchmark.worlds.files, "api": benchmark.worlds.api}
 
 
 def make_tasks(worlds: Sequence[str], split: Split, count: int, seed: int) -> list[Task]:
