@@ -12,23 +12,23 @@ from typing import Any
 
 import pytest
 import torch
-import yaml
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
-from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
-from trl.experimental.orpo import ORPOConfig, ORPOTrainer
-from trl.trainer.utils import add_fused_lm_head
+from trl import DPOConfig, SFTConfig
+from trl.experimental.orpo import ORPOConfig
 
 from data.chats import Chat, Message, PreferencePair, ToolCall
+from data.config import read_config
 from data.errors import UserError
 from data.mixture import BuildConfig, build
+from data.plan import PlanSpec
 from data.records import ToolSpec
 from data.render import Renderer, TokenTree
 from train import dpo, orpo, sft
 from train.fit import read_metrics
 from train.options import DataOptions, ModelOptions, PairOptions, parse_options
-from train.trainers import score_targets_only
-from train.tree import ChatCollator, PairCollator, chat_to_rows, pair_to_row
+from train.trainers import PairTrainer
+from train.tree import UnitCollator, rendered_to_unit, tree_to_rendered
 
 ROOT = Path(__file__).resolve().parents[1]
 TOOL = ToolSpec.model_validate(
@@ -54,7 +54,7 @@ def read_pair(n: int) -> PreferencePair:
     bad = ToolCall(id="c", name="read_file", arguments={"path": "nothing"})
     return PreferencePair(
         prompt=chat.messages[:1], chosen=chat.messages[1:], rejected=(Message(role="assistant", tool_calls=(bad,)),),
-        tools=(TOOL,), id=f"pair{n}", source="test", group=f"g{n}",
+        tools=(TOOL,), id=f"pair{n}", source="test", group=f"t{n // 2}", trunk=f"t{n // 2}",
     )  # fmt: skip
 
 
@@ -72,12 +72,13 @@ def sets(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 def options(tiny_model: Path, data: Path, out: Path, **more: Any) -> list[str]:
+    """Command-line options of a short run; commas in a value make a list."""
     values = {
         "model_name_or_path": tiny_model, "data": data, "output_dir": out, "use_cpu": "true", "bf16": "false",
         "gradient_checkpointing": "false", "max_steps": 4, "per_device_train_batch_size": 2, "logging_steps": 1,
         "learning_rate": 5e-3, "lora_dropout": 0.1, "report_to": "none", "save_strategy": "no", "max_length": 512, **more,
     }  # fmt: skip
-    return [part for name, value in values.items() for part in (f"--{name}", str(value))]
+    return [part for name, value in values.items() for part in (f"--{name}", *str(value).split(","))]
 
 
 def losses(folder: Path) -> list[float]:
@@ -160,27 +161,37 @@ def test_a_finished_run_is_not_trained_again_and_a_changed_one_is(
     assert (out / "adapter_model.safetensors").stat().st_mtime_ns != before
 
 
+@pytest.mark.parametrize(("method", "kind"), [("sft", "chats"), ("dpo", "pairs"), ("orpo", "pairs")])
 def test_batches_of_any_shape_and_two_processes_make_the_same_steps(
-    tiny_model: Path, sets: dict[str, Path], tmp_path: Path
+    method: str, kind: str, tiny_model: Path, sets: dict[str, Path], tmp_path: Path
 ) -> None:
-    """8x1 == 1x8 == two processes of 2x2, with 12 rows that 8 does not divide, over the end of an epoch."""
-    shapes = {"wide": (8, 1), "narrow": (1, 8)}
-    for name, (batch, steps) in shapes.items():
-        more = {"per_device_train_batch_size": batch, "gradient_accumulation_steps": steps, "lora_dropout": 0.0}
-        sft.main(options(tiny_model, sets["chats"], tmp_path / name, **more))
-    more = {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 2, "lora_dropout": 0.0}
+    """4x1 == 1x4 == two processes of 1x2 == each sequence by itself, over the end of an epoch that 4 does not divide.
+
+    The pairs are step pairs of trajectories, so processes hold different numbers of them.
+    """
+    main = {"sft": sft, "dpo": dpo, "orpo": orpo}[method].main
+    plain = {"lora_dropout": 0.0, "max_steps": 5, "disable_dropout": "true"}
+    if method == "sft":
+        del plain["disable_dropout"]
+    if method == "dpo":
+        plain |= {"loss_type": "sigmoid,sft", "loss_weights": "1.0,0.5"}
+    shapes = {"wide": (4, 1, "true"), "narrow": (1, 4, "true"), "alone": (4, 1, "false")}
+    for name, (batch, steps, tree) in shapes.items():
+        more = {"per_device_train_batch_size": batch, "gradient_accumulation_steps": steps, "tree": tree, **plain}
+        main(options(tiny_model, sets[kind], tmp_path / name, **more))
+    more = {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 2, "tree": "true", **plain}
     launch = [
         Path(sys.executable).parent / "accelerate",
         "launch",
         "--config_file",
         ROOT / "configs/accelerate/cpu-2.yaml",
     ]
-    arguments = [*launch, ROOT / "train/sft.py", *options(tiny_model, sets["chats"], tmp_path / "two", **more)]
+    arguments = [*launch, ROOT / f"train/{method}.py", *options(tiny_model, sets[kind], tmp_path / "two", **more)]
     done = subprocess.run(arguments, cwd=tmp_path, capture_output=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
     assert done.returncode == 0, done.stderr.decode()
-    for name in ("narrow", "two"):
+    assert len(losses(tmp_path / "two")) == 5
+    for name in ("narrow", "alone", "two"):
         assert losses(tmp_path / name) == pytest.approx(losses(tmp_path / "wide"), abs=1e-4)
-    assert len(losses(tmp_path / "two")) == 4
 
 
 def test_sft_loss_is_the_weighted_mean_over_scored_tokens(
@@ -222,6 +233,32 @@ def test_dpo_starts_from_the_sft_adapter_with_its_copy_as_reference(
     assert not (out / "ref").exists()
 
 
+def test_references_are_computed_once_for_all_runs_and_change_nothing(
+    sft_run: Path, sets: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TOOLTUNE_CACHE", str(tmp_path / "cache"))
+    computed: list[int] = []
+    original = PairTrainer.compute_ref_log_probs
+
+    def counted(trainer: Any, model: Any, inputs: Any) -> Any:
+        computed.append(len(inputs["input_ids"]) // 2)
+        return original(trainer, model, inputs)
+
+    monkeypatch.setattr(PairTrainer, "compute_ref_log_probs", counted)
+    more: dict[str, Any] = {"lora_dropout": 0.0, "learning_rate": 1e-2, "max_steps": 5}
+    dpo.main(options(sft_run, sets["pairs"], tmp_path / "beside", **more))
+    assert not computed
+    more["precompute_ref_log_probs"] = "true"
+    dpo.main(options(sft_run, sets["pairs"], tmp_path / "first", **more))
+    assert sum(computed) == 9  # each pair of both splits once, in five steps of two trajectories
+    assert losses(tmp_path / "first") == pytest.approx(losses(tmp_path / "beside"), abs=1e-5)
+    dpo.main(options(sft_run, sets["pairs"], tmp_path / "second", beta=0.5, tree="false", **more))
+    assert sum(computed) == 9
+    assert losses(tmp_path / "second") != losses(tmp_path / "first")
+    # The policy has moved; the reference is still the adapter that SFT left.
+    assert [line for line in read_metrics(tmp_path / "second") if "loss" in line][-1]["rewards/margins"] != 0
+
+
 def test_orpo_trains_on_the_same_pairs(tiny_model: Path, sets: dict[str, Path], tmp_path: Path) -> None:
     orpo.main(options(tiny_model, sets["pairs"], tmp_path / "orpo", learning_rate=2e-2, max_steps=6))
     lines = [line for line in read_metrics(tmp_path / "orpo") if "loss" in line]
@@ -243,27 +280,19 @@ def test_four_bit_loads_where_bitsandbytes_runs(tiny_model: Path, sets: dict[str
     assert (tmp_path / "run" / "adapter_model.safetensors").exists()
 
 
-def test_scored_tokens_of_rows_are_the_models_own_words(tiny_model: Path) -> None:
+def test_scored_tokens_are_the_models_own_words(tiny_model: Path) -> None:
     renderer = Renderer.from_pretrained(tiny_model)
-    tree = renderer.pair_to_tree(read_pair(0))
-    assert isinstance(tree, TokenTree)
-    row = pair_to_row(tree)
-    assert isinstance(row, dict)
-    batch = PairCollator(pad_token_id=0)([row])
-    scored = [
-        renderer.tokenizer.decode(ids[mask == 1])
-        for ids, mask in zip(batch["input_ids"], batch["completion_mask"], strict=True)
-    ]
-    assert scored[0].endswith("</tool_call><|im_end|>Done.<|im_end|>") and "1,2" not in scored[0]
-    assert scored[1].count("<|im_end|>") == 1
 
-    tree = renderer.chat_to_tree(read_chat(5))  # its first step is marked 0
-    assert isinstance(tree, TokenTree)
-    batch = ChatCollator(pad_token_id=0)(
-        [*chat_to_rows(tree), {"input_ids": [1], "labels": [-100], "loss_weights": [0.0]}]
-    )
-    assert renderer.tokenizer.decode(batch["labels"][0][batch["labels"][0] != -100]) == "Done.<|im_end|>"
-    assert (batch["labels"][1] == -100).all() and batch["attention_mask"][1].sum() == 1
+    def scored(row: Chat | PreferencePair) -> list[str]:
+        tree = renderer.chat_to_tree(row) if isinstance(row, Chat) else renderer.pair_to_tree(row)
+        assert isinstance(tree, TokenTree)
+        batch = UnitCollator(0, "one")([rendered_to_unit([tree_to_rendered(tree)], share=True)])
+        return [renderer.tokenizer.decode(ids[ids != -100]) for ids in batch["labels"]]
+
+    chosen, rejected = scored(read_pair(0))
+    assert chosen.endswith("</tool_call><|im_end|>Done.<|im_end|>") and "1,2" not in chosen
+    assert rejected.count("<|im_end|>") == 1
+    assert scored(read_chat(5)) == ["Done.<|im_end|>"]  # its first step is marked 0
 
 
 COMMANDS = {
@@ -287,7 +316,7 @@ def test_every_config_is_read_by_its_real_parser(path: Path) -> None:
 
         assert load_config_from_file(str(path)).num_processes >= 1
     elif kind == "data":
-        BuildConfig.model_validate(yaml.safe_load(path.read_text()))
+        read_config(path, PlanSpec if path.name.endswith(".plan.yaml") else BuildConfig)
     else:
         pytest.fail(f"nothing reads configs/{kind}")
 
@@ -349,50 +378,6 @@ def test_a_users_mistake_exits_2_without_a_traceback(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
     assert done.stderr.strip().splitlines()[-1] == "error: /nowhere: there is no such model folder."
-
-
-LEANED_ON = [
-    (SFTTrainer, "_prepare_dataset"), (SFTTrainer, "_set_signature_columns_if_needed"), (SFTTrainer, "compute_loss"),
-    (SFTTrainer, "_get_train_sampler"), (SFTTrainer, "_get_num_items_in_batch"),
-    (DPOTrainer, "_prepare_dataset"), (DPOTrainer, "_set_signature_columns_if_needed"),
-    (ORPOTrainer, "tokenize_row"), (ORPOTrainer, "concatenated_forward"), (ORPOTrainer, "_set_signature_columns_if_needed"),
-]  # fmt: skip
-
-
-@pytest.mark.parametrize(("owner", "name"), LEANED_ON, ids=lambda part: getattr(part, "__name__", part))
-def test_trl_still_has_what_is_overridden(owner: type, name: str) -> None:
-    assert callable(getattr(owner, name))
-
-
-def test_scoring_targets_only_changes_no_number(tiny_model: Path) -> None:
-    """TRL's head on all positions against the same head on scored ones: outputs and gradients, padding included."""
-    labels = torch.tensor([[5, 6, 7, 8, 9, 10], [11, 12, 13, 14, 0, 0]])
-    masked = labels.masked_fill(torch.tensor([[1, 1, 0, 0, 1, 0], [1, 1, 1, 0, 1, 1]]).bool(), -100)
-    attention = torch.tensor([[1, 1, 1, 1, 1, 1], [1, 1, 1, 1, 0, 0]])
-    found = []
-    for compact in (False, True):
-        model = AutoModelForCausalLM.from_pretrained(tiny_model)
-        add_fused_lm_head(model, outputs=("log_probs", "entropy", "mean_logits", "is_top1"))
-        if compact:
-            score_targets_only(model)
-        outputs = model(input_ids=labels, attention_mask=attention, labels=masked, fused_lm_head=True)
-        outputs.log_probs.sum().backward()
-        found.append(
-            [
-                outputs.log_probs,
-                outputs.entropy,
-                outputs.mean_logits,
-                outputs.is_top1.float(),
-                outputs.label_mask.float(),
-            ]
-        )
-        found[-1].append(model.model.layers[0].self_attn.q_proj.weight.grad)
-        nothing = model(input_ids=labels, labels=torch.full_like(labels, -100), fused_lm_head=True)
-        assert nothing.log_probs.sum() == 0
-    for ours, theirs in zip(*found, strict=True):
-        assert ours.shape == theirs.shape
-        assert torch.allclose(ours, theirs, atol=1e-5)
-    assert found[0][4].sum() == 4
 
 
 def test_wandb_is_off_unless_asked_for_and_offline_without_a_key(

@@ -7,7 +7,8 @@
 With a whole model, the reference is that model with the new adapter switched off.
 
 Options: those of TRL's DPOConfig and ModelConfig, and train/options.py. The command line wins over the YAML file.
-Exit codes: 0 done, or planned with --dry_run; 2 a mistake in options, data or model, told in one message.
+Exit codes: 0 done, or planned with --dry_run; 2 a mistake in options, data or model, or a run that the audit refuses
+(docs/audit.md), told in one message.
 """
 
 from __future__ import annotations
@@ -20,11 +21,11 @@ if not __package__:  # run as a file: put the project's root where train/ itself
 
 from trl import DPOConfig
 
-from train.fit import fit, load_rows, print_plan, resolved
+from train.fit import fit, load_data, print_plan, resolved
 from train.model import load_model
 from train.options import ModelOptions, PairOptions, parse_options, prepare_environment, run_main
+from train.reference import ReferenceCache, cache_folder, reference_key
 from train.trainers import PairTrainer
-from train.tree import PairCollator
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -34,23 +35,29 @@ def main(argv: list[str] | None = None) -> None:
     everything = resolved(options, model_options, training)
 
     loaded = load_model(model_options, options.chat_template_path, training)
-    prepared, rows, reports = load_rows(options, loaded.renderer, kind="pair", max_tokens=training.max_length)
+    data = load_data(options, loaded, training, kind="pair")
 
     trainer = PairTrainer(
         model=loaded.model,
         args=training,
-        train_dataset=rows["train"],
-        eval_dataset=rows["validation"],
-        data_collator=PairCollator(loaded.renderer.tokenizer.pad_token_id),
+        train_units=data.units["train"],
+        eval_units=data.units["validation"],
+        backend=data.backend,
+        data_collator=data.collator(loaded.renderer.tokenizer.pad_token_id),
         processing_class=loaded.renderer.tokenizer,
         peft_config=loaded.peft_config,
     )
-    print_plan(options, training, loaded, trainer, reports)
+    findings = print_plan(options, training, loaded, trainer, data)
     if options.dry_run:
         return
+    if training.precompute_ref_log_probs:
+        # With ld_alpha the reference's sums are cut by lengths, which are not those of a plain reference.
+        key = reference_key(loaded, autocast="bfloat16" if training.bf16 else "float16" if training.fp16 else None)
+        key += f"-ld{training.ld_alpha:g}" if training.ld_alpha is not None else ""
+        trainer.use_references(data.units, data.rendered, ReferenceCache(cache_folder(), model_key=key))
     fit(
         trainer=trainer, loaded=loaded, options=options, training=training, method="dpo",
-        everything=everything, prepared=prepared, reports=reports,
+        everything=everything, data=data, findings=findings,
     )  # fmt: skip
 
 

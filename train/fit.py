@@ -14,15 +14,15 @@ import hashlib
 import json
 import os
 import platform
-import shutil
 import subprocess
 import sys
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from accelerate.utils import broadcast_object_list
 from peft import PeftModel
 from rich.console import Console
 from rich.table import Table
@@ -32,11 +32,22 @@ from transformers.trainer_utils import get_last_checkpoint
 
 from data.errors import UserError
 from data.mixture import Prepared, read_prepared
-from data.render import Renderer
+from train.attention import FLEX_BLOCK_TOKENS, Backend, choose_backend
+from train.audit import Finding, TestTasks, audit, check_allowed, print_findings, read_test_tasks, refusal
 from train.model import LoadedModel
 from train.options import DataOptions
+from train.plan import make_plan
 from train.trainers import steps_per_run
-from train.tree import RenderReport, chats_to_rows, pairs_to_rows
+from train.tree import (
+    Rendered,
+    RenderReport,
+    Rows,
+    Unit,
+    UnitCollator,
+    chats_to_rendered,
+    pairs_to_rendered,
+    rendered_to_units,
+)
 
 PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "bitsandbytes", "tooltune")
 # What may change between two runs without changing what is learned; left out of the run's identity.
@@ -50,6 +61,8 @@ COSMETIC = (
     "wandb",
     "resume",
     "dry_run",
+    "benchmark_tasks",
+    "audit_allow",
 )
 
 
@@ -65,42 +78,112 @@ def say(text: str) -> None:
         sys.stderr.flush()
 
 
-def load_rows(
-    options: DataOptions, renderer: Renderer, *, kind: str, max_tokens: int | None
-) -> tuple[Prepared, dict[str, list[dict[str, Any]]], dict[str, RenderReport]]:
-    """The prepared set rendered for this model: rows and report per split ("train", "validation").
+SHARING_WORTH_A_TREE = 1.1
+"""Tokens of all sequences / unique tokens, below which plain rows are taken."""
+
+
+class TrainingData(NamedTuple):
+    """The prepared set for this model: units and report per split ("train", "validation"), and how they are computed."""
+
+    prepared: Prepared
+    rendered: dict[str, list[Rendered]]
+    units: dict[str, list[Unit]]
+    reports: dict[str, RenderReport]
+    backend: Backend
+    trees: str
+    """One line for the log: whether trees are on, with which attention, and why."""
+    tasks: TestTasks | None
+    """Tasks of the benchmark that the audit looks for."""
+
+    def collator(self, pad_token_id: int) -> UnitCollator:
+        """The collator that packs as the backend needs it."""
+        rows: Rows = {"dense": "bins", "causal": "paths"}.get(self.backend, "one")  # type: ignore[assignment] # a str
+        return UnitCollator(pad_token_id, rows, FLEX_BLOCK_TOKENS if self.backend == "flex" else 1)
+
+
+def load_data(options: DataOptions, loaded: LoadedModel, training: Any, *, kind: str) -> TrainingData:
+    """Read the prepared set, render it, and decide whether it is computed on trees.
 
     Raises:
-        UserError: if the set is missing, of another kind than `kind`, or nothing of it can be trained on.
+        UserError: if the set is missing, of another kind than `kind`, nothing of it can be trained on, or `--tree true`
+            asks for what the model's attention cannot do.
     """
     if not options.data:
         raise UserError("--data is missing: the folder of a prepared set (make one with `python -m data build`)")
+    if options.tree not in ("auto", "true", "false"):
+        raise UserError(f"--tree {options.tree}: expected auto, true or false")
+    check_allowed(options.audit_allow)
+    tasks = read_test_tasks(options.benchmark_tasks) if options.benchmark_tasks else None
     prepared = read_prepared(options.data)
     if prepared.kind != kind:
         raise UserError(f"{options.data}: holds {prepared.kind}s, this method trains on {kind}s")
-    rows, reports = {}, {}
+    convert: Any = chats_to_rendered if kind == "chat" else pairs_to_rendered
+    rendered, reports = {}, {}
     for split in ("train", "validation"):
-        examples: list[Any] = list(getattr(prepared, split))
+        rendered[split], reports[split] = convert(
+            list(getattr(prepared, split)), loaded.renderer, max_tokens=training.max_length
+        )
+    for split, purpose in (
+        ("train", "to train on"),
+        ("validation", f"for --eval_strategy {training.eval_strategy.value}"),
+    ):
+        if rendered[split] or (split == "validation" and training.eval_strategy == "no"):
+            continue
+        why = ", ".join(f"{reason}: {count}" for reason, count in reports[split].dropped.most_common())
+        raise UserError(f"{options.data}: no row is left {purpose} ({why or f'the {split} split is empty'})")
+    units = {split: rendered_to_units(rendered[split], reports[split], share=True) for split in rendered}
+    backend, share, line = _choose_trees(options.tree, loaded.model, reports["train"].sharing)
+    if not share:
+        units = {split: rendered_to_units(rendered[split], reports[split], share=False) for split in rendered}
+    return TrainingData(prepared, rendered, units, reports, backend, line, tasks)
 
-        convert: Any = chats_to_rows if kind == "chat" else pairs_to_rows
-        rows[split], reports[split] = convert(examples, renderer, max_tokens=max_tokens)
-    if not rows["train"]:
-        why = ", ".join(f"{reason}: {count}" for reason, count in reports["train"].dropped.most_common())
-        raise UserError(f"{options.data}: no row is left to train on ({why or 'the training split is empty'})")
-    return prepared, rows, reports
+
+def _choose_trees(wanted: str, model: Any, sharing: float) -> tuple[Backend, bool, str]:
+    """(backend, whether sequences share their tokens, the line for the log)."""
+    config = model.config.get_text_config()
+    # As TRL decides it: on wherever the model has experts and the coefficient is not 0.
+    balancing = hasattr(config, "output_router_logits") and getattr(config, "router_aux_loss_coef", 0.0) != 0.0
+    why = f"{sharing:.2f} tokens in sequences for each unique one"
+    if wanted == "false":
+        share, why = False, "--tree false"
+    elif wanted == "auto" and sharing < SHARING_WORTH_A_TREE:
+        share, why = False, f"{why}, below {SHARING_WORTH_A_TREE}"
+    else:
+        share = True
+    try:
+        backend = choose_backend(model, forks=share, mixture_loss=balancing)
+    except UserError as error:
+        if wanted == "true":
+            raise UserError(f"--tree true: {error}") from None
+        share, why = False, str(error)
+        backend = choose_backend(model, forks=False, mixture_loss=balancing)
+    return backend, share, f"trees: {'on' if share else 'off'} ({why}), attention: {backend}"
 
 
 def print_plan(
-    options: DataOptions, training: Any, loaded: LoadedModel, trainer: Any, reports: dict[str, RenderReport]
-) -> None:
-    """The plan of a run: what is trained on, what was dropped and why, and what it will cost."""
-    if not is_main():
-        return
-    console = Console(stderr=True, highlight=False)
+    options: DataOptions, training: Any, loaded: LoadedModel, trainer: Any, data: TrainingData
+) -> list[Finding]:
+    """The plan of a run: what is trained on, what was dropped and why, what it will cost, and what the audit found.
+
+    Raises:
+        UserError: in every process, if the audit refuses the run.
+    """
+    found: list[list[Finding]] = [_print_and_audit(options, training, loaded, trainer, data) if is_main() else []]
+    if training.world_size > 1:
+        broadcast_object_list(found)
+    if why := refusal(found[0], options.audit_allow):
+        raise UserError(why)
+    return found[0]
+
+
+def _print_and_audit(
+    options: DataOptions, training: Any, loaded: LoadedModel, trainer: Any, data: TrainingData
+) -> list[Finding]:
+    console = Console(stderr=True, highlight=False, markup=False)  # reasons may hold [brackets]
     table = Table(title="data", title_justify="left")
     for name in ("split", "read", "kept", "dropped", "tokens", "scored", "longest", "cut"):
         table.add_column(name, justify="left" if name == "split" else "right")
-    for split, report in reports.items():
+    for split, report in data.reports.items():
         share = f"{report.scored_tokens:,} ({report.scored_tokens / max(report.tokens, 1):.0%})"
         dropped = sum(report.dropped.values())
         table.add_row(
@@ -108,48 +191,22 @@ def print_plan(
             f"{report.longest:,}", f"{report.cut_tokens:,} in {report.cut_rows:,}",
         )  # fmt: skip
     console.print(table)
-    for split, report in reports.items():
+    for split, report in data.reports.items():
         for reason, count in report.dropped.most_common():
             console.print(f"  {split}: dropped {count:,}: {reason}")
         if report.dropped_targets:
             console.print(f"  {split}: {report.dropped_targets:,} turns did not fit into max_length")
-    for name, value in plan(training, trainer, reports["train"]).items():
+    steps = steps_per_run(len(trainer.train_dataset), training)
+    plan = make_plan(trainer, training, data.reports["train"], units=len(data.units["train"]), steps=steps)
+    for name, value in plan.lines(training).items():
         console.print(f"  {name}: {value}")
-
-
-def plan(training: Any, trainer: Any, report: RenderReport) -> dict[str, str]:
-    """Steps, parameters, and an estimate of memory and disk, as text by name.
-
-    Memory is weights + gradients and optimizer state of what is trained (4 + 8 bytes a parameter, AdamW in fp32) +
-    activations of one batch: about 34 * hidden bytes a token and layer at two bytes a number (arXiv 2205.05198, eq. 2
-    without attention scores), or one hidden state a layer with gradient checkpointing.
-    """
-    model = trainer.model
-    trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
-    total = sum(parameter.numel() for parameter in model.parameters())
-    weights = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
-    config = model.config.get_text_config()
-    element = next(model.parameters()).element_size()
-    tokens = report.longest * training.per_device_train_batch_size * (2 if hasattr(trainer, "beta") else 1)
-    per_token = config.hidden_size * element * (2 if training.gradient_checkpointing else 17)
-    activations = tokens * config.num_hidden_layers * per_token
-    saved = trained * (4 + 8)
-    keep = training.save_total_limit or 1
-    free = shutil.disk_usage(_existing_parent(Path(training.output_dir))).free
-    rows = len(trainer.train_dataset)
-    return {
-        "steps": f"{steps_per_run(rows, training):,}"
-        + (f" over {training.num_train_epochs:g} epochs" if training.max_steps <= 0 else "")
-        + f", global batch "
-        f"{training.per_device_train_batch_size * training.gradient_accumulation_steps * training.world_size}",
-        "trainable parameters": f"{trained:,} of {total:,} ({trained / total:.2%})",
-        "memory, estimated": f"{(weights + trained * 12 + activations) / 1e9:.1f} GB a process",
-        "disk, estimated": f"{saved * (keep + 1) / 1e9:.2f} GB of {free / 1e9:.0f} GB free in {training.output_dir}",
-    }
-
-
-def _existing_parent(path: Path) -> Path:
-    return path if path.exists() else _existing_parent(path.absolute().parent)
+    console.print(f"  {data.trees}")
+    findings = audit(
+        data.prepared, data.rendered, data.reports, plan, loaded.renderer, trainer.model,
+        max_tokens=training.max_length, tasks=data.tasks,
+    )  # fmt: skip
+    print_findings(console, findings, options.audit_allow)
+    return findings
 
 
 def resolved(*options: Any) -> dict[str, Any]:
@@ -240,8 +297,8 @@ def fit(
     training: Any,
     method: str,
     everything: dict[str, Any],
-    prepared: Prepared,
-    reports: dict[str, RenderReport],
+    data: TrainingData,
+    findings: list[Finding],
 ) -> None:
     """Train, unless this very run is already finished, and leave a run folder behind.
 
@@ -249,9 +306,9 @@ def fit(
         UserError: if `options.resume` names no checkpoint.
     """
     folder = Path(training.output_dir)
-    data = {name: entry for name, entry in prepared.manifest.items() if name in ("sources", "splits")}
+    sources = {name: entry for name, entry in data.prepared.manifest.items() if name in ("sources", "splits")}
     model = model_hashes(loaded)
-    identity = run_identity(everything, data, model)
+    identity = run_identity(everything, sources, model)
     record = _read_record(folder / "run.json")
     if options.resume == "auto" and record.get("identity") == identity and record.get("finished"):
         say(f"{folder}: this run is already finished; --resume never trains it again")
@@ -266,14 +323,17 @@ def fit(
         "resumed_from": checkpoint,
         **provenance(),
         "options": everything,
-        "data": data,
+        "data": sources,
         "model": {"base": loaded.base, "adapter": loaded.adapter, "sha256": model},
-        "rows": {split: report.as_dict() for split, report in reports.items()},
+        "rows": {split: report.as_dict() for split, report in data.reports.items()},
+        "trees": data.trees,
+        "audit": [finding.as_dict() for finding in findings],
     }
     _write_json(folder / "run.json", run)
     trainer.remove_callback(PrinterCallback)
     if not sys.stderr.isatty():
         trainer.remove_callback(ProgressCallback)
+    say(data.trees)
     trainer.add_callback(MetricsFile(folder / "metrics.jsonl", resumed_step=resumed_step))
 
     trainer.train(resume_from_checkpoint=checkpoint)

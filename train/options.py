@@ -38,7 +38,10 @@ class DataOptions:
     )
     dry_run: bool = field(
         default=False,
-        metadata={"help": "Load everything, print the plan (rows, tokens, steps, memory, disk) and exit 0."},
+        metadata={
+            "help": "Load everything, print the plan (rows, tokens, steps, memory, disk, time) and the audit, train nothing; "
+            "exit 0, or 2 where the audit refuses."
+        },
     )
     resume: str = field(
         default="auto",
@@ -46,9 +49,33 @@ class DataOptions:
             "help": "auto: go on from the newest checkpoint in output_dir; never: start over; or a checkpoint folder."
         },
     )
+    tree: str = field(
+        default="auto",
+        metadata={
+            "help": "auto: compute what sequences share only once, where that saves a tenth and the model can; "
+            "true: insist on it; false: each sequence by itself. The result is the same."
+        },
+    )
+    benchmark_tasks: str | None = field(
+        default=None,
+        metadata={
+            "help": "Test tasks that must not be in the data: the file that `python -m benchmark tasks` writes. "
+            "The pre-flight audit looks for them."
+        },
+    )
+    audit_allow: list[str] = field(
+        default_factory=list,
+        metadata={
+            "help": "Findings of the pre-flight audit that shall not stop this run, by name; docs/audit.md lists them."
+        },
+    )
     wandb: str = field(
         default="off", metadata={"help": "off, offline (files only, no key needed) or online (needs a key)."}
     )
+
+    def __post_init__(self) -> None:
+        if isinstance(self.audit_allow, str):  # one name in a YAML file, without a list around it
+            self.audit_allow = [self.audit_allow]
 
 
 @dataclass

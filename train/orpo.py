@@ -4,7 +4,8 @@
     python train/orpo.py --config configs/orpo/qwen3-0.6b.yaml --beta 0.2 --dry_run true
 
 Options: those of TRL's ORPOConfig and ModelConfig, and train/options.py. The command line wins over the YAML file.
-Exit codes: 0 done, or planned with --dry_run; 2 a mistake in options, data or model, told in one message.
+Exit codes: 0 done, or planned with --dry_run; 2 a mistake in options, data or model, or a run that the audit refuses
+(docs/audit.md), told in one message.
 """
 
 from __future__ import annotations
@@ -20,11 +21,10 @@ if not __package__:  # run as a file: put the project's root where train/ itself
 
 from trl.experimental.orpo import ORPOConfig
 
-from train.fit import fit, load_rows, print_plan, resolved
+from train.fit import fit, load_data, print_plan, resolved
 from train.model import load_model
 from train.options import ModelOptions, PairOptions, parse_options, prepare_environment, run_main
 from train.trainers import OddsRatioTrainer
-from train.tree import PairCollator
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -34,23 +34,24 @@ def main(argv: list[str] | None = None) -> None:
     everything = resolved(options, model_options, training)
 
     loaded = load_model(model_options, options.chat_template_path, training)
-    prepared, rows, reports = load_rows(options, loaded.renderer, kind="pair", max_tokens=training.max_length)
+    data = load_data(options, loaded, training, kind="pair")
 
     trainer = OddsRatioTrainer(
         model=loaded.model,
         args=training,
-        train_dataset=rows["train"],
-        eval_dataset=rows["validation"],
-        data_collator=PairCollator(loaded.renderer.tokenizer.pad_token_id),
+        train_units=data.units["train"],
+        eval_units=data.units["validation"],
+        backend=data.backend,
+        data_collator=data.collator(loaded.renderer.tokenizer.pad_token_id),
         processing_class=loaded.renderer.tokenizer,
         peft_config=loaded.peft_config,
     )
-    print_plan(options, training, loaded, trainer, reports)
+    findings = print_plan(options, training, loaded, trainer, data)
     if options.dry_run:
         return
     fit(
         trainer=trainer, loaded=loaded, options=options, training=training, method="orpo",
-        everything=everything, prepared=prepared, reports=reports,
+        everything=everything, data=data, findings=findings,
     )  # fmt: skip
 
 

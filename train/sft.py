@@ -6,7 +6,8 @@
     python train/sft.py --config configs/sft/quickstart.yaml --learning_rate 2e-4 --dry_run true
 
 Options: those of TRL's SFTConfig and ModelConfig, and train/options.py. The command line wins over the YAML file.
-Exit codes: 0 done, or planned with --dry_run; 2 a mistake in options, data or model, told in one message.
+Exit codes: 0 done, or planned with --dry_run; 2 a mistake in options, data or model, or a run that the audit refuses
+(docs/audit.md), told in one message.
 """
 
 from __future__ import annotations
@@ -19,11 +20,10 @@ if not __package__:  # run as a file: put the project's root where train/ itself
 
 from trl import SFTConfig
 
-from train.fit import fit, load_rows, print_plan, resolved
+from train.fit import fit, load_data, print_plan, resolved
 from train.model import load_model
 from train.options import DataOptions, ModelOptions, parse_options, prepare_environment, run_main
 from train.trainers import ChatTrainer
-from train.tree import ChatCollator
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -34,23 +34,24 @@ def main(argv: list[str] | None = None) -> None:
 
     loaded = load_model(model_options, training.chat_template_path, training)
     training.chat_template_path = None  # applied; TRL would read it as a model to clone from
-    prepared, rows, reports = load_rows(options, loaded.renderer, kind="chat", max_tokens=training.max_length)
+    data = load_data(options, loaded, training, kind="chat")
 
     trainer = ChatTrainer(
         model=loaded.model,
         args=training,
-        train_dataset=rows["train"],
-        eval_dataset=rows["validation"],
-        data_collator=ChatCollator(loaded.renderer.tokenizer.pad_token_id),
+        train_units=data.units["train"],
+        eval_units=data.units["validation"],
+        backend=data.backend,
+        data_collator=data.collator(loaded.renderer.tokenizer.pad_token_id),
         processing_class=loaded.renderer.tokenizer,
         peft_config=loaded.peft_config,
     )
-    print_plan(options, training, loaded, trainer, reports)
+    findings = print_plan(options, training, loaded, trainer, data)
     if options.dry_run:
         return
     fit(
         trainer=trainer, loaded=loaded, options=options, training=training, method="sft",
-        everything=everything, prepared=prepared, reports=reports,
+        everything=everything, data=data, findings=findings,
     )  # fmt: skip
 
 

@@ -1,17 +1,22 @@
-"""TRL's trainers, fed with rows that are already tokens.
+"""TRL's trainers, fed with packed trees.
 
-What is overridden is small and stands here in full: dataset preparation (nothing is left to prepare), which columns reach
-the collator, how the loss is weighted and normalised, and for ORPO the forward pass, because TRL's scores prompts and tool
-results. Losses, logging, prediction, saving and resuming stay TRL's. tests/test_train.py names each method of TRL that
-is leaned on, so that an upgrade which moves one fails loudly.
+What is overridden is small and stands here in full: the model's forward, which computes the rows of a packed batch and hands
+TRL the log-probs in the layout that it expects; dataset preparation (nothing is left to prepare); which columns reach the
+collator; and by what a loss is divided. Losses, logging, prediction, saving and resuming stay TRL's. tests/test_trainers.py
+names each method of TRL that is leaned on, so that an upgrade which moves one fails loudly.
+
+Normalisation, always over the whole global batch (all processes and all accumulation steps): SFT by the sum of loss weights,
+the preference terms by pairs, the NLL terms of ORPO and of DPO's `sft` mix by the chosen sides' loss weights. So 8 x 1,
+1 x 8 and two processes of 4 make the same step.
 """
 
 from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
 
 import torch
 from datasets import Dataset
@@ -20,41 +25,70 @@ from trl import DPOTrainer, SFTTrainer
 from trl.experimental.orpo import ORPOTrainer
 from trl.trainer.utils import add_fused_lm_head
 
+from data.errors import UserError
 from data.mixture import rows_to_dataset
+from train.attention import Backend, attention_arguments, prepare_attention
+from train.reference import LogProbs, ReferenceCache, fill
+from train.tree import Rendered, Unit, filler_of, rendered_to_unit
+
+if TYPE_CHECKING:
+    # The mixin stands before one of TRL's trainers; for the type checker it is one.
+    from transformers import Trainer as _Trainer
+else:
+    _Trainer = object
+
+UNIT_COLUMNS = ["count", "ids", "depths", "ends", "parents", "labels", "scored", "weights", "sides"]
+PER_TOKEN = ("log_probs", "entropy", "log_sum_sq_probs", "mean_logits", "is_top1")
 
 
-def score_targets_only(model: Any) -> None:
-    """Let TRL's fused head see only the positions that are scored, on every device.
+def compute_on_trees(model: Any, backend: Backend) -> None:
+    """Let the model read the batches of `train.tree.UnitCollator`. Call it after TRL has added its head.
 
-    TRL does that itself where it has a Triton kernel; elsewhere its head runs on every position of the batch, which on a
-    CPU costs a third of a step when a fifth of the tokens is scored. So the backbone's hidden states (batch, length, size)
-    are reduced to those before a scored token (1, scored, size), and the head's outputs are put back to (batch, length - 1)
-    with zeros elsewhere, exactly as TRL returns them. Call it after TRL has added its head.
+    The base model's forward is wrapped, inside of PEFT, DDP and FSDP. With `tree_ids` among its arguments it computes the
+    packed rows and keeps, of the backbone's hidden states (rows, length, size), those at `tree_parents`: (1, scored, size).
+    TRL's head scores them with `shift_labels` (it would run on every position of the batch where it has no Triton
+    kernel). The outputs are then laid out like the compact batch, (sides, longest side), zero where padding, and
+    log-probs are multiplied with the loss weights.
     """
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    if hasattr(base, "tree_backend"):
+        return
+    base.tree_backend = backend
+    prepare_attention(base, backend)
     fused_forward = base.forward
-    scored: list[torch.Tensor] = []
+    kept: list[torch.Tensor] = []
 
     def keep_scored(_module: Any, _args: Any, output: Any) -> Any:
-        if scored:
-            output.last_hidden_state = output.last_hidden_state[:, :-1][scored[0]][None]
+        if kept:
+            states = output.last_hidden_state
+            output.last_hidden_state = states.reshape(-1, states.shape[-1])[kept[0].to(states.device)][None]
         return output
 
     @functools.wraps(fused_forward)
-    def forward(*args: Any, fused_lm_head: bool = False, labels: Any = None, **kwargs: Any) -> Any:
-        mask = labels[:, 1:] != -100 if fused_lm_head and labels is not None else None
-        if mask is None or not mask.any():  # TRL's own way keeps a batch without targets differentiable
-            return fused_forward(*args, fused_lm_head=fused_lm_head, labels=labels, **kwargs)
-        scored.append(mask)
+    def forward(*args: Any, tree_ids: torch.Tensor | None = None, **kwargs: Any) -> Any:
+        if tree_ids is None:
+            return fused_forward(*args, **kwargs)
+        parents, labels, scored, weights, depths, ends = (
+            kwargs.pop(f"tree_{name}") for name in ("parents", "labels", "scored", "weights", "depths", "ends")
+        )
+        for name in ("input_ids", "labels", "completion_mask"):  # the compact batch is TRL's, not the model's
+            kwargs.pop(name, None)
+        real_tokens = kwargs.pop("attention_mask")
+        arguments = attention_arguments(backend, base.config.get_text_config(), depths, ends)
+        if kwargs.get("output_router_logits"):
+            arguments["attention_mask"] = real_tokens
+        kept.append(parents)
         try:
-            outputs = fused_forward(*args, fused_lm_head=True, shift_labels=labels[:, 1:][mask][None], **kwargs)
+            outputs = fused_forward(input_ids=tree_ids, shift_labels=labels[None], **arguments, **kwargs)
         finally:
-            scored.clear()
-        for name in ("log_probs", "entropy", "log_sum_sq_probs", "mean_logits", "is_top1"):
+            kept.clear()
+        real = scored >= 0
+        for name in PER_TOKEN:
             values = getattr(outputs, name)
             if values is not None:
-                setattr(outputs, name, values.new_zeros(mask.shape).masked_scatter(mask, values))
-        outputs.label_mask = mask
+                setattr(outputs, name, values[0][scored.clamp(min=0)].masked_fill(~real, 0))
+        outputs.log_probs = outputs.log_probs * weights
+        outputs.label_mask = real
         return outputs
 
     base.base_model.register_forward_hook(keep_scored)
@@ -62,155 +96,353 @@ def score_targets_only(model: Any) -> None:
 
 
 class EpochSampler(Sampler[int]):
-    """A new permutation of the rows each epoch, then the filler rows.
+    """A new permutation of the units each epoch, then the fillers.
 
-    Filler rows (a single pad token, nothing scored) make every epoch a whole number of global batches. So each real row
-    is seen exactly once an epoch, in an order that does not depend on the number of processes.
+    Fillers count for nothing; they make every epoch a whole number of global batches. So each unit is seen exactly once an
+    epoch, in an order that depends neither on the number of processes nor on how trees are packed.
     """
 
-    def __init__(self, rows: int, fillers: int, seed: int) -> None:
-        self.rows, self.fillers, self.seed, self.epoch = rows, fillers, seed, 0
+    def __init__(self, units: int, fillers: int, seed: int) -> None:
+        self.units, self.fillers, self.seed, self.epoch = units, fillers, seed, 0
 
     def set_epoch(self, epoch: int) -> None:
         """Called by accelerate's data loader before each epoch, also after a resume."""
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return self.rows + self.fillers
+        return self.units + self.fillers
 
     def __iter__(self) -> Iterator[int]:
         generator = torch.Generator().manual_seed(self.seed + self.epoch)
-        yield from torch.randperm(self.rows, generator=generator).tolist()
-        yield from range(self.rows, self.rows + self.fillers)
+        yield from torch.randperm(self.units, generator=generator).tolist()
+        yield from range(self.units, self.units + self.fillers)
 
 
-class ChatTrainer(SFTTrainer):
-    """SFT on rows of `train.tree.chat_to_rows`.
+def units_to_dataset(units: Sequence[Unit], batch: int) -> Dataset:
+    """Units as a Dataset, with fillers up to a whole number of global batches of `batch` units."""
+    return rows_to_dataset([*units, *[filler_of(units[0])] * (-len(units) % batch)])
 
-    The loss is the weighted mean of the scored tokens' negative log-likelihood over the whole global batch: sum of
-    weight * nll over all processes and accumulation steps, divided by the sum of weights. So 8x1, 1x8 and 2 processes of
-    4 are the same step.
-    """
 
-    def __init__(
-        self, *, train_dataset: list[dict[str, Any]], eval_dataset: list[dict[str, Any]], args: Any, **kw: Any
-    ):
-        global_batch = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
-        self._real_rows = len(train_dataset)
-        self._filler_rows = -len(train_dataset) % global_batch
-        filler = {"id": "", "input_ids": [kw["data_collator"].pad_token_id], "labels": [-100], "loss_weights": [0.0]}
-        super().__init__(
-            args=args,
-            train_dataset=rows_to_dataset([*train_dataset, *[filler] * self._filler_rows]),
-            eval_dataset=rows_to_dataset(eval_dataset) if eval_dataset else None,
-            **kw,
-        )
-        score_targets_only(self.model)
+def gather_uneven(gather: Callable[[torch.Tensor], torch.Tensor], processes: int) -> Callable[[Any], Any]:
+    """A gather for tensors whose first dimension differs between processes, as the number of pairs in a batch does."""
+
+    def gather_all(values: Any) -> Any:
+        if isinstance(values, tuple | list):
+            return type(values)(gather_all(value) for value in values)
+        if not isinstance(values, torch.Tensor) or values.ndim == 0:
+            return gather(values)
+        sizes = gather(torch.tensor([len(values)], device=values.device)).tolist()
+        if len(set(sizes)) == 1:
+            return gather(values)
+        padded = values.new_zeros(max(sizes), *values.shape[1:])
+        padded[: len(values)] = values
+        parts = gather(padded.contiguous()).split(max(sizes))
+        return torch.cat([part[:size] for part, size in zip(parts, sizes, strict=True)])
+
+    return gather_all if processes > 1 else gather
+
+
+class _OnTrees(_Trainer):
+    """What the three trainers share: units in, shares of the global batch, one check of the trees, exact evaluation loss."""
+
+    sides_per_example: int
+    tree_backend: Backend
+    _filler_units: int
+    _is_checked = False
+
+    def _unit_datasets(self, args: Any, train: Sequence[Unit], evaluation: Sequence[Unit]) -> dict[str, Any]:
+        train_batch = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
+        self._filler_units = -len(train) % train_batch
+        return {
+            "train_dataset": units_to_dataset(train, train_batch),
+            "eval_dataset": units_to_dataset(evaluation, args.per_device_eval_batch_size * args.world_size)
+            if evaluation
+            else None,
+        }
+
+    def _start_on_trees(self) -> None:
+        compute_on_trees(self.model, self.tree_backend)
+        self.loss_is_scaled_for_ga = True  # by `_shares`
+        world = self.accelerator.num_processes
+        self.accelerator.gather = gather_uneven(self.accelerator.gather, world)
+        # Fillers leave no remainder that gather_for_metrics would have to cut off.
+        self.accelerator.gather_for_metrics = self.accelerator.gather
+        self.gather_function = self.accelerator.gather
 
     def _prepare_dataset(self, dataset: Dataset, *_: Any, **__: Any) -> Dataset:
         return dataset
 
     def _set_signature_columns_if_needed(self) -> None:
-        self._signature_columns = ["input_ids", "labels", "loss_weights"]
+        self._signature_columns = [*UNIT_COLUMNS, "ref_chosen_logps", "ref_rejected_logps"]
 
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> EpochSampler:
-        return EpochSampler(self._real_rows, self._filler_rows, self.args.data_seed or self.args.seed)
+        units = len(self.train_dataset) - self._filler_units
+        seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
+        return EpochSampler(units, self._filler_units, seed)
+
+    def _totals(self, batch: dict[str, Any]) -> torch.Tensor:
+        """(examples, loss weights of the sides that are imitated) of a batch."""
+        examples = batch["count"].sum().float()
+        imitated = batch["tree_weights"][: len(batch["tree_weights"]) // self.sides_per_example]
+        return torch.stack([examples, imitated.sum() * (examples > 0)])
 
     def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> torch.Tensor | None:
         if not batch_samples:
             return None
-        weights = sum(batch["loss_weights"][:, 1:].sum() for batch in batch_samples).to(device)
-        return self.accelerator.gather(weights).sum() if self.args.world_size > 1 else weights
+        totals = torch.stack([self._totals(batch) for batch in batch_samples]).sum(dim=0).to(device)
+        return self.accelerator.gather(totals[None]).sum(dim=0)
+
+    def _shares(self, batch: dict[str, Any], totals: torch.Tensor | None) -> tuple[float, float]:
+        """What this batch is of the global batch: by examples and by loss weights.
+
+        Times the number of processes, because gradients are averaged over them. In evaluation a batch is the whole.
+        """
+        own = self._totals(batch)
+        world = 1 if totals is None else self.accelerator.num_processes
+        shares = world * own / (own if totals is None else totals).clamp(min=torch.finfo().tiny)
+        return float(shares[0]), float(shares[1])
+
+    def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> torch.Tensor:
+        if not self._is_checked:
+            self._is_checked = True
+            check_trees(model, self._prepare_inputs(inputs), self.tree_backend)
+        return super().training_step(model, inputs, num_items_in_batch)
+
+    def prediction_step(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        weight = self._totals(inputs)[0 if self.sides_per_example > 1 else 1]
+        result = super().prediction_step(model, inputs, *args, **kwargs)
+        self._evaluated += torch.stack([result[0].detach().cpu().double() * weight.cpu(), weight.cpu().double()])
+        return result
+
+    def evaluation_loop(self, *args: Any, **kwargs: Any) -> Any:
+        """TRL's, with the loss over all examples alike instead of the mean of the batches' means."""
+        self._evaluated = torch.zeros(2, dtype=torch.float64)
+        output = super().evaluation_loop(*args, **kwargs)
+        loss, weight = self.accelerator.gather(self._evaluated.to(self.args.device)[None]).sum(dim=0).tolist()
+        prefix = kwargs.get("metric_key_prefix", "eval")
+        output.metrics[f"{prefix}_loss"] = loss / weight if weight else math.nan
+        return output
+
+
+class ChatTrainer(_OnTrees, SFTTrainer):
+    """SFT: the weighted mean of the scored tokens' negative log-likelihood."""
+
+    sides_per_example = 1
+
+    def __init__(
+        self, *, train_units: Sequence[Unit], eval_units: Sequence[Unit], backend: Backend, args: Any, **kw: Any
+    ) -> None:
+        if args.label_smoothing_factor:
+            raise UserError("label_smoothing_factor: expected 0, because only log-probs of scored tokens are computed")
+        if args.loss_type == "dft" and any(weight != 1 for unit in train_units for weight in unit["weights"]):
+            raise UserError("loss_type dft: expected loss weights of 0 and 1 only, the data has others")
+        self.tree_backend = backend
+        super().__init__(args=args, **self._unit_datasets(args, train_units, eval_units), **kw)
+        self._start_on_trees()
 
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        weights = inputs.pop("loss_weights")[:, 1:]
-        scored = (inputs["labels"][:, 1:] != -100).sum()
-        # In evaluation TRL divides by the number of scored tokens; this makes it the sum of their weights.
-        scale = 1.0 if num_items_in_batch is not None else scored / weights.sum().clamp(min=torch.finfo().tiny)
-
-        def weighted(**kwargs: Any) -> Any:
-            outputs = model(**kwargs)
-            if kwargs.get("fused_lm_head"):
-                outputs.log_probs = outputs.log_probs * weights * scale
-            return outputs
-
-        return super().compute_loss(weighted, inputs, return_outputs, num_items_in_batch)
+        inputs = dict(inputs)
+        _, share = self._shares(inputs, num_items_in_batch)
+        own = self._totals(inputs)[1]
+        del inputs["count"], inputs["completion_mask"]
+        one = torch.ones((), device=own.device)
+        result = super().compute_loss(model, inputs, return_outputs, one)  # a sum
+        if self.args.average_tokens_across_devices:
+            share /= self.accelerator.num_processes // self.get_tp_size()  # which TRL has multiplied in
+        scale = share / own.clamp(min=torch.finfo().tiny) if share else own * 0
+        return (result[0] * scale, result[1]) if return_outputs else result * scale
 
 
-class PairTrainer(DPOTrainer):
-    """DPO on rows of `train.tree.pair_to_row`: only the model's own tokens of each side are scored."""
+class PairTrainer(_OnTrees, DPOTrainer):
+    """DPO: only the model's own tokens of each side are scored. Loss types are TRL's.
 
-    def __init__(self, *, train_dataset: list[dict[str, Any]], eval_dataset: list[dict[str, Any]], **kw: Any):
-        super().__init__(
-            train_dataset=rows_to_dataset(train_dataset),
-            eval_dataset=rows_to_dataset(eval_dataset) if eval_dataset else None,
-            **kw,
-        )
-        score_targets_only(self.model)
-
-    def _prepare_dataset(self, dataset: Dataset, *_: Any, **__: Any) -> Dataset:
-        return dataset
-
-    def _set_signature_columns_if_needed(self) -> None:
-        self._signature_columns = [
-            "prompt_ids", "chosen_ids", "rejected_ids", "chosen_mask", "rejected_mask",
-            "ref_chosen_logps", "ref_rejected_logps",
-        ]  # fmt: skip
-
-
-class OddsRatioTrainer(ORPOTrainer):
-    """ORPO (arXiv 2403.07691) on rows of `train.tree.pair_to_row`.
-
-    TRL's own forward pass puts the NLL term on prompt and tool results too and drops tools from the prompt. Here both
-    terms cover the chosen side's scored tokens only, and the prompt is whatever the model's template makes of it.
+    The `sft` part of a mix is the NLL of the chosen side's scored tokens. Loss types that compare pairs of a batch with
+    each other (aot, bco_pair) see the pairs of one process and one accumulation step, as in TRL.
     """
 
+    sides_per_example = 2
+    loss_weights: list[float]
+
     def __init__(
-        self, *, model: Any, train_dataset: list[dict[str, Any]], eval_dataset: list[dict[str, Any]], **kw: Any
-    ):
-        super().__init__(
-            model=model,
-            train_dataset=rows_to_dataset(train_dataset),
-            eval_dataset=rows_to_dataset(eval_dataset) if eval_dataset else None,
-            **kw,
+        self, *, train_units: Sequence[Unit], eval_units: Sequence[Unit], backend: Backend, args: Any, **kw: Any
+    ) -> None:
+        self.tree_backend = backend
+        # Where sequences do not share tokens, a unit holds a tree for each of them.
+        self.shares_tokens = all(unit["ends"][0] == len(unit["ids"]) for unit in train_units)
+        super().__init__(args=args, **self._unit_datasets(args, train_units, eval_units), **kw)
+        self._start_on_trees()
+        if self.ref_model is not None:
+            compute_on_trees(self.accelerator.unwrap_model(self.ref_model), backend)
+
+    def _precompute_ref_logps(self, dataset: Dataset, name: str, batch_size: int) -> Dataset:
+        return (
+            dataset  # TRL's constructor would do it here, for the data set as a whole; `use_references` does it by row
         )
+
+    def use_references(
+        self, units: dict[str, list[Unit]], rendered: dict[str, list[Rendered]], cache: ReferenceCache
+    ) -> None:
+        """Take the reference's log-probs from `cache`, and compute the rows that it does not know, before training starts.
+
+        `units` and `rendered` are those that the trainer was made of, by split. Sharded models (FSDP, DeepSpeed) are not
+        whole before training starts, so they compute the reference beside each step, as without a cache.
+        """
+        if self.is_fsdp_enabled or self.is_deepspeed_enabled:
+            self.precompute_ref_logps = False
+            return
+        model = self.ref_model or self.model
+        was_training = model.training
+        model.eval()
+        rank, world = self.accelerator.process_index, self.accelerator.num_processes
+        size = self.args.precompute_ref_batch_size or self.args.per_device_eval_batch_size
+
+        def compute(rows: list[Rendered]) -> list[LogProbs]:
+            groups = [list(group) for _, group in groupby(rows, key=lambda row: row.group)]
+            batch = self.data_collator([rendered_to_unit(group, share=self.shares_tokens) for group in groups])
+            del batch["count"], batch["labels"]
+            chosen, rejected = self.compute_ref_log_probs(model, self._prepare_inputs(batch))
+            return list(zip(chosen.tolist(), rejected.tolist(), strict=True))
+
+        made: dict[str, list[Unit]] = {}
+        for split, rows in rendered.items():
+            fill(cache, rows[rank::world], compute, batch_size=size)
+            self.accelerator.wait_for_everyone()
+            chosen, rejected = fill(cache, rows, compute, batch_size=size)
+            start, made[split] = 0, []
+            for unit in units[split]:
+                stop = start + unit["count"]
+                references = {"ref_chosen_logps": chosen[start:stop], "ref_rejected_logps": rejected[start:stop]}
+                made[split].append({**unit, **references})
+                start = stop
+        model.train(was_training)
+        datasets = self._unit_datasets(self.args, made["train"], made["validation"])
+        self.train_dataset, self.eval_dataset = datasets["train_dataset"], datasets["eval_dataset"]
+
+    def compute_loss(
+        self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        inputs = dict(inputs)
+        by_pairs, by_weights = self._shares(inputs, num_items_in_batch)
+        del inputs["count"], inputs["labels"]
+        weights = self.loss_weights
+        # TRL's `sft` part is a mean over this batch's scored tokens.
+        chosen = inputs["tree_weights"].chunk(2)[0]
+        sft = by_weights / max(by_pairs, 1e-9) * float((chosen > 0).sum() / chosen.sum())
+        self.loss_weights = [
+            weight * sft if kind == "sft" else weight for kind, weight in zip(self.loss_types, weights, strict=True)
+        ]
+        try:
+            result = super().compute_loss(model, inputs, return_outputs)
+        finally:
+            self.loss_weights = weights
+        return (result[0] * by_pairs, result[1]) if return_outputs else result * by_pairs
+
+
+class OddsRatioTrainer(_OnTrees, ORPOTrainer):
+    """ORPO (arXiv 2403.07691).
+
+    TRL's own forward pass puts the NLL term on prompt and tool results too and drops tools from the prompt. Here both
+    terms cover the sides' scored tokens only, and the prompt is whatever the model's template makes of it.
+    """
+
+    sides_per_example = 2
+
+    def __init__(
+        self,
+        *,
+        model: Any,
+        train_units: Sequence[Unit],
+        eval_units: Sequence[Unit],
+        backend: Backend,
+        args: Any,
+        **kw: Any,
+    ) -> None:
+        self.tree_backend = backend
+        super().__init__(model=model, args=args, **self._unit_datasets(args, train_units, eval_units), **kw)
         self.use_dpo_data_collator = True  # ours gives what TRL's would; without this it warns at every evaluation
         base = self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
         add_fused_lm_head(base, outputs=("log_probs", "mean_logits"))
-        score_targets_only(self.model)
+        self._start_on_trees()
 
     def tokenize_row(self, feature: dict[str, Any], model: Any = None) -> dict[str, Any]:
         return feature
 
-    def _set_signature_columns_if_needed(self) -> None:
-        self._signature_columns = ["prompt_ids", "chosen_ids", "rejected_ids", "chosen_mask", "rejected_mask"]
-
     def concatenated_forward(self, model: Any, batch: dict[str, Any]) -> tuple[Any, ...]:
-        """Mean log-prob and mean logit of each side's scored tokens (batch,), and the chosen side's NLL."""
-        labels = batch["input_ids"].masked_fill(batch["completion_mask"] == 0, -100)
-        outputs = model(
-            input_ids=batch["input_ids"],
-            attention_mask=batch["attention_mask"],
-            labels=labels,
-            use_cache=False,
-            fused_lm_head=True,
-        )
-        lengths = (labels[:, 1:] != -100).sum(dim=1).clamp(min=1)
+        """Mean log-prob and mean logit of each side's scored tokens (pairs,), and the chosen side's NLL."""
+        inputs = {name: value for name, value in batch.items() if name.startswith("tree_") or name == "attention_mask"}
+        outputs = model(**inputs, use_cache=False, fused_lm_head=True)
+        lengths = batch["tree_weights"].sum(dim=1)
         sums = outputs.log_probs.sum(dim=1)
         chosen, rejected = (sums / lengths).chunk(2)
-        chosen_sums, _ = sums.chunk(2)
-        chosen_lengths, _ = lengths.chunk(2)
-        chosen_logits, rejected_logits = (outputs.mean_logits.sum(dim=1) / lengths).chunk(2)
-        nll = -chosen_sums.sum() / chosen_lengths.sum()
-        forward = (chosen, rejected, chosen_logits, rejected_logits, nll)
+        means = outputs.mean_logits.sum(dim=1) / outputs.label_mask.sum(dim=1)
+        self._nll = -sums.chunk(2)[0].sum() / lengths.chunk(2)[0].sum()
+        forward = (chosen, rejected, *means.chunk(2), self._nll)
         return (*forward, outputs.aux_loss) if self.aux_loss_enabled else forward
 
+    def compute_loss(
+        self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        by_pairs, by_weights = self._shares(inputs, num_items_in_batch)
+        loss, metrics = super().compute_loss(model, inputs, True, num_items_in_batch)
+        loss = (loss - self._nll) * by_pairs + self._nll * by_weights
+        return (loss, metrics) if return_outputs else loss
 
-def steps_per_run(rows: int, args: Any) -> int:
-    """Optimizer steps of a run over `rows`, as the HF Trainer counts them."""
+
+@torch.no_grad()
+def check_trees(model: Any, batch: dict[str, torch.Tensor], backend: Backend) -> None:
+    """Compare the log-probs of one sequence of the batch, computed inside its tree, with the plain pass over it alone.
+
+    A wrong mask moves log-probs by several nats; what rounding may move is 1e-3 on average in fp32 and 0.1 in half
+    precision. The longest sequence is taken, so that sliding windows matter.
+
+    Raises:
+        UserError: if they differ, or if the model refuses the mask.
+    """
+    depths, ends, ids = (batch[name].flatten().tolist() for name in ("tree_depths", "tree_ends", "tree_ids"))
+    parents, labels = batch["tree_parents"].tolist(), batch["tree_labels"].tolist()
+    last = max(range(len(parents)), key=lambda entry: depths[parents[entry]])
+    row_start = parents[last] - parents[last] % batch["tree_ids"].shape[1]
+    path = [at for at in range(row_start, parents[last] + 1) if row_start + ends[at] > parents[last]]
+    sequence = [*(ids[at] for at in path), labels[last]]
+    position = {at: depth for depth, at in enumerate(path)}
+    scored = [
+        (entry, position[parent])
+        for entry, parent in enumerate(parents)
+        if parent in position and sequence[position[parent] + 1] == labels[entry]
+    ]
+    device = batch["tree_ids"].device
+    places = torch.tensor([at for _, at in scored], device=device)
+    alone_ids = torch.tensor([sequence], device=device)
+    alone_labels = torch.full_like(alone_ids, -100)
+    alone_labels[0, places + 1] = alone_ids[0, places + 1]
+    of_tree = {name: value for name, value in batch.items() if name.startswith("tree_") or name == "attention_mask"}
+    of_tree["tree_scored"] = torch.tensor([[entry for entry, _ in scored]], device=device)
+    of_tree["tree_weights"] = torch.ones(1, len(scored), device=device)
+    was_training = model.training
+    model.eval()
+    try:
+        on_tree = model(**of_tree, use_cache=False, fused_lm_head=True).log_probs[0].float()
+        outputs = model(input_ids=alone_ids, labels=alone_labels, use_cache=False, fused_lm_head=True)
+    except (RuntimeError, TypeError, ValueError, IndexError) as error:
+        text = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        raise UserError(f"the model cannot compute trees ({backend} attention): {text}. Use --tree false") from None
+    finally:
+        model.train(was_training)
+    difference = float((on_tree - outputs.log_probs[0, places].float()).abs().mean())
+    limit = 1e-3 if next(model.parameters()).dtype == torch.float32 and not torch.is_autocast_enabled() else 0.1
+    if not difference <= limit:
+        raise UserError(
+            f"log-probs computed on trees ({backend} attention) differ from the plain pass by {difference:.2g} on "
+            f"average, more than {limit:g}: this model's attention does something that trees do not show. "
+            "Use --tree false"
+        )
+
+
+def steps_per_run(units: int, args: Any) -> int:
+    """Optimizer steps of a run over `units` (fillers included), as the HF Trainer counts them."""
     if args.max_steps > 0:
         return int(args.max_steps)
-    batches = math.ceil(rows / (args.per_device_train_batch_size * args.world_size))
+    batches = math.ceil(units / (args.per_device_train_batch_size * args.world_size))
     return max(1, math.ceil(batches / args.gradient_accumulation_steps)) * math.ceil(args.num_train_epochs)

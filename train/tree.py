@@ -1,22 +1,38 @@
-"""TokenTree -> what a trainer computes on: rows of ids and loss weights, then padded batches.
+"""TokenTree -> units -> packed batches: what a trainer computes on.
 
-Every scored token of a tree is scored in exactly one row. A chat whose template only appends is one row with all its
-turns; a template that rewrites history gives one row more for each rewriting. A pair is one row with two sides that share
-their prompt.
+A *unit* is what a batch is counted in, whatever it is computed as: one chat, one pair, or all step pairs of one trajectory.
+It is a forest, flat and in preorder (see train/attention.py), with the scored tokens of its *sides*: a chat has one side,
+each pair has two. With sharing, every token that sequences have in common stands in it once; without, each sequence is a
+tree of its own. Both give the same loss: sharing saves work and nothing else.
+
+    unit["ids"], ["depths"], ["ends"]     a token each: its id, its position, where its subtree ends
+    unit["parents"], ["labels"]           a scored token each: the token before it in the forest, and its id
+    unit["scored"], ["weights"]           the sides one after the other: indices into `labels`, and loss weights
+    unit["sides"]                         how many of those each side has; of pairs chosen, rejected, chosen, ...
+    unit["count"]                         examples in it: 1 for a chat, else its pairs; 0 for a filler
+
+The logit that scores a token stands at its parent. So a fork needs no copies: the head runs once on the parent of each
+scored token, and a token that two sides share is scored once and counted in both.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from itertools import groupby
+from typing import Any, Literal
 
 import torch
 
 from data.chats import Chat, PreferencePair, Skip
 from data.progress import with_progress
 from data.render import Renderer, TokenTree
+
+Scored = tuple[list[int], list[float]]
+"""Token ids and loss weights of one sequence, of one length."""
+Unit = dict[str, Any]
 
 
 @dataclass
@@ -26,137 +42,315 @@ class RenderReport:
     read: int = 0
     kept: int = 0
     dropped: Counter[str] = field(default_factory=Counter)
+    units: int = 0
+    """What batches are counted in; fewer than `kept` where one trajectory gave several pairs."""
     tokens: int = 0
+    """Tokens of all sequences."""
     unique_tokens: int = 0
-    """Tokens of the trees: what is left when shared histories are counted once."""
+    """Tokens that are left when those that sequences share are counted once."""
     scored_tokens: int = 0
     longest: int = 0
     cut_tokens: int = 0
     cut_rows: int = 0
     dropped_targets: int = 0
 
+    @property
+    def sharing(self) -> float:
+        """Tokens of all sequences / unique tokens: what trees can save."""
+        return self.tokens / max(self.unique_tokens, 1)
+
     def as_dict(self) -> dict[str, Any]:
         return {**vars(self), "dropped": dict(self.dropped)}
 
 
-def chat_to_rows(tree: TokenTree) -> list[dict[str, Any]]:
-    """Rows of a chat's tree: `input_ids`, `labels` (-100: not scored), `loss_weights`, of one length."""
-    rows = []
-    for ids, weights in tree.rows("chat"):
-        labels = [token if weight > 0 else -100 for token, weight in zip(ids, weights, strict=True)]
-        rows.append({"id": tree.id, "input_ids": ids, "labels": labels, "loss_weights": weights})
-    return rows
+@dataclass(frozen=True)
+class Rendered:
+    """A row as sequences: its sides, each a list of sequences in which every scored token of the side is scored once.
+
+    A side is one sequence unless the template rewrites history inside it. `group` names the trajectory of a step pair.
+    """
+
+    id: str
+    group: str
+    sides: tuple[tuple[Scored, ...], ...]
 
 
-def pair_to_row(tree: TokenTree) -> dict[str, Any] | Skip:
-    """The row of a pair's tree: `prompt_ids`, then per side its ids after the prompt and which of them are scored."""
-    sides = {}
-    for label in ("chosen", "rejected"):
-        rows = tree.rows(label)
-        if len(rows) != 1:
-            return Skip(f"the template rewrites history inside {label}")
-        sides[label] = rows[0]
-    start = min(next(at for at, weight in enumerate(weights) if weight > 0) for _, weights in sides.values())
-    if sides["chosen"][0][:start] != sides["rejected"][0][:start]:
-        return Skip("the template shows the sides different histories")
-    row: dict[str, Any] = {"id": tree.id, "prompt_ids": sides["chosen"][0][:start]}
-    for label, (ids, weights) in sides.items():
-        row[f"{label}_ids"] = ids[start:]
-        row[f"{label}_mask"] = [int(weight > 0) for weight in weights[start:]]
-    return row
+def tree_to_rendered(tree: TokenTree, group: str = "") -> Rendered:
+    """The sequences of a chat's tree (one side) or a pair's (chosen, rejected)."""
+    labels = ("chat",) if any(target.label == "chat" for target in tree.targets) else ("chosen", "rejected")
+    return Rendered(tree.id, group or tree.id, tuple(tuple(tree.rows(label)) for label in labels))
 
 
-def chats_to_rows(
-    chats: Sequence[Chat],
-    renderer: Renderer,
-    *,
-    max_tokens: int | None,
-) -> tuple[list[dict[str, Any]], RenderReport]:
-    """Rows of all chats, and the report of what was kept, cut and dropped."""
-    report = RenderReport(read=len(chats))
-    kept: list[dict[str, Any]] = []
-    for chat in with_progress(chats, "rendering chats"):
-        tree = renderer.chat_to_tree(chat, max_tokens=max_tokens)
+def rendered_to_unit(rows: Sequence[Rendered], *, share: bool) -> Unit:
+    """The unit of a chat, a pair, or the step pairs of one trajectory.
+
+    Raises:
+        ValueError: if a sequence is scored from its very first token, which nothing predicts.
+    """
+    sides = [side for row in rows for side in row.sides]
+    forest = _Forest(share)
+    places: list[list[tuple[int, int, float]]] = []  # a side: (node, its parent, weight)
+    for side in sides:
+        scored = []
+        for ids, weights in side:
+            nodes = forest.add(ids)
+            for at, weight in enumerate(weights):
+                if weight > 0:
+                    if at == 0:
+                        raise ValueError(f"{rows[0].id}: its first token is scored, but nothing comes before it")
+                    scored.append((nodes[at], nodes[at - 1], weight))
+        places.append(scored)
+    order, depths, ends = forest.preorder()
+    rank = {node: at for at, node in enumerate(order)}
+    index: dict[int, int] = {}
+    parents: list[int] = []
+    labels: list[int] = []
+    for node, parent, _ in (place for side in places for place in side):
+        if node not in index:
+            index[node] = len(index)
+            parents.append(rank[parent])
+            labels.append(forest.ids[node])
+    return {
+        "id": " ".join(row.id for row in rows),
+        "count": len(rows),
+        "ids": [forest.ids[node] for node in order],
+        "depths": depths,
+        "ends": ends,
+        "parents": parents,
+        "labels": labels,
+        "scored": [index[node] for side in places for node, _, _ in side],
+        "weights": [float(weight) for side in places for _, _, weight in side],
+        "sides": [len(side) for side in places],
+    }
+
+
+class _Forest:
+    """Sequences as a trie, or side by side where nothing is shared."""
+
+    def __init__(self, share: bool) -> None:
+        self.share = share
+        self.ids: list[int] = []
+        self._children: list[dict[int, int]] = []
+        self._roots: list[int] = []
+
+    def add(self, ids: Sequence[int]) -> list[int]:
+        """The nodes of a sequence, made where they are not there yet."""
+        nodes: list[int] = []
+        at = -1
+        for token in ids:
+            siblings = self._children[at] if at >= 0 else {}
+            if self.share and at < 0:
+                siblings = {self.ids[root]: root for root in self._roots}
+            child = siblings.get(token) if self.share else None
+            if child is None:
+                child = len(self.ids)
+                self.ids.append(token)
+                self._children.append({})
+                if at < 0:
+                    self._roots.append(child)
+                else:
+                    self._children[at][token] = child
+            nodes.append(child)
+            at = child
+        return nodes
+
+    def preorder(self) -> tuple[list[int], list[int], list[int]]:
+        """Nodes in preorder, and for each place in that order its depth and the end of its subtree."""
+        order: list[int] = []
+        depths: list[int] = []
+        ends: list[int] = []
+        stack = [(root, 0) for root in reversed(self._roots)]
+        while stack:
+            node, depth = stack.pop()
+            if node < 0:  # all below the node at place `depth` has been seen
+                ends[depth] = len(order)
+                continue
+            stack.append((-1, len(order)))
+            order.append(node)
+            depths.append(depth)
+            ends.append(0)
+            stack += [(child, depth + 1) for child in reversed(self._children[node].values())]
+        return order, depths, ends
+
+
+def chats_to_rendered(
+    chats: Sequence[Chat], renderer: Renderer, *, max_tokens: int | None
+) -> tuple[list[Rendered], RenderReport]:
+    """All chats as sequences, and the report of what was kept, cut and dropped."""
+    return _render(chats, renderer.chat_to_tree, "rendering chats", max_tokens)
+
+
+def pairs_to_rendered(
+    pairs: Sequence[PreferencePair], renderer: Renderer, *, max_tokens: int | None
+) -> tuple[list[Rendered], RenderReport]:
+    """All pairs as sequences, and the report. Step pairs of one trajectory are of one group (`PreferencePair.trunk`)."""
+    return _render(pairs, renderer.pair_to_tree, "rendering pairs", max_tokens)
+
+
+def _render(
+    rows: Sequence[Any], row_to_tree: Any, what: str, max_tokens: int | None
+) -> tuple[list[Rendered], RenderReport]:
+    report = RenderReport(read=len(rows))
+    kept: list[Rendered] = []
+    for row in with_progress(rows, what):
+        tree = row_to_tree(row, max_tokens=max_tokens)
         if isinstance(tree, Skip):
             report.dropped[tree.reason] += 1
             continue
-        rows = chat_to_rows(tree)
-        kept.extend(rows)
-        _count(report, tree, sum(len(row["input_ids"]) for row in rows), max(len(row["input_ids"]) for row in rows))
+        rendered = tree_to_rendered(tree, getattr(row, "trunk", None) or "")
+        kept.append(rendered)
+        lengths = [len(ids) for side in rendered.sides for ids, _ in side]
+        report.kept += 1
+        report.tokens += sum(lengths)
+        report.scored_tokens += sum(len(target.nodes) for target in tree.targets)
+        report.longest = max(report.longest, *lengths)
+        report.cut_tokens += tree.cut_tokens
+        report.cut_rows += bool(tree.cut_tokens)
+        report.dropped_targets += tree.dropped_targets
     return kept, report
 
 
-def pairs_to_rows(
-    pairs: Sequence[PreferencePair],
-    renderer: Renderer,
-    *,
-    max_tokens: int | None,
-) -> tuple[list[dict[str, Any]], RenderReport]:
-    """Rows of all pairs, and the report of what was kept, cut and dropped."""
-    report = RenderReport(read=len(pairs))
-    kept: list[dict[str, Any]] = []
-    for pair in with_progress(pairs, "rendering pairs"):
-        tree = renderer.pair_to_tree(pair, max_tokens=max_tokens)
-        row = tree if isinstance(tree, Skip) else pair_to_row(tree)
-        if isinstance(row, Skip) or isinstance(tree, Skip):
-            report.dropped[row.reason if isinstance(row, Skip) else ""] += 1
-            continue
-        kept.append(row)
-        prompt, chosen, rejected = (len(row[name]) for name in ("prompt_ids", "chosen_ids", "rejected_ids"))
-        _count(report, tree, 2 * prompt + chosen + rejected, prompt + max(chosen, rejected))
-    return kept, report
+def rendered_to_units(rows: Sequence[Rendered], report: RenderReport, *, share: bool) -> list[Unit]:
+    """Units in the order of the rows; rows of one group that stand next to each other are one unit."""
+    units = [
+        rendered_to_unit(list(group), share=share)
+        for _, group in groupby(rows, key=lambda row: (row.group, len(row.sides)))
+    ]
+    report.units = len(units)
+    if share:
+        report.unique_tokens = sum(len(unit["ids"]) for unit in units)
+    return units
 
 
-def _count(report: RenderReport, tree: TokenTree, tokens: int, longest: int) -> None:
-    report.kept += 1
-    report.tokens += tokens
-    report.unique_tokens += len(tree.ids)
-    report.scored_tokens += sum(len(target.nodes) for target in tree.targets)
-    report.longest = max(report.longest, longest)
-    report.cut_tokens += tree.cut_tokens
-    report.cut_rows += bool(tree.cut_tokens)
-    report.dropped_targets += tree.dropped_targets
+def filler_of(unit: Unit) -> Unit:
+    """A unit that fills up an epoch to whole global batches: computed where nothing else is there, counted nowhere."""
+    return {**unit, "id": "", "count": 0}
+
+
+Rows = Literal["one", "bins", "paths"]
 
 
 @dataclass
-class ChatCollator:
-    """Rows -> right-padded tensors (batch, length): input_ids, attention_mask, labels (int64), loss_weights (float32)."""
+class UnitCollator:
+    """Units -> one batch of tensors.
 
-    pad_token_id: int
+    `rows` says how trees are packed: all in `one` row; best fit decreasing into `bins` as long as the longest tree; or each
+    tree in a row of its own (`paths`). `multiple_of` rounds the length of the rows up.
 
-    def __call__(self, rows: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
-        length = max(len(row["input_ids"]) for row in rows)
-        return {
-            "input_ids": _pad([row["input_ids"] for row in rows], length, self.pad_token_id),
-            "attention_mask": _pad([[1] * len(row["input_ids"]) for row in rows], length, 0),
-            "labels": _pad([row["labels"] for row in rows], length, -100),
-            "loss_weights": _pad([row["loss_weights"] for row in rows], length, 0.0).float(),
-        }
+    The model reads, in int64: tree_ids, tree_depths, tree_ends and attention_mask (1 at real tokens), all (rows, length);
+    tree_parents (scored,), flat places in those rows; tree_labels (scored,).
 
+    TRL reads a compact batch: each side is a row that holds just its scored tokens, after one column that stands for all its
+    context. input_ids and labels are (sides, 1 + longest side) int64, completion_mask likewise float32, the loss weights.
+    tree_scored (sides, longest side) says which scored token stands at a place of the compact batch, -1 for padding;
+    tree_weights (sides, longest side) float32 are their weights. Of pairs, all chosen sides come first.
 
-@dataclass
-class PairCollator:
-    """Rows -> TRL's preference layout: chosen sides in the first half of the batch, rejected in the second, right-padded.
-
-    input_ids, attention_mask and completion_mask are (2 * batch, length) int64; completion_mask is 1 exactly on the
-    tokens that the model itself must emit, so a tool's result inside a side is never scored.
+    `count` (units,) has the examples of each unit. Fillers are left out unless there is nothing else.
     """
 
     pad_token_id: int
+    rows: Rows
+    multiple_of: int = 1
 
-    def __call__(self, rows: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
-        ids, masks = [], []
-        for side in ("chosen", "rejected"):
-            for row in rows:
-                ids.append([*row["prompt_ids"], *row[f"{side}_ids"]])
-                masks.append([0] * len(row["prompt_ids"]) + list(row[f"{side}_mask"]))
-        length = max(map(len, ids))
+    def __call__(self, units: Sequence[Unit]) -> dict[str, torch.Tensor]:
+        count = torch.tensor([unit["count"] for unit in units])
+        real = [unit for unit in units if unit["count"]] or list(units[:1])
+        batch = {"count": count, **self._compact(real), **self._packed(real)}
+        for name in ("ref_chosen_logps", "ref_rejected_logps"):
+            if name in real[0]:
+                batch[name] = torch.tensor([value for unit in real for value in unit[name]])
+        return batch
+
+    def _packed(self, units: Sequence[Unit]) -> dict[str, torch.Tensor]:
+        trees = [(unit, *span) for unit in units for span in _trees(unit)]
+        lengths = [stop - start for _, start, stop in trees]
+        rows = _pack(lengths, self.rows)
+        length = max(sum(lengths[tree] for tree in row) for row in rows)
+        length = -(-length // self.multiple_of) * self.multiple_of
+        place = [0] * len(trees)
+        columns: dict[str, list[list[int]]] = {"tree_ids": [], "tree_depths": [], "tree_ends": [], "attention_mask": []}
+        for number, row in enumerate(rows):
+            ids: list[int] = []
+            depths: list[int] = []
+            ends: list[int] = []
+            for tree in row:
+                unit, start, stop = trees[tree]
+                shift = len(ids) - start
+                place[tree] = number * length + shift
+                ids += unit["ids"][start:stop]
+                depths += unit["depths"][start:stop]
+                ends += [end + shift for end in unit["ends"][start:stop]]
+            padding = range(len(ids), length)
+            columns["attention_mask"].append([1] * len(ids) + [0] * len(padding))
+            columns["tree_ids"].append(ids + [self.pad_token_id] * len(padding))
+            columns["tree_depths"].append(depths + [0] * len(padding))
+            columns["tree_ends"].append(ends + [at + 1 for at in padding])  # padding sees itself, nothing sees it
+        parents: list[int] = []
+        tree = 0
+        for unit in units:
+            spans = list(_trees(unit))
+            starts = [start for start, _ in spans]
+            parents += [place[tree + bisect_right(starts, parent) - 1] + parent for parent in unit["parents"]]
+            tree += len(spans)
+        labels = [label for unit in units for label in unit["labels"]]
         return {
-            "input_ids": _pad(ids, length, self.pad_token_id),
-            "attention_mask": _pad([[1] * len(row) for row in ids], length, 0),
-            "completion_mask": _pad(masks, length, 0),
+            **{name: torch.tensor(values) for name, values in columns.items()},
+            "tree_parents": torch.tensor(parents),
+            "tree_labels": torch.tensor(labels),
+        }
+
+    def _compact(self, units: Sequence[Unit]) -> dict[str, torch.Tensor]:
+        sides: list[tuple[list[int], list[int], list[float]]] = []
+        before = 0
+        for unit in units:
+            start = 0
+            for size in unit["sides"]:
+                scored = unit["scored"][start : start + size]
+                weights = unit["weights"][start : start + size]
+                sides.append(([unit["labels"][at] for at in scored], [before + at for at in scored], weights))
+                start += size
+            before += len(unit["labels"])
+        if len(units[0]["sides"]) > 1:
+            sides = sides[0::2] + sides[1::2]
+        width = max(len(ids) for ids, _, _ in sides)
+        pad = [width - len(ids) for ids, _, _ in sides]
+        return {
+            "input_ids": torch.tensor([[0, *ids, *[0] * n] for (ids, _, _), n in zip(sides, pad, strict=True)]),
+            "labels": torch.tensor([[-100, *ids, *[-100] * n] for (ids, _, _), n in zip(sides, pad, strict=True)]),
+            "completion_mask": torch.tensor(
+                [[0.0, *weights, *[0.0] * n] for (_, _, weights), n in zip(sides, pad, strict=True)]
+            ),
+            "tree_weights": torch.tensor(
+                [[*weights, *[0.0] * n] for (_, _, weights), n in zip(sides, pad, strict=True)]
+            ),
+            "tree_scored": torch.tensor([[*at, *[-1] * n] for (_, at, _), n in zip(sides, pad, strict=True)]),
         }
 
 
-def _pad(rows: Sequence[Sequence[Any]], length: int, value: Any) -> torch.Tensor:
-    return torch.tensor([[*row, *[value] * (length - len(row))] for row in rows])
+def _trees(unit: Unit) -> Iterator[tuple[int, int]]:
+    """(start, stop) of each tree of a unit."""
+    start = 0
+    while start < len(unit["ids"]):
+        yield start, unit["ends"][start]
+        start = unit["ends"][start]
+
+
+def _pack(lengths: Sequence[int], rows: Rows) -> list[list[int]]:
+    """Indices of trees by row. Bins: best fit decreasing with the longest tree as capacity."""
+    if rows == "one":
+        return [list(range(len(lengths)))]
+    if rows == "paths":
+        return [[at] for at in range(len(lengths))]
+    capacity = max(lengths)
+    bins: list[list[int]] = []
+    free: list[int] = []
+    for at in sorted(range(len(lengths)), key=lambda at: -lengths[at]):
+        fitting = [row for row, space in enumerate(free) if space >= lengths[at]]
+        if fitting:
+            row = min(fitting, key=lambda row: free[row])
+            bins[row].append(at)
+            free[row] -= lengths[at]
+        else:
+            bins.append([at])
+            free.append(capacity - lengths[at])
+    return bins

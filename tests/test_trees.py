@@ -1,0 +1,339 @@
+"""Trees compute what single sequences compute: masks against a brute force, log-probs and gradients against plain passes."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from peft import LoraConfig, get_peft_model
+from transformers import (
+    Gemma2Config,
+    Gemma2ForCausalLM,
+    Gemma3ForCausalLM,
+    Gemma3TextConfig,
+    LlamaConfig,
+    LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+    Qwen3MoeConfig,
+    Qwen3MoeForCausalLM,
+    Qwen3NextConfig,
+)
+from trl.trainer.utils import add_fused_lm_head
+
+from data.errors import UserError
+from train.attention import block_mask, choose_backend, dense_mask, layer_windows, row_to_stretches
+from train.trainers import check_trees, compute_on_trees, gather_uneven
+from train.tree import Rendered, UnitCollator, filler_of, rendered_to_unit
+
+VOCABULARY = 97
+SIZES: dict[str, Any] = {
+    "vocab_size": VOCABULARY, "hidden_size": 48, "intermediate_size": 64, "num_hidden_layers": 3,
+    "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 12, "max_position_embeddings": 512,
+    "pad_token_id": 0,
+}  # fmt: skip
+WINDOW = 11
+MODELS: dict[str, tuple[Any, Any]] = {
+    "llama": (LlamaForCausalLM, LlamaConfig(**SIZES)),
+    "qwen3": (Qwen3ForCausalLM, Qwen3Config(**SIZES)),
+    "gemma3, two kinds of layers": (
+        Gemma3ForCausalLM,
+        Gemma3TextConfig(
+            **SIZES, sliding_window=WINDOW, layer_types=["sliding_attention", "full_attention", "sliding_attention"]
+        ),
+    ),
+    "mistral, all layers with a window": (MistralForCausalLM, MistralConfig(**SIZES, sliding_window=WINDOW)),
+}
+
+
+def made_pairs(seed: int) -> list[Rendered]:
+    """Three step pairs of one trajectory whose lengths are no multiple of any block, and one pair of its own.
+
+    Some sides begin alike, one is a prefix of its sibling, two have a tool's result inside, and weights are fractions.
+    """
+    generator = torch.Generator().manual_seed(seed)
+
+    def tokens(count: int) -> list[int]:
+        return torch.randint(1, VOCABULARY, (count,), generator=generator).tolist()
+
+    trunk, middle, alike = tokens(37), tokens(13), tokens(4)
+    pairs = []
+    for number, context in enumerate([trunk, trunk + middle, trunk + middle + tokens(7)]):
+        chosen, rejected = [*alike, *tokens(5)], [*alike, *tokens(3)]
+        result = tokens(6)
+        sides = (
+            (
+                (
+                    context + chosen + result + [9, 8],
+                    [0.0] * len(context) + [1.0] * len(chosen) + [0.0] * 6 + [0.5, 1.0],
+                ),
+            ),
+            ((context + rejected, [0.0] * len(context) + [1.0] * len(rejected)),),
+        )
+        pairs.append(Rendered(f"step{number}", "trajectory", sides))
+    context = tokens(3)
+    sides = ((([*context, 5, 6, 7], [0.0] * 3 + [1.0] * 3),), (([*context, 5, 6], [0.0] * 3 + [1.0, 0.25]),))
+    return [*pairs, Rendered("alone", "alone", sides)]
+
+
+def with_adapter(kind: str, *, implementation: str = "sdpa") -> Any:
+    torch.manual_seed(0)
+    architecture, config = MODELS[kind]
+    model = architecture._from_config(config, attn_implementation=implementation)
+    adapted = get_peft_model(model, LoraConfig(r=4, target_modules="all-linear", init_lora_weights=False))
+    add_fused_lm_head(adapted.get_base_model(), outputs=("log_probs", "entropy", "mean_logits", "is_top1"))
+    return adapted
+
+
+def batch_to_arguments(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name: value for name, value in batch.items() if name.startswith("tree_") or name == "attention_mask"}
+
+
+def brute_force(model: Any, rows: list[Rendered]) -> tuple[list[list[float]], dict[str, torch.Tensor]]:
+    """Weighted log-probs of each side and the gradient of their sum, by the model's plain logits, one sequence at a time."""
+    sides, total = [], torch.zeros(())
+    order = [row.sides[side] for side in range(len(rows[0].sides)) for row in rows]
+    for side in order:
+        values = []
+        for ids, weights in side:
+            logits = model(input_ids=torch.tensor([ids]), use_cache=False).logits[0].float()
+            log_probs = torch.log_softmax(logits[:-1], -1)[range(len(ids) - 1), ids[1:]]
+            kept = [at for at, weight in enumerate(weights) if weight > 0]
+            values += [log_probs[at - 1] * weights[at] for at in kept]
+        total = total + torch.stack(values).sum()
+        sides.append([float(value.detach()) for value in values])
+    total.backward()
+    gradients = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+    return sides, gradients
+
+
+def on_trees(
+    model: Any, rows: list[Rendered], backend: Any, *, share: bool = True, layout: Any = "one"
+) -> tuple[list[list[float]], dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+    groups = [list(group) for _, group in itertools.groupby(rows, key=lambda row: row.group)]
+    batch = UnitCollator(0, layout)([rendered_to_unit(group, share=share) for group in groups])
+    compute_on_trees(model, backend)
+    outputs = model(**batch_to_arguments(batch), use_cache=False, fused_lm_head=True)
+    outputs.log_probs.sum().backward()
+    gradients = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+    sides = [values[:size].tolist() for values, size in zip(outputs.log_probs, outputs.label_mask.sum(1), strict=True)]
+    return sides, gradients, batch
+
+
+def largest_difference(first: Any, second: Any) -> float:
+    (sides, gradients, *_), (other_sides, other_gradients, *_) = first, second
+    assert [len(side) for side in sides] == [len(side) for side in other_sides]
+    assert gradients.keys() == other_gradients.keys() and any("lora" in name for name in gradients)
+    log_probs = max(
+        abs(a - b) for side, other in zip(sides, other_sides, strict=True) for a, b in zip(side, other, strict=True)
+    )
+    # Gradients are compared by their own size: an absolute bound would let small ones be anything.
+    gradient = max(
+        float((gradients[name] - other_gradients[name]).norm() / other_gradients[name].norm().clamp(min=1e-6))
+        for name in gradients
+    )
+    return max(log_probs, gradient)
+
+
+WAYS = {
+    "segments": ("sdpa", "segments", True, "one"),
+    "segments, each sequence by itself": ("sdpa", "segments", False, "one"),
+    "segments in bins": ("sdpa", "segments", True, "bins"),
+    "dense with sdpa": ("sdpa", "dense", True, "bins"),
+    "dense with eager": ("eager", "dense", True, "one"),
+    "causal rows": ("sdpa", "causal", False, "paths"),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("kind", MODELS)
+def test_log_probs_and_gradients_are_those_of_single_sequences(kind: str, way: str) -> None:
+    implementation, backend, share, layout = WAYS[way]
+    rows = made_pairs(3)
+    truth = brute_force(with_adapter(kind, implementation=implementation), rows)
+    model = with_adapter(kind, implementation=implementation)
+    assert largest_difference(on_trees(model, rows, backend, share=share, layout=layout), truth) < 2e-5
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_a_wrong_mask_is_far_off(kind: str) -> None:
+    """The control of the test above: branches that see each other, and a window that is ignored."""
+    rows = made_pairs(3)
+    truth = brute_force(with_adapter(kind), rows)
+    wrong = on_trees(with_adapter(kind), rows, "causal", share=True, layout="one")
+    assert largest_difference(wrong, truth) > 0.1
+    windows = layer_windows(MODELS[kind][1])
+    if any(window is not None for window in windows.values()):
+        model = with_adapter(kind)
+        for layer_config in {id(model.config): model.config}.values():
+            layer_config.sliding_window = 10_000
+        assert largest_difference(on_trees(model, rows, "dense", layout="bins"), truth) > 1e-3
+
+
+# --- the layout, against a brute force ----------------------------------------------------------------------------------
+
+sequences = st.lists(st.lists(st.integers(1, 3), min_size=2, max_size=9), min_size=1, max_size=7)
+
+
+@settings(max_examples=150, deadline=None, derandomize=True)
+@given(sequences, st.booleans(), st.sampled_from([None, 1, 2, 4]))
+def test_a_token_sees_its_ancestors_and_nothing_else(
+    token_lists: list[list[int]], share: bool, window: int | None
+) -> None:
+    sides = tuple(((ids, [0.0] + [1.0] * (len(ids) - 1)),) for ids in token_lists)
+    unit = rendered_to_unit([Rendered("unit", "unit", sides)], share=share)
+    ids, depths, ends = unit["ids"], unit["depths"], unit["ends"]
+    prefixes = {tuple(sequence[: at + 1]) for sequence in token_lists for at in range(len(sequence))}
+    assert len(ids) == (len(prefixes) if share else sum(map(len, token_lists)))
+
+    # Ancestors from the depths alone: the nearest earlier token that is one less deep is the parent.
+    parents = [
+        max((k for k in range(q) if depths[k] == depths[q] - 1), default=-1) if depths[q] else -1
+        for q in range(len(ids))
+    ]
+
+    def path(q: int) -> list[int]:
+        return [] if q < 0 else [*path(parents[q]), q]
+
+    mask = dense_mask(torch.tensor([depths]), torch.tensor([ends]), window)[0, 0]
+    for q in range(len(ids)):
+        seen = [k for k in path(q) if window is None or depths[q] - depths[k] < window]
+        assert mask[q].nonzero().flatten().tolist() == seen
+    blocks = block_mask(torch.tensor([depths]), torch.tensor([ends]), window)
+    rule = torch.tensor([[bool(blocks.mask_mod(0, 0, q, k)) for k in range(len(ids))] for q in range(len(ids))])
+    assert torch.equal(rule, mask)
+
+    # Stretches cover the row, and what is above each is the path to its first token.
+    stretches = row_to_stretches(depths, ends)
+    starts = list(itertools.accumulate([stretch.length for stretch in stretches], initial=0))
+    assert starts[-1] == len(ids)
+    for start, stretch in zip(starts, stretches, strict=False):
+        above = [
+            at for number in stretch.above for at in range(starts[number], starts[number] + stretches[number].length)
+        ]
+        assert [*above, start] == path(start)
+        for at in range(start + 1, start + stretch.length):
+            assert parents[at] == at - 1
+
+    # Each side's scored tokens can be read back, with their contexts.
+    at = 0
+    for sequence, size in zip(token_lists, unit["sides"], strict=True):
+        entries = unit["scored"][at : at + size]
+        assert [unit["labels"][entry] for entry in entries] == sequence[1:]
+        assert [ids[node] for node in path(unit["parents"][entries[-1]])] == sequence[:-1]
+        at += size
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(st.lists(sequences, min_size=1, max_size=4), st.sampled_from(["one", "bins", "paths"]), st.sampled_from([1, 8]))
+def test_packing_loses_and_changes_no_tree(token_lists: list[Any], layout: Any, multiple_of: int) -> None:
+    token_lists = [lists[0] for lists in token_lists]
+    units = []
+    for number, ids in enumerate(token_lists):
+        row = Rendered(str(number), str(number), (((ids, [0.0] + [0.5] * (len(ids) - 1)),),))
+        units.append(rendered_to_unit([row], share=True))
+    batch = UnitCollator(99, layout, multiple_of)(units)
+    length = batch["tree_ids"].shape[1]
+    assert length % multiple_of == 0
+    assert int(batch["attention_mask"].sum()) == sum(len(unit["ids"]) for unit in units)
+    mask = dense_mask(batch["tree_depths"], batch["tree_ends"], None)[:, 0]
+    flat = batch["tree_ids"].flatten().tolist()
+    for side, wanted in enumerate(token_lists):
+        entries = [int(entry) for entry in batch["tree_scored"][side] if entry >= 0]
+        assert batch["labels"][side, 1 : 1 + len(entries)].tolist() == wanted[1:]
+        assert batch["tree_weights"][side, : len(entries)].tolist() == [0.5] * len(entries)
+        last = int(batch["tree_parents"][entries[-1]])
+        row, place = divmod(last, length)
+        seen = mask[row, place].nonzero().flatten().tolist()
+        assert [flat[row * length + at] for at in seen] == wanted[:-1]
+        assert batch["tree_depths"][row, seen].tolist() == list(range(len(wanted) - 1))
+
+
+def test_a_sequence_that_is_scored_from_its_first_token_is_an_error() -> None:
+    with pytest.raises(ValueError, match="nothing comes before it"):
+        rendered_to_unit([Rendered("x", "x", ((([1, 2], [1.0, 1.0]),),))], share=True)
+
+
+def test_fillers_count_for_nothing() -> None:
+    units = [rendered_to_unit([row], share=True) for row in made_pairs(1)]
+    alone, filled = UnitCollator(0, "one")(units[:1]), UnitCollator(0, "one")([units[0], filler_of(units[1])])
+    assert filled.pop("count").tolist() == [1, 0] and alone.pop("count").tolist() == [1]
+    assert all(torch.equal(alone[name], filled[name]) for name in alone)
+    empty = UnitCollator(0, "one")([filler_of(units[0])])
+    assert empty["count"].tolist() == [0] and empty["tree_ids"].numel() == len(units[0]["ids"])
+
+
+# --- which attention, and the check before the first step ---------------------------------------------------------------
+
+
+def test_the_backend_follows_the_model_and_says_why_not() -> None:
+    llama, config = MODELS["llama"]
+    assert choose_backend(llama._from_config(config, attn_implementation="sdpa"), forks=True) == "segments"
+    assert choose_backend(llama._from_config(config, attn_implementation="eager"), forks=True) == "dense"
+    assert choose_backend(llama._from_config(config, attn_implementation="eager"), forks=False) == "causal"
+    flash = llama._from_config(config)
+    flash.config._attn_implementation_internal = "flash_attention_2"
+    assert choose_backend(flash, forks=False) == "varlen"
+    with pytest.raises(UserError, match="flash_attention_2 takes no mask"):
+        choose_backend(flash, forks=True)
+    experts = Qwen3MoeForCausalLM._from_config(Qwen3MoeConfig(**SIZES, num_experts=2, num_experts_per_tok=1))
+    with pytest.raises(UserError, match="balancing loss needs plain rows"):
+        choose_backend(experts, forks=True, mixture_loss=True)
+    assert choose_backend(experts, forks=False, mixture_loss=True) == "causal"
+    with pytest.raises(UserError, match="qwen3_next: layers of the kind linear_attention take no mask"):
+        layer_windows(Qwen3NextConfig(num_hidden_layers=4))
+
+
+def test_a_model_that_attends_in_another_way_is_refused_before_the_first_step() -> None:
+    """Gemma 2 caps its scores, which eager attention does and the plain softmax over stretches does not."""
+    rows = made_pairs(3)
+    config = Gemma2Config(**SIZES, sliding_window=WINDOW, attn_logit_softcapping=0.5)
+    torch.manual_seed(0)
+    for backend, fails in (("dense", False), ("segments", True)):
+        model = Gemma2ForCausalLM._from_config(config, attn_implementation="eager")
+        add_fused_lm_head(model)
+        batch = UnitCollator(0, "one")([rendered_to_unit([row], share=True) for row in rows])
+        compute_on_trees(model, backend)  # type: ignore[arg-type] # one of the backends
+        if fails:
+            with pytest.raises(UserError, match="--tree false"):
+                check_trees(model, batch, backend)  # type: ignore[arg-type] # as above
+        else:
+            check_trees(model, batch, backend)  # type: ignore[arg-type] # as above
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_the_check_passes_on_trees_and_fails_on_a_wrong_mask(kind: str) -> None:
+    rows = made_pairs(5)
+    batch = UnitCollator(0, "one")([rendered_to_unit(rows[:3], share=True), rendered_to_unit(rows[3:], share=True)])
+    right, wrong = with_adapter(kind), with_adapter(kind)
+    compute_on_trees(right, "segments")
+    right.train()
+    check_trees(right, batch, "segments")
+    assert right.training
+    compute_on_trees(wrong, "causal")
+    with pytest.raises(UserError, match="differ from the plain pass by"):
+        check_trees(wrong, batch, "causal")
+
+
+def test_tensors_of_different_lengths_are_gathered_whole() -> None:
+    """Three processes, played one after the other: each sees what accelerate's gather would hand it."""
+    parts = [torch.tensor([1.0, 2.0]), torch.tensor([3.0]), torch.tensor([4.0, 5.0, 6.0])]
+    sizes = torch.tensor([2, 1, 3])
+
+    def gather(tensor: torch.Tensor) -> torch.Tensor:
+        if tensor.ndim == 0:
+            return torch.stack([tensor] * 3)
+        if tensor.dtype == torch.int64:
+            return sizes
+        assert len(tensor) == 3
+        return torch.cat([torch.cat([part, torch.zeros(3 - len(part))]) for part in parts])
+
+    for part in parts:
+        assert gather_uneven(gather, 3)(part).tolist() == [1, 2, 3, 4, 5, 6]
+    assert gather_uneven(gather, 3)(torch.tensor(7.0)).tolist() == [7, 7, 7]
