@@ -77,11 +77,10 @@ run("-m", "data", "build", "--config", config, "--out", OUT / "data")
 import torch
 from trl import SFTConfig
 
-from train.fit import fit, load_rows, print_plan, read_metrics, resolved
+from train.fit import fit, load_data, print_plan, read_metrics, resolved
 from train.model import load_model
 from train.options import DataOptions, ModelOptions, prepare_environment, quiet
 from train.trainers import ChatTrainer
-from train.tree import ChatCollator
 
 quiet()
 gpu = torch.cuda.is_available()
@@ -112,17 +111,18 @@ training = SFTConfig(
 prepare_environment(options.wandb, training)
 
 loaded = load_model(model_options, None, training)
-prepared, rows, reports = load_rows(options, loaded.renderer, kind="chat", max_tokens=training.max_length)
+data = load_data(options, loaded, training, kind="chat")
 trainer = ChatTrainer(
     model=loaded.model,
     args=training,
-    train_dataset=rows["train"],
-    eval_dataset=rows["validation"],
-    data_collator=ChatCollator(loaded.renderer.tokenizer.pad_token_id),
+    train_units=data.units["train"],
+    eval_units=data.units["validation"],
+    backend=data.backend,
+    data_collator=data.collator(loaded.renderer.tokenizer.pad_token_id),
     processing_class=loaded.renderer.tokenizer,
     peft_config=loaded.peft_config,
 )
-print_plan(options, training, loaded, trainer, reports)
+findings = print_plan(options, training, loaded, trainer, data)
 
 # %% [markdown]
 # ## Training, with a live plot
@@ -168,8 +168,8 @@ with open(OUT / "train.log", "w") as log, redirect_stderr(log):  # the plot says
         training=training,
         method="sft",
         everything=resolved(options, model_options, training),
-        prepared=prepared,
-        reports=reports,
+        data=data,
+        findings=findings,
     )
 losses = [line["loss"] for line in read_metrics(OUT / "sft") if "loss" in line]
 print(f"loss {losses[0]:.2f} -> {losses[-1]:.2f}; the adapter and run.json are in {OUT / 'sft'}")

@@ -180,18 +180,43 @@ def test_batches_of_any_shape_and_two_processes_make_the_same_steps(
         more = {"per_device_train_batch_size": batch, "gradient_accumulation_steps": steps, "tree": tree, **plain}
         main(options(tiny_model, sets[kind], tmp_path / name, **more))
     more = {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 2, "tree": "true", **plain}
+    launch_two(method, options(tiny_model, sets[kind], tmp_path / "two", **more), "cpu-2")
+    assert len(losses(tmp_path / "two")) == 5
+    for name in ("narrow", "alone", "two"):
+        assert losses(tmp_path / name) == pytest.approx(losses(tmp_path / "wide"), abs=1e-4)
+
+
+def test_fsdp2_with_activation_checkpointing_trains_the_same_adapter(
+    tiny_model: Path, sets: dict[str, Path], tmp_path: Path
+) -> None:
+    """Two sharded processes on trees against one process."""
+    plain = {"lora_dropout": 0.0, "tree": "true"}
+    dpo.main(options(tiny_model, sets["pairs"], tmp_path / "one", per_device_train_batch_size=4, **plain))
+    more = {**plain, "gradient_accumulation_steps": 2, "gradient_checkpointing": "true"}
+    launch_two(
+        "dpo",
+        options(tiny_model, sets["pairs"], tmp_path / "two", **{**more, "per_device_train_batch_size": 1}),
+        "fsdp2", "--num_processes", "2", "--mixed_precision", "no",
+    )  # fmt: skip
+    assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), abs=1e-4)
+    one, two = (load_file(tmp_path / name / "adapter_model.safetensors") for name in ("one", "two"))
+    assert one.keys() == two.keys()
+    assert all(torch.allclose(one[name], two[name], atol=1e-4) for name in one)
+
+
+def launch_two(method: str, arguments: list[str], config: str, *more: str) -> None:
+    """Run an entry point in two gloo processes."""
     launch = [
         Path(sys.executable).parent / "accelerate",
         "launch",
         "--config_file",
-        ROOT / "configs/accelerate/cpu-2.yaml",
+        ROOT / f"configs/accelerate/{config}.yaml",
     ]
-    arguments = [*launch, ROOT / f"train/{method}.py", *options(tiny_model, sets[kind], tmp_path / "two", **more)]
-    done = subprocess.run(arguments, cwd=tmp_path, capture_output=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    done = subprocess.run(
+        [*launch, *more, ROOT / f"train/{method}.py", *arguments],
+        capture_output=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr.decode()
-    assert len(losses(tmp_path / "two")) == 5
-    for name in ("narrow", "alone", "two"):
-        assert losses(tmp_path / name) == pytest.approx(losses(tmp_path / "wide"), abs=1e-4)
 
 
 def test_sft_loss_is_the_weighted_mean_over_scored_tokens(
