@@ -85,28 +85,33 @@ def check_messages(messages: Sequence[Message]) -> str | None:
     seen: set[str] = set()
     open_calls: set[str] = set()
     for index, message in enumerate(messages):
-        where = f"message {index} ({message.role})"
-        if message.role == "system" and index > 0:
-            return f"{where}: a system message stands first or nowhere"
-        if message.role != "assistant":
-            if message.tool_calls or message.reasoning_content is not None:
-                return f"{where}: only an assistant calls tools or reasons"
-            if message.loss_weight > 0:
-                return f"{where}: weight {message.weight} on words that are not the model's"
-        if message.role == "tool":
-            if message.tool_call_id not in open_calls:
-                return f"{where}: answers {message.tool_call_id!r}, which is no open call"
-            open_calls.remove(message.tool_call_id)
-            continue
-        if message.tool_call_id is not None:
-            return f"{where}: only a tool message has a tool_call_id"
-        if open_calls:
-            return f"{where}: speaks while call {min(open_calls)!r} is unanswered"
-        for call in message.tool_calls:
-            if call.id in seen:
-                return f"{where}: call id {call.id!r} occurs twice"
-            seen.add(call.id)
-            open_calls.add(call.id)
+        if fault := _fault_of(message, index, seen, open_calls):
+            return f"message {index} ({message.role}): {fault}"
+    return None
+
+
+def _fault_of(message: Message, index: int, seen: set[str], open_calls: set[str]) -> str | None:
+    if message.role == "system" and index > 0:
+        return "a system message stands first or nowhere"
+    if message.role != "assistant":
+        if message.tool_calls or message.reasoning_content is not None:
+            return "only an assistant calls tools or reasons"
+        if message.weight:
+            return f"weight {message.weight} on words that are not the model's"
+    if message.role == "tool":
+        if message.tool_call_id not in open_calls:
+            return f"answers {message.tool_call_id!r}, which is no open call"
+        open_calls.remove(message.tool_call_id)
+        return None
+    if message.tool_call_id is not None:
+        return "only a tool message has a tool_call_id"
+    if open_calls:
+        return f"speaks while call {min(open_calls)!r} is unanswered"
+    for call in message.tool_calls:
+        if call.id in seen:
+            return f"call id {call.id!r} occurs twice"
+        seen.add(call.id)
+        open_calls.add(call.id)
     return None
 
 

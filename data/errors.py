@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import sys
+import unicodedata
 from collections.abc import Callable, Iterable
 
 
@@ -17,8 +18,10 @@ class UserError(ValueError):
 
 def nearest(name: str, names: Iterable[str]) -> str:
     """` Did you mean 'x'?` for the closest of `names`, or an empty string when nothing is close."""
-    close = difflib.get_close_matches(name, list(names), n=1, cutoff=0.6)
-    return f" Did you mean {close[0]!r}?" if close else ""
+    # Decomposed, a Korean syllable with one wrong vowel is near to the right one.
+    by_letters = {unicodedata.normalize("NFD", known): known for known in names}
+    close = difflib.get_close_matches(unicodedata.normalize("NFD", name), by_letters, n=1, cutoff=0.6)
+    return f" Did you mean {by_letters[close[0]]!r}?" if close else ""
 
 
 def run_command(command: Callable[..., object], *, name: str) -> None:

@@ -17,24 +17,23 @@ The same config and the same files give the same bytes.
 
 from __future__ import annotations
 
-import glob
 import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from data.adapters import Adapter, Result, adapter_named, read_adapted
-from data.adapters.trajectory import trajectory_row
+from data.adapters import Adapter, Result, not_commercial, read_adapted, why_not_commercial
 from data.chats import Chat, PreferencePair, Skip
+from data.convert import AUTO, Licence, find_adapter
 from data.errors import UserError
+from data.inputs import Input, find_input
 from data.progress import with_progress
 from data.records import SCHEMA_VERSION, OutcomeName, describe_validation_error
 
@@ -57,13 +56,21 @@ class Source(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    adapter: str
+    adapter: str = AUTO
+    """A name that `python -m data adapters` lists, `auto`, or a mapping (FILE.yaml); never a function, as that is code."""
     path: Annotated[list[str], BeforeValidator(_as_list), Field(min_length=1)]
-    """A file, a pattern such as `runs/*/train.jsonl`, or a list of them; relative to the working directory."""
+    """A file, a folder, a pattern such as `runs/*/train.jsonl`, the id of a dataset on the hub, or a list of them; files are
+    relative to the working directory."""
+    revision: str | None = None
+    """Branch, tag or commit of a dataset on the hub."""
+    subset: str | None = None
+    """Subset (config) of a dataset on the hub."""
+    split: str | None = None
+    """Split of a dataset on the hub; null means train."""
     weight: float = Field(default=1.0, gt=0, strict=True, allow_inf_nan=False)
     max_rows: Annotated[int, Field(gt=0, strict=True)] | None = None
     outcomes: Annotated[list[OutcomeName], Field(min_length=1)] | None = None
-    """Which trajectories are imitated; null means successful ones. Only for the adapter `trajectory`."""
+    """Which trajectories are imitated; null means successful ones. Only for adapters whose rows are trajectories."""
 
 
 class BuildConfig(BaseModel):
@@ -76,101 +83,69 @@ class BuildConfig(BaseModel):
     seed: int = Field(default=7, strict=True)
     validation_share: float = Field(default=0.1, ge=0, lt=1, strict=True)
     """Share of the groups that are kept apart for validation."""
+    licence: Licence | None = None
+    """`commercial` refuses sources, and leaves out rows, that may not be used for a commercial model."""
     sources: list[Source] = Field(min_length=1)
 
 
-Config = TypeVar("Config", bound=BaseModel)
-
-
-class _StrictLoader(yaml.SafeLoader):
-    """YAML in which a key that stands twice is an error; plain YAML would silently take the last."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
-        for index, (key, _) in enumerate(node.value):
-            if isinstance(key, yaml.ScalarNode) and key.value in keys[:index]:
-                raise yaml.constructor.ConstructorError(None, None, f"key {key.value!r} stands twice", key.start_mark)
-        return super().construct_mapping(node, deep)
-
-
-def read_config(path: str | Path, model: type[Config]) -> Config:
-    """A YAML file as a strict model.
-
-    Raises:
-        UserError: naming file, key path, value and the nearest right key.
-    """
-    try:
-        value = yaml.load(Path(path).read_text(encoding="utf-8"), _StrictLoader)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise UserError(f"{path}: not UTF-8") from None
-    except yaml.MarkedYAMLError as error:
-        line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise UserError(f"{path}{line}: not YAML: {error.problem}") from None
-    except yaml.YAMLError as error:
-        raise UserError(f"{path}: not YAML: {error}") from None
-    if not isinstance(value, dict):
-        raise UserError(f"{path}: a config is a mapping of keys to values, got {type(value).__name__}")
-    try:
-        return model.model_validate(value)
-    except ValidationError as error:
-        raise UserError(f"{path}: {describe_validation_error(error, model)}") from None
-
-
-def _files_of(source: Source) -> list[Path]:
-    files: list[Path] = []
-    for pattern in source.path:
-        if Path(pattern).is_dir():
-            raise UserError(f"path: {pattern} is a folder; name its files, for example {pattern}/*.jsonl")
-        found = [pattern] if Path(pattern).is_file() else sorted(glob.glob(pattern, recursive=True))
-        if not found:
-            raise UserError(f"path: there is no file {pattern} (looked in {Path.cwd()})")
-        files += [Path(name) for name in found]
-    twice = [path for path, times in Counter(files).items() if times > 1]
+def _inputs_of(source: Source) -> list[Input]:
+    inputs = [
+        find_input(path, revision=source.revision, subset=source.subset, split=source.split) for path in source.path
+    ]
+    named = Counter(name for item in inputs for name in (item.files or [item.name]))
+    twice = [name for name, times in named.items() if times > 1]
     if twice:
-        raise UserError(f"path: {twice[0]} is named twice; `weight: 2.0` takes rows twice")
-    return files
+        raise UserError(f"{twice[0]} is named twice; `weight: 2.0` takes rows twice")
+    return inputs
 
 
 @dataclass(frozen=True)
-class _Input:
+class _Source:
     """A source whose names are all resolved."""
 
-    source: Source
+    asked: Source
     adapter: Adapter
-    files: list[Path]
+    inputs: list[Input]
+    licence: Licence | None
 
 
-def _resolve(config: BuildConfig, name: str) -> tuple[Kind, list[_Input]]:
+def _resolve(config: BuildConfig, name: str) -> tuple[Kind, list[_Source]]:
     """Look every name up before any row is read."""
-    inputs: list[_Input] = []
-    for index, source in enumerate(config.sources):
+    sources: list[_Source] = []
+    for index, asked in enumerate(config.sources):
         try:
-            adapter = adapter_named(source.adapter)
-            if source.outcomes is not None and adapter.kind != "trajectory":
-                raise UserError("outcomes: only the adapter 'trajectory' knows outcomes")
-            files = _files_of(source)
+            inputs = _inputs_of(asked)
+            adapter, _ = find_adapter(asked.adapter, inputs[0], may_import=False)
+            if asked.outcomes is not None and adapter.kind != "trajectory":
+                raise UserError("outcomes: only adapters whose rows are trajectories know outcomes")
+            if config.licence == "commercial" and (refused := why_not_commercial(adapter)):
+                raise UserError(f"`licence: commercial` refuses {refused}")
         except UserError as error:
             raise UserError(f"{name}: sources.{index}: {error}") from None
-        inputs.append(_Input(source, adapter, files))
-    kinds: dict[Kind, str] = {"pair" if i.adapter.kind == "pair" else "chat": i.adapter.name for i in inputs}
+        sources.append(_Source(asked, adapter, inputs, config.licence))
+    kinds: dict[Kind, str] = {"pair" if s.adapter.kind == "pair" else "chat": s.adapter.name for s in sources}
     if len(kinds) > 1:
         raise UserError(
             f"{name}: sources are of two kinds: {kinds['chat']!r} gives chats, {kinds['pair']!r} gives pairs. "
             "Build one set for SFT and one for DPO or ORPO."
         )
-    return next(iter(kinds)), inputs
+    return next(iter(kinds)), sources
 
 
-def _results(item: _Input) -> Iterator[Result]:
-    adapter = item.adapter
-    if item.source.outcomes is not None:
-        function = partial(trajectory_row, outcomes=frozenset(item.source.outcomes))
-        adapter = Adapter(adapter.name, adapter.kind, adapter.hub_id, adapter.licence, adapter.columns, function)
-    for _, result in chain.from_iterable(read_adapted(adapter, path) for path in item.files):
-        trained = not isinstance(result, Chat) or any(message.loss_weight > 0 for message in result.messages)
-        yield result if trained else NOTHING_TO_TRAIN
+def _results(source: _Source) -> Iterator[Result]:
+    adapter = source.adapter
+    if source.asked.outcomes is not None:
+        function: Callable[..., Any] = adapter.function  # one of trajectories, and these take outcomes
+        adapter = replace(adapter, function=partial(function, outcomes=frozenset(source.asked.outcomes)))
+    for _, result in chain.from_iterable(read_adapted(adapter, item) for item in source.inputs):
+        if isinstance(result, Skip):
+            yield result
+        elif source.licence is not None and (refused := not_commercial(result)) is not None:
+            yield refused
+        elif isinstance(result, Chat) and not any(message.loss_weight > 0 for message in result.messages):
+            yield NOTHING_TO_TRAIN
+        else:
+            yield result
 
 
 def _hash_fraction(*parts: object) -> float:
@@ -222,7 +197,7 @@ def build(config: BuildConfig, *, out: str | Path | None = None, name: str = "co
     target = out or config.out
     if target is None:
         raise UserError(f"{name}: field 'out' is missing, and no --out was given")
-    kind, inputs = _resolve(config, name)
+    kind, resolved = _resolve(config, name)
     folder = Path(target)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "manifest.json").unlink(missing_ok=True)
@@ -233,8 +208,8 @@ def build(config: BuildConfig, *, out: str | Path | None = None, name: str = "co
     copies: list[int] = []
     try:
         with open(staged, "w", encoding="utf-8") as file:
-            for index, item in enumerate(inputs):
-                counts = _stage(item, groups, copies, file.write, seed=config.seed, index=index)
+            for index, source in enumerate(resolved):
+                counts = _stage(source, groups, copies, file.write, seed=config.seed, index=index)
                 sources.append(counts)
         if not any(copies):
             raise UserError(f"{name}: {_why_empty(sources)}")
@@ -282,7 +257,7 @@ def build(config: BuildConfig, *, out: str | Path | None = None, name: str = "co
 
 
 def _stage(
-    item: _Input, groups: list[str], copies: list[int], write: Callable[[str], object], *, seed: int, index: int
+    source: _Source, groups: list[str], copies: list[int], write: Callable[[str], object], *, seed: int, index: int
 ) -> dict[str, Any]:
     """Read one source, write its rows one a line, note each row's group and copies, and return the source's counts."""
     read = 0
@@ -290,25 +265,30 @@ def _stage(
     dropped: Counter[str] = Counter()
     licences: set[str] = set()
     order: list[float] = []
-    for result in with_progress(_results(item), f"reading {item.adapter.name} {item.source.path[0]}"):
+    for result in with_progress(_results(source), f"reading {source.adapter.name} {source.asked.path[0]}"):
         read += 1
         if isinstance(result, Skip):
             dropped[result.reason] += 1
             continue
         write(result.model_dump_json() + "\n")
         groups.append(result.group or f"{result.source}:{result.id}")
-        licences.add(result.licence or item.adapter.licence or "not stated")
+        licences.add(result.licence or source.adapter.licence or "not stated")
         order.append(_hash_fraction(seed, "row", index, result.id, len(order)))
-        if len(order) == item.source.max_rows:
+        if len(order) == source.asked.max_rows:
             stopped = True
             break
-    taken = _copies(item.source.weight, order)
+    taken = _copies(source.asked.weight, order)
     copies += taken
     if left_out := taken.count(0):
-        dropped[f"left out by weight {item.source.weight:g}"] = left_out
+        dropped[f"left out by weight {source.asked.weight:g}"] = left_out
     return {
-        "adapter": item.adapter.name,
-        "files": [{"path": str(path), "sha256": _sha256(path)} for path in item.files],
+        "adapter": source.adapter.name,
+        "files": [{"path": str(path), "sha256": _sha256(path)} for item in source.inputs for path in item.files],
+        "hub": [
+            {"id": item.hub_id, "revision": item.revision, "subset": item.subset, "split": item.split}
+            for item in source.inputs
+            if item.hub_id is not None
+        ],
         "licences": sorted(licences),
         "read": read,
         "kept": len(taken) - left_out,
@@ -369,10 +349,18 @@ def read_prepared(folder: str | Path) -> Prepared:
         if _sha256(path) != expected:
             raise UserError(f"{path}: changed since manifest.json was written (other sha256). {again}")
         with open(path, encoding="utf-8") as file:
-            rows[split] = [model.model_validate_json(line) for line in with_progress(file, f"reading {path}")]
+            lines = enumerate(with_progress(file, f"reading {path}"), start=1)
+            rows[split] = [_prepared_row(model, line, f"{path}:{number}") for number, line in lines]
     if not rows["train"]:
         raise UserError(f"{folder}: train.jsonl is empty. {again}")
     return Prepared(folder, kind, rows["train"], rows["validation"], manifest)
+
+
+def _prepared_row(model: type[Row], line: str, where: str) -> Row:
+    try:
+        return model.model_validate_json(line)
+    except ValidationError as error:  # `build` never writes such a row; a set made by hand may hold one
+        raise UserError(f"{where}: {describe_validation_error(error, model)}") from None
 
 
 def rows_to_dataset(rows: Sequence[Row] | Sequence[dict[str, Any]]) -> datasets.Dataset:

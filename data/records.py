@@ -19,12 +19,12 @@ import json
 import math
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, NamedTuple, get_args
 
 from pydantic import (
     AwareDatetime,
@@ -36,6 +36,7 @@ from pydantic import (
     ValidationError,
     WithJsonSchema,
 )
+from pydantic_core import from_json
 
 from data.errors import UserError, nearest
 
@@ -228,6 +229,9 @@ class Trajectory(BaseModel):
         return self.model_dump_json(exclude_unset=False, exclude_none=False)
 
 
+NotJsonKind = Literal["encoding", "syntax", "constant", "duplicate_key", "number", "depth", "surrogate"]
+
+
 @dataclass(frozen=True)
 class BadLine:
     """One line that is not a record, and why."""
@@ -240,14 +244,22 @@ class BadLine:
         return f"{self.path}:{self.line}: {self.reason}"
 
 
+class NotJson(ValueError):
+    """Bytes or text that are not strict JSON. `kind` says in one word what is wrong."""
+
+    def __init__(self, kind: NotJsonKind, reason: str) -> None:
+        super().__init__(reason)
+        self.kind = kind
+
+
 def _reject_constant(name: str) -> Any:
-    raise ValueError(f"{name} is not JSON")
+    raise NotJson("constant", f"{name} is not JSON")
 
 
 def _finite_float(text: str) -> float:
     value = float(text)
     if math.isinf(value):
-        raise ValueError(f"number {text} is too large to be kept")
+        raise NotJson("number", f"number {text[:40]} is too large to be kept")
     return value
 
 
@@ -256,32 +268,37 @@ def _reject_duplicate_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(keys) != len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"key {twice!r} stands twice in one object")
+        raise NotJson("duplicate_key", f"key {twice!r} stands twice in one object")
     return keys
+
+
+# Made once: `json.loads` with hooks would build it anew for each text, which takes longer than reading a short row.
+STRICT_JSON = json.JSONDecoder(
+    parse_constant=_reject_constant, parse_float=_finite_float, object_pairs_hook=_reject_duplicate_keys
+)
 
 
 def json_to_object(text: str) -> Any:
     """`json.loads` that refuses what could not be written back: NaN, infinities, duplicate keys, half characters.
 
     Raises:
-        ValueError: with a one-line reason.
+        NotJson: a ValueError with a one-line reason.
     """
     try:
-        value = json.loads(
-            text,
-            parse_constant=_reject_constant,
-            parse_float=_finite_float,
-            object_pairs_hook=_reject_duplicate_keys,
-        )
+        value = STRICT_JSON.decode(text)
         if "\\ud" in text or "\\uD" in text:
             json.dumps(value, ensure_ascii=False).encode()
         return value
+    except NotJson:
+        raise
     except json.JSONDecodeError as error:
-        raise ValueError(f"not JSON: {error.msg.removesuffix(' at')} at column {error.colno}") from None
-    except RecursionError:
-        raise ValueError("nested too deeply") from None
+        raise NotJson("syntax", f"not JSON: {error.msg.removesuffix(' at')} at column {error.colno}") from None
     except UnicodeEncodeError:
-        raise ValueError("half of a surrogate pair (\\ud800 to \\udfff) is no character") from None
+        raise NotJson("surrogate", "half of a surrogate pair (\\ud800 to \\udfff) is no character") from None
+    except RecursionError:
+        raise NotJson("depth", "nested too deeply") from None
+    except ValueError:  # Python reads no integer of more than 4,300 digits
+        raise NotJson("number", "a number of thousands of digits is too large to be kept") from None
 
 
 def _models_in(annotation: Any) -> list[type[BaseModel]]:
@@ -305,26 +322,97 @@ def _field_names_at(model: type[BaseModel], place: Iterable[int | str]) -> list[
     return [name for m in models for name in m.model_fields]
 
 
-def describe_validation_error(error: ValidationError, model: type[BaseModel]) -> str:
-    """The first fault of a pydantic error as one line: field, value, what was expected, the nearest right name."""
+class Fault(NamedTuple):
+    """One thing that is wrong with a value: pydantic's name for it, the field's place, the value there, and one line."""
+
+    kind: str
+    where: str
+    value: Any
+    reason: str
+
+
+def validation_faults(
+    error: ValidationError, model: type[BaseModel], *, show: Callable[[Any], str] = repr
+) -> list[Fault]:
+    """The faults of a pydantic error, one for each field, the most telling first. `show` writes a value down."""
+    faults: dict[str, Fault] = {}
     # An unknown name first: where one is misspelt, the right one is missing too, and its neighbour says more than the gap.
-    faults = sorted(error.errors(include_url=False), key=lambda fault: fault["type"] != "extra_forbidden")
-    fault = faults[0]
-    # Pydantic puts the name of a union's branch into the place, such as "dict[str,...]"; nobody wrote that.
-    where = ".".join(str(part) for part in fault["loc"] if "[" not in str(part)) or "record"
-    shown = repr(fault["input"])
-    shown = shown if len(shown) <= 80 else shown[:77] + "..."
-    more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
-    if fault["type"] == "extra_forbidden":
-        *place, name = fault["loc"]
-        hint = nearest(str(name), _field_names_at(model, place))
-        return f"field {where!r} is unknown.{hint}{more}"
-    if fault["type"] == "missing":
-        return f"field {where!r} is missing{more}"
-    hint = ""
-    if fault["type"] == "enum" and isinstance(fault["input"], str):
-        hint = nearest(fault["input"], fault["ctx"]["expected"].replace("'", "").replace(" or ", ", ").split(", "))
-    return f"field {where!r}: {fault['msg'].removeprefix('Value error, ')}, got {shown}.{hint}{more}"
+    for fault in sorted(error.errors(include_url=False), key=lambda fault: fault["type"] != "extra_forbidden"):
+        # Pydantic puts the name of a union's branch into the place, such as "dict[str,...]"; nobody wrote that.
+        where = ".".join(str(part) for part in fault["loc"] if "[" not in str(part)) or "record"
+        if fault["type"] == "extra_forbidden":
+            *place, name = fault["loc"]
+            reason = f"field {where!r} is unknown.{nearest(str(name), _field_names_at(model, place))}"
+        elif fault["type"] == "missing":
+            reason = f"field {where!r} is missing"
+        elif fault["type"] == "value_error" and not fault["loc"]:
+            reason = fault["msg"].removeprefix("Value error, ")  # says itself which fields do not go together
+        else:
+            hint = ""
+            if fault["type"] == "enum" and isinstance(fault["input"], str):
+                names = fault["ctx"]["expected"].replace("'", "").replace(" or ", ", ").split(", ")
+                names += {"category": KOREAN_CATEGORIES, "outcome": KOREAN_OUTCOMES}.get(where.rpartition(".")[2], {})
+                hint = nearest(fault["input"], names)
+            shown = show(fault["input"])
+            shown = shown if len(shown) <= 80 else shown[:77] + "..."
+            reason = f"field {where!r}: {fault['msg'].removeprefix('Value error, ')}, got {shown}.{hint}"
+        faults.setdefault(where, Fault(fault["type"], where, fault["input"], reason))
+    return list(faults.values())
+
+
+def describe_validation_error(error: ValidationError, model: type[BaseModel]) -> str:
+    """The first fault of a pydantic error as one line, and how many more there are."""
+    first, *others = validation_faults(error, model)
+    return first.reason + (f" (and {len(others)} more)" if others else "")
+
+
+_ODD = -(2**62)
+"""Makes a sum of keys that no line can have, so that the slow reader decides."""
+
+
+def _keys_in(value: Any) -> int:
+    """How many keys all objects of a value have."""
+    keys, items = (len(value), value.values()) if type(value) is dict else (0, value)
+    for item in items:
+        kind = type(item)
+        if kind is str:
+            continue
+        if kind is dict or kind is list:
+            keys += _keys_in(item)
+        elif kind is float and math.isinf(item):
+            return _ODD
+    return keys
+
+
+def json_line_to_object(line: bytes) -> Any:
+    """One line of a JSON Lines file, in the strict way of `json_to_object`.
+
+    Most lines are read by pydantic's reader, which is three times as fast and as strict but for numbers that are too large
+    and for keys that stand twice. Each key that was written has its colon, so a line with as many colons as the value has keys
+    has none twice. Where texts hold colons too, `":` is counted instead, if no space stands before a colon. All other lines,
+    and all that are refused, go the slow way, which decides and says what is wrong.
+
+    Raises:
+        NotJson: a ValueError with a one-line reason.
+    """
+    line = line.rstrip(b"\r\n")
+    try:
+        value = from_json(line, allow_inf_nan=False, cache_strings="keys")
+    except ValueError:
+        value = None
+    if type(value) is dict or type(value) is list:
+        keys = _keys_in(value)
+        if line.count(b":") == keys or (
+            line.count(b'":') == keys
+            # Inside a text a tab or a line break would not be JSON, so they stand between its parts.
+            and not (b"\t" in line or b"\r" in line or b"\n" in line or b" :" in line)
+        ):
+            return value
+    try:
+        text = line.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise NotJson("encoding", f"not UTF-8: byte {error.start} of the line") from None
+    return json_to_object(text)
 
 
 def read_jsonl(path: str | Path) -> Iterator[tuple[int, Any | BadLine]]:
@@ -342,9 +430,7 @@ def read_jsonl(path: str | Path) -> Iterator[tuple[int, Any | BadLine]]:
             if not raw.strip():
                 continue
             try:
-                yield number, json_to_object(raw.rstrip(b"\r\n").decode("utf-8"))
-            except UnicodeDecodeError as error:
-                yield number, BadLine(str(path), number, f"not UTF-8: byte {error.start} of the line")
+                yield number, json_line_to_object(raw)
             except ValueError as error:
                 yield number, BadLine(str(path), number, str(error))
 

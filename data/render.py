@@ -22,19 +22,24 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import ValidationError
 
+from data.chat_template import Beginnings, ChatTemplate, first_line
 from data.chats import Chat, Message, PreferencePair, Skip, ToolCall
+from data.control_tokens import ControlTokens, Encoding, Unrenderable
 from data.errors import UserError, nearest
 from data.records import ToolSpec, json_to_object
 
+Candidate = TypeVar("Candidate")
+Result = TypeVar("Result")
+
 if TYPE_CHECKING:
-    from tokenizers import Tokenizer
     from transformers import PreTrainedTokenizerFast
 
 TEMPLATE_ADVICE = "choose a template that keeps them with --chat_template_path"
@@ -102,31 +107,43 @@ class TokenTree:
 
 
 class _TreeBuilder:
-    """A trie: sequences go in one after another, shared prefixes are stored once."""
+    """A trie: sequences go in one after another, shared prefixes are stored once. `path` is where it stands."""
 
     def __init__(self) -> None:
         self.ids: list[int] = []
         self.parents: list[int] = []
+        self.path: list[int] = []
         self._children: dict[tuple[int, int], int] = {}
-        self._last_ids: list[int] = []
-        self._last_nodes: list[int] = []
+        """Children that do not stand right after their parent; most do, and need no entry."""
 
-    def add(self, ids: list[int]) -> list[int]:
-        """The nodes of `ids`. Starts at what is shared with the sequence before, so that an append costs its own length."""
-        shared = _common_prefix(self._last_ids, ids)
-        nodes = self._last_nodes[:shared]
-        node = nodes[-1] if nodes else -1
-        for token in ids[shared:]:
-            child = self._children.get((node, token))
+    def extend(self, ids: Sequence[int], *, after: int) -> tuple[int, ...]:
+        """Go back to the first `after` tokens of the path, put `ids` behind them, and return their nodes."""
+        del self.path[after:]
+        node = self.path[-1] if self.path else -1
+        shared = 0
+        for token in ids:
+            child = self._child(node, token)
             if child is None:
-                child = len(self.ids)
-                self.ids.append(token)
-                self.parents.append(node)
-                self._children[node, token] = child
+                break
+            self.path.append(child)
             node = child
-            nodes.append(node)
-        self._last_ids, self._last_nodes = ids, nodes
-        return nodes
+            shared += 1
+        new = ids[shared:]
+        if new:
+            start = len(self.ids)
+            if start != node + 1:
+                self._children[node, new[0]] = start
+            self.ids += new
+            self.parents.append(node)
+            self.parents += range(start, start + len(new) - 1)
+            self.path += range(start, start + len(new))
+        return tuple(self.path[after:])
+
+    def _child(self, node: int, token: int) -> int | None:
+        following = node + 1
+        if following < len(self.ids) and self.parents[following] == node and self.ids[following] == token:
+            return following
+        return self._children.get((node, token))
 
 
 def _longest(tree: TokenTree) -> int:
@@ -134,140 +151,181 @@ def _longest(tree: TokenTree) -> int:
     return max(len(tree.path(target.nodes[-1])) for target in tree.targets)
 
 
-def _common_prefix(first: Sequence[int], second: Sequence[int]) -> int:
-    """Length of the common prefix, by halving with slice comparisons (which run in C)."""
-    low, high = 0, min(len(first), len(second))
-    if first[:high] == second[:high]:
-        return high
-    while low < high:
-        middle = (low + high + 1) // 2
-        if first[low:middle] == second[low:middle]:
-            low = middle
+_SWITCHES = ("enable_thinking", "thinking", "preserve_thinking", "truncate_history_thinking", "clear_thinking")
+"""What templates call the switches that decide how reasoning is shown."""
+
+_OPENS_REASONING = re.compile(r"<(\w+)>(\s*)\Z")
+
+_TOOLS = tuple(
+    ToolSpec.model_validate(
+        {
+            "function": {
+                "name": name,
+                "description": description,
+                "parameters": {"type": "object", "properties": {key: {"type": "string", "description": "A word."}}},
+            }
+        }
+    )
+    for name, description, key in (
+        ("probe_tool", "Probe description.", "probe_key"),
+        ("probe_other", "Another one.", "other_key"),
+    )
+)
+_OTHER_CALL = ToolCall(id="call00001", name="probe_other", arguments={"other_key": "other value"})
+_SYSTEM = Message(role="system", content="Probe system.")
+_USER = Message(role="user", content="Probe question 123? 한국어 🙂\n\n  indented")
+_ASKS = Message(
+    role="assistant",
+    tool_calls=(ToolCall(id="call00000", name="probe_tool", arguments={"probe_key": "probe value", "flag": True}),),
+)
+_RESULT = Message(role="tool", content="Probe result.", tool_call_id="call00000", name="probe_tool")
+_ANSWER = Message(role="assistant", content="Probe answer.")
+
+
+def _system(messages: Sequence[Message]) -> range:
+    """Indices of the system message: none or one."""
+    return range(1 if messages and messages[0].role == "system" else 0)
+
+
+def _held(messages: Sequence[Message], tools: Sequence[ToolSpec]) -> list[str]:
+    """Which parts a chat holds that some template loses."""
+    asks = [message for message in messages if message.tool_calls]
+    held = {
+        "system": any(messages[k].content.strip() for k in _system(messages)),
+        "tools": bool(tools),
+        "calls": bool(asks),
+        "parallel calls": any(len(message.tool_calls) > 1 for message in asks),
+        "results": any(message.role == "tool" for message in messages),
+        "content beside calls": any(message.content.strip() for message in asks),
+        "reasoning": any((m.reasoning_content or "").strip() for m in messages if not m.tool_calls),
+        "reasoning beside calls": any((message.reasoning_content or "").strip() for message in asks),
+    }
+    return [part for part, is_held in held.items() if is_held]
+
+
+def _spellings(words: str) -> Iterator[str]:
+    """How templates write a string: as it is, inside JSON, inside a Python literal."""
+    yield words
+    yield json.dumps(words, ensure_ascii=False)[1:-1]
+    yield json.dumps(words)[1:-1]
+    yield repr(words)[1:-1]
+    escaped = words.replace("\\", "\\\\").replace("'", "\\'")
+    yield escaped.replace("\n", "\\n").replace("\r", "\\r")
+
+
+def _is_shown(words: str, text: str, *, times: int = 1) -> bool:
+    words = words.strip()
+    if not words or (times == 1 and words in text):
+        return True
+    return any(text.count(spelling) >= times for spelling in _spellings(words))
+
+
+def _leaves(value: Any) -> Iterator[str]:
+    """Keys, texts and numbers inside arguments, as texts."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield key
+            yield from _leaves(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _leaves(item)
+    elif isinstance(value, str):
+        yield value
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        yield json.dumps(value)
+
+
+def _cuts(messages: Sequence[Message], end: int) -> list[list[int]]:
+    """Shorter and shorter histories of message `end`, as indices of what is kept before it.
+
+    Always kept are the system message and the question that the first kept step belongs to. A result stays with its call.
+    """
+    cuts, question = [], None
+    start = len(_system(messages))
+    for keep_from in range(start, end + 1):
+        role = messages[keep_from].role if keep_from < len(messages) else "assistant"
+        head = [*range(start)] if role == "user" or question is None else [*range(start), question]
+        if role != "tool" and len(head) + end - keep_from < end:
+            cuts.append([*head, *range(keep_from, end)])
+        if role == "user":
+            question = keep_from
+    return cuts
+
+
+def _first_that_fits(
+    candidates: Sequence[Candidate], attempt: Callable[[Candidate], Result | None], *, start: int = 0
+) -> tuple[int, Result] | None:
+    """The first candidate (its number, its result) that works, where each later one is easier. By halving."""
+    low, high, best = start, len(candidates), None
+    step = 1
+    while low < high:  # near the start first: the next turn of a chat needs hardly more than the one before
+        middle = min(low + step - 1, (low + high) // 2) if best is None else (low + high) // 2
+        result = attempt(candidates[middle])
+        if result is None:
+            low, step = middle + 1, step * 2
         else:
-            high = middle - 1
-    return low
+            high, best = middle, (middle, result)
+    return best
 
 
-class Unrenderable(ValueError):
-    """A chat that this template cannot show as training needs it; the message is the counted reason."""
+@dataclass(frozen=True)
+class _Turn:
+    """Ids of one turn.
 
-
-class _ControlTokens:
-    """The tokenizer's control tokens and the private characters that stand for them.
-
-    Control tokens are the special ones, and the added ones that the template writes itself (such as Qwen's `<tool_call>`).
-    Character `first + k` stands for control token k as the template wrote it, `first + n + k` for its text typed by
-    somebody. `first` moves when a chat happens to hold such characters itself.
+    `shared` is how many ids of the context are those of what was encoded before it, `agreed` how many ids of context and
+    target are those of both in one pass: all, or fewer where the target had to be encoded apart.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerFast, template: str) -> None:
-        added = tokenizer.added_tokens_decoder
-        self.texts = sorted(
-            {t.content for t in added.values() if t.content.strip() and (t.special or t.content in template)},
-            key=lambda text: (-len(text), text),
-        )
-        self._index = {text: k for k, text in enumerate(self.texts)}
-        self._typed = re.compile("|".join(map(re.escape, self.texts)) or r"(?!)")
-        self._backend = json.loads(tokenizer.backend_tokenizer.to_str())
-        self._shadows: dict[int, Tokenizer] = {}
-        self._sections: dict[tuple[int, str], list[int]] = {}
+    context: list[int]
+    target: list[int]
+    shared: int
+    agreed: int
 
-    def first_free(self, text: str) -> int:
-        """Where the private characters start, so that none of them occurs in `text`."""
-        first = 0x100000
-        if not text or max(text) < chr(first):
-            return first
-        taken = {ord(character) for character in text if ord(character) >= first}
-        while any(code in taken for code in range(first, first + 2 * len(self.texts))):
-            first += 2 * len(self.texts)
-            if first + 2 * len(self.texts) > 0x10FFFF:
-                raise Unrenderable("the text fills the whole private-use plane")
-        return first
 
-    def mark(self, value: Any, first: int) -> Any:
-        """`value` with each typed control string, in any string or key, replaced by its private character."""
-        if isinstance(value, str):
-            offset = first + len(self.texts)
-            return self._typed.sub(lambda match: chr(offset + self._index[match[0]]), value)
-        if isinstance(value, dict):
-            return {self.mark(key, first): self.mark(item, first) for key, item in value.items()}
-        if isinstance(value, list | tuple):
-            return [self.mark(item, first) for item in value]
-        return value
+@dataclass(frozen=True)
+class _Cut:
+    """A turn with its oldest turns cut; `number` says which of the possible cuts it is."""
 
-    def to_private(self, rendered: str, first: int) -> str:
-        """Rendered text with the template's own control tokens as private characters and the typed ones as text again."""
-        private = self._typed.sub(lambda match: chr(first + self._index[match[0]]), rendered)
-        typed = re.compile(f"[{chr(first + len(self.texts))}-{chr(first + 2 * len(self.texts) - 1)}]")
-        return typed.sub(lambda match: self.texts[ord(match[0]) - first - len(self.texts)], private)
+    context: list[int]
+    target: list[int]
+    number: int
 
-    def to_text(self, private: str, first: int) -> str:
-        """Private characters of control tokens back to the tokens' texts."""
-        own = re.compile(f"[{chr(first)}-{chr(first + len(self.texts) - 1)}]")
-        return own.sub(lambda match: self.texts[ord(match[0]) - first], private)
 
-    def encode(self, private: str, first: int) -> list[int]:
-        """Ids of private text. Control tokens split the text before anything else looks at it, so each stretch between two
-        of them is encoded once, with its neighbours beside it (they may swallow its blanks), and remembered."""
-        shadow = self._shadow(first)
-        if not self.texts:
-            return list(shadow.encode(private, add_special_tokens=False).ids)
-        own = re.compile(f"([{chr(first)}-{chr(first + len(self.texts) - 1)}])")
-        parts = own.split(private)
-        if len(self._sections) > 50_000:
-            self._sections.clear()
-        ids: list[int] = []
-        for at in range(0, len(parts), 2):
-            left = parts[at - 1] if at > 0 else ""
-            right = parts[at + 1] if at + 1 < len(parts) else ""
-            if left:
-                ids.append(self._id_of(left, shadow))
-            if parts[at]:
-                window = left + parts[at] + right
-                section = self._sections.get((first, window))
-                if section is None:
-                    encoded = shadow.encode(window, add_special_tokens=False).ids
-                    section = encoded[len(left) : len(encoded) - len(right)]
-                    self._sections[first, window] = section
-                ids.extend(section)
-        return ids
+@dataclass(frozen=True)
+class _Form:
+    """How this template wants its messages; found out by trying."""
 
-    @staticmethod
-    def _id_of(character: str, shadow: Tokenizer) -> int:
-        token_id = shadow.token_to_id(character)
-        assert token_id is not None, hex(ord(character))
-        return int(token_id)
+    json_arguments: bool = False
+    """Arguments as JSON text instead of a dict (DeepSeek)."""
+    content_parts: bool = False
+    """Content as [{"type": "text", "text": ...}] instead of a string."""
 
-    def _shadow(self, first: int) -> Tokenizer:
-        """The tokenizer with each control token renamed to its private character: same id, same everything else."""
-        if first in self._shadows:
-            return self._shadows[first]
-        from tokenizers import Tokenizer  # noqa: PLC0415 - only needed with a model
+    def apply(self, message: dict[str, Any]) -> dict[str, Any]:
+        if self.json_arguments and "tool_calls" in message:
+            calls = []
+            for call in message["tool_calls"]:
+                arguments = json.dumps(call["function"]["arguments"], ensure_ascii=False)
+                calls.append({**call, "function": {**call["function"], "arguments": arguments}})
+            message = {**message, "tool_calls": calls}
+        if self.content_parts:
+            message = {**message, "content": self.content(message["content"])}
+        return message
 
-        new_name = {text: chr(first + k) for k, text in enumerate(self.texts)}
-        backend = json.loads(json.dumps(self._backend))
-        for token in backend["added_tokens"]:
-            if token["content"] in new_name:
-                token["content"] = new_name[token["content"]]
-                token["normalized"] = False
-        model = backend["model"]
-        vocabulary = model["vocab"]
-        if isinstance(vocabulary, dict):
-            model["vocab"] = {new_name.get(text, text): token_id for text, token_id in vocabulary.items()}
-        else:  # Unigram: a list of [text, score]
-            model["vocab"] = [[new_name.get(text, text), score] for text, score in vocabulary]
-        if "merges" in model:
-            # A merge that would build a control token out of typed characters must not exist.
-            pairs = [m.split(" ", 1) if isinstance(m, str) else m for m in model["merges"]]
-            model["merges"] = [
-                [a, b] for a, b in pairs if a + b not in new_name and a not in new_name and b not in new_name
-            ]
-        if model.get("unk_token") in new_name:
-            model["unk_token"] = new_name[model["unk_token"]]
-        # Only names change; the post-processor adds tokens by name, and nothing here asks it to add any.
-        backend["post_processor"] = None
-        self._shadows[first] = Tokenizer.from_str(json.dumps(backend))
-        return self._shadows[first]
+    def content(self, text: str) -> Any:
+        """Content of a message as the template reads it."""
+        return [{"type": "text", "text": text}] if self.content_parts else text
+
+
+@dataclass(frozen=True)
+class _Opened:
+    """A chat as the template reads it, typed control strings marked, with what was rendered of it so far."""
+
+    messages: Sequence[Message]
+    marked: list[dict[str, Any]]
+    specs: list[dict[str, Any]]
+    first: int
+    beginnings: Beginnings
+    encoding: Encoding
 
 
 class Renderer:
@@ -285,12 +343,27 @@ class Renderer:
         if not tokenizer.chat_template or not isinstance(tokenizer.chat_template, str):
             raise UserError(f"{name}: the tokenizer has no chat template; give one with --chat_template_path")
         self.tokenizer = tokenizer
-        self._control = _ControlTokens(tokenizer, tokenizer.chat_template)
         known = dict.fromkeys([*stop_ids, tokenizer.eos_token_id])
         self.stop_ids: tuple[int, ...] = tuple(token_id for token_id in known if token_id is not None)
         if not self.stop_ids:
             raise UserError(f"{name}: neither generation_config.json nor the tokenizer names a stop token")
-        self._faults = self._probe()
+        self._control = ControlTokens(tokenizer, tokenizer.chat_template)
+        self._stop_texts = {
+            text
+            for text, token_id in zip(self._control.texts, self._control.ids, strict=True)
+            if token_id in self.stop_ids
+        }
+        try:
+            self.template = ChatTemplate(tokenizer)
+        except Unrenderable as error:
+            raise UserError(f"{name}: {error}") from None
+        self._switches = [switch for switch in _SWITCHES if switch in self.template.source]
+        self._form = _Form()
+        self._form = self._find_form()
+        self._prove_ids()
+        self._opening = _OPENS_REASONING.search(self._try(self.template_messages([_USER]), [], generate=True) or "")
+        self.next_role = {calls: self._find_next_role(calls=calls) for calls in (False, True)}
+        self.faults = self._find_faults()
 
     @classmethod
     def from_pretrained(cls, model: str | Path, *, chat_template_path: str | Path | None = None) -> Renderer:
@@ -310,7 +383,7 @@ class Renderer:
             tokenizer = PreTrainedTokenizerFast.from_pretrained(source)
         except (OSError, ValueError, TypeError) as error:
             where = "the folder has no" if Path(source).is_dir() else "no such folder, and the hub or its cache gave no"
-            raise UserError(f"{source}: {where} usable tokenizer: {_first_line(error)}") from None
+            raise UserError(f"{source}: {where} usable tokenizer: {first_line(error)}") from None
         if chat_template_path is not None:
             tokenizer.chat_template = read_chat_template(chat_template_path)
         try:
@@ -319,24 +392,11 @@ class Renderer:
             stop = None  # a model without generation_config.json: the tokenizer's eos is what generation stops at
         return cls(tokenizer, stop_ids=stop if isinstance(stop, list) else [] if stop is None else [stop])
 
-    # ---------------------------------------------------------------- text
+    # ---------------------------------------------------------------- prompts
 
-    def _template(self, messages: Sequence[dict[str, Any]], tools: list[dict[str, Any]], *, generate: bool) -> str:
-        try:
-            rendered = self.tokenizer.apply_chat_template(
-                list(messages), tools=tools or None, add_generation_prompt=generate, tokenize=False
-            )
-        except Exception as error:  # a template may raise anything; whatever it is, the chat cannot be shown
-            raise Unrenderable(f"the template refuses it: {_first_line(error)}") from None
-        return str(rendered)
-
-    def _prepare(self, messages: Sequence[Message], tools: Sequence[ToolSpec]) -> tuple[list[Any], list[Any], int]:
-        """Template input with typed control strings marked, and where the private characters start."""
-        plain = [message.to_template() for message in messages]
-        specs = [tool.model_dump() for tool in tools]
-        everything = json.dumps([plain, specs], ensure_ascii=False)
-        first = self._control.first_free(everything)
-        return self._control.mark(plain, first), self._control.mark(specs, first), first
+    def template_messages(self, messages: Sequence[Message]) -> list[dict[str, Any]]:
+        """The messages in the form that this template reads, for `apply_chat_template`."""
+        return [self._form.apply(message.to_template()) for message in messages]
 
     def prompt_ids(self, messages: Sequence[Message], tools: Sequence[ToolSpec] = ()) -> list[int]:
         """What the model is given before it speaks: the template's ids, its generation prompt included.
@@ -344,18 +404,35 @@ class Renderer:
         Raises:
             Unrenderable: if the template refuses the messages, or would silently lose what they hold.
         """
-        self._refuse_what_is_lost(messages, tools)
-        marked, specs, first = self._prepare(messages, tools)
-        private = self._control.to_private(self._template(marked, specs, generate=True), first)
-        return self._control.encode(private, first)
+        for part in ("system", "tools", "calls", "parallel calls", "results"):
+            if part in self.faults and part in _held(messages, tools):
+                raise Unrenderable(self.faults[part])
+        opened = self._open(messages, tools)
+        return opened.encoding.extend_to(opened.beginnings.text(len(messages), generate=True)).ids
+
+    def _open(self, messages: Sequence[Message], tools: Sequence[ToolSpec]) -> _Opened:
+        plain = [message.to_template() for message in messages]
+        specs = [tool.model_dump() for tool in tools]
+        everything = json.dumps([plain, specs], ensure_ascii=False)
+        first = self._control.first_free(everything)
+        # JSON text is what is searched, so control strings with quotes or backslashes are looked for in any case.
+        if self._control.may_be_typed(everything):
+            plain, specs = self._control.mark(plain, first), self._control.mark(specs, first)
+        return self._opened(messages, [self._form.apply(message) for message in plain], specs, first)
+
+    def _opened(
+        self, messages: Sequence[Message], marked: list[dict[str, Any]], specs: list[dict[str, Any]], first: int
+    ) -> _Opened:
+        beginnings = self.template.beginnings(marked, specs)
+        return _Opened(messages, marked, specs, first, beginnings, Encoding(self._control, first))
 
     # ---------------------------------------------------------------- trees
 
     def chat_to_tree(self, chat: Chat, *, max_tokens: int | None = None) -> TokenTree | Skip:
         """The tree of all assistant turns with a weight above 0, or a Skip with the reason.
 
-        With `max_tokens`, contexts that do not fit lose their oldest turns (never system, tools or the turn's own last
-        question), and a target that does not fit even so is dropped; both are counted on the tree.
+        With `max_tokens`, contexts that do not fit lose their oldest turns (never system, tools or the question that the
+        turn belongs to), and a target that does not fit even so is dropped; both are counted on the tree.
         """
         trained = [t for t, message in enumerate(chat.messages) if message.loss_weight > 0]
         if not trained:
@@ -370,23 +447,31 @@ class Renderer:
         full = self._fork(pair, pair.prompt)
         if isinstance(full, Skip) or max_tokens is None or _longest(full) <= max_tokens:
             return full
-        start = 1 if pair.prompt[0].role == "system" else 0
-        for keep_from in range(start + 1, len(pair.prompt)):
-            if pair.prompt[keep_from].role != "user":
-                continue  # as for chats: a history begins with a question
-            tree = self._fork(pair, (*pair.prompt[:start], *pair.prompt[keep_from:]))
-            if isinstance(tree, TokenTree) and _longest(tree) <= max_tokens:
-                return replace(tree, cut_tokens=_longest(full) - _longest(tree))
-        return Skip("a side does not fit into max_length")
 
-    def _fork(self, pair: PreferencePair, prompt: tuple[Message, ...]) -> TokenTree | Skip:
+        def shortened(kept: list[int]) -> TokenTree | None:
+            tree = self._fork(pair, tuple(pair.prompt[k] for k in kept), first_turn=len(pair.prompt))
+            return tree if isinstance(tree, TokenTree) and _longest(tree) <= max_tokens else None
+
+        found = _first_that_fits(_cuts(pair.prompt, len(pair.prompt)), shortened)
+        if found is None:
+            return Skip("a side does not fit into max_length")
+        return replace(found[1], cut_tokens=_longest(full) - _longest(found[1]))
+
+    def _fork(
+        self, pair: PreferencePair, prompt: tuple[Message, ...], *, first_turn: int | None = None
+    ) -> TokenTree | Skip:
+        """The tree of a pair with `prompt` in the place of its own; `first_turn` is the number of a side's first turn."""
         sides = []
         for label, side in (("chosen", pair.chosen), ("rejected", pair.rejected)):
             trained = [len(prompt) + t for t, message in enumerate(side) if message.loss_weight > 0]
             if not trained:
                 return Skip(f"{label} has no assistant turn with a weight above 0")
             sides.append((label, (*prompt, *side), trained))
-        return self._tree(sides, pair.tools, pair.id, None)
+        tree = self._tree(sides, pair.tools, pair.id, None)
+        if first_turn is None or isinstance(tree, Skip):
+            return tree
+        shift = first_turn - len(prompt)
+        return replace(tree, targets=tuple(replace(target, turn=target.turn + shift) for target in tree.targets))
 
     def _tree(
         self,
@@ -400,147 +485,306 @@ class Renderer:
         cut_tokens = dropped = 0
         try:
             for label, messages, trained in sides:
-                self._refuse_what_is_lost(messages, tools)
-                marked, specs, first = self._prepare(messages, tools)
+                for part in _held(messages, tools):
+                    if part in self.faults:
+                        raise Unrenderable(self.faults[part])
+                opened = self._open(messages, tools)
+                agreed = least_cut = 0
                 for t in trained:
-                    context, target = self._turn(messages, marked, specs, first, t)
+                    turn = self._turn(opened, t)
+                    context, target = turn.context, turn.target
+                    same = min(turn.shared, agreed)
+                    agreed = turn.agreed
                     if max_tokens is not None and len(context) + len(target) > max_tokens:
-                        full = len(context)
-                        shorter = self._cut(messages, marked, specs, first, t, max_tokens)
+                        same = agreed = 0
+                        shorter = self._cut(opened, t, max_tokens, least_cut)
                         if shorter is None:
                             dropped += 1
                             continue
-                        context, target = shorter
-                        cut_tokens += full - len(context)
-                    nodes = builder.add(context + target)
-                    targets.append(Target(label, t, tuple(nodes[len(context) :]), messages[t].loss_weight))
+                        cut_tokens += len(context) - len(shorter.context)
+                        context, target, least_cut = shorter.context, shorter.target, shorter.number
+                    builder.extend(context[same:], after=same)
+                    nodes = builder.extend(target, after=len(context))
+                    targets.append(Target(label, t, nodes, messages[t].loss_weight))
         except Unrenderable as error:
             return Skip(str(error))
         if not targets:
             return Skip("no target fits into max_length")
         return TokenTree(tuple(builder.ids), tuple(builder.parents), tuple(targets), name, cut_tokens, dropped)
 
-    def _turn(
-        self, messages: Sequence[Message], marked: Sequence[Any], specs: list[Any], first: int, t: int
-    ) -> tuple[list[int], list[int]]:
-        """Context ids and target ids of message t.
+    def _turn(self, opened: _Opened, t: int) -> _Turn:
+        """Context and target of message t.
 
         Raises:
-            Unrenderable: if the template does not show the turn as an addition to its generation prompt, loses a part of
-                it, or gives it no known stop token.
+            Unrenderable: if the template does not show the turn as something the model can write after its generation
+                prompt, loses a part of it, or gives it no known stop token.
         """
-        before = self._control.to_private(self._template(marked[:t], specs, generate=True), first)
-        after = self._control.to_private(self._template(marked[: t + 1], specs, generate=False), first)
-        if not after.startswith(before):
-            raise Unrenderable("the template shows a finished turn differently from its generation prompt")
-        completion = after[len(before) :]
-        self._refuse_lost_words(messages[t], self._control.to_text(completion, first))
-        context = self._control.encode(before, first)
+        before = opened.beginnings.text(t, generate=True)
+        self._refuse_lost_context(opened, t, before)
+        completion = self._up_to_stop(opened, t, self._completion(opened, t, before))
+        self._refuse_lost_words(opened.messages[t], self._control.unmark(completion, opened.first))
+        encoding = opened.encoding.extend_to(before)
+        context, shared, tail = list(encoding.ids), encoding.shared, encoding.tail_from()
         # A server encodes the prompt alone. Where one pass over both gives the same prompt, it gives the usual target too;
         # where the edge would merge, the target is encoded apart, as generation would continue.
-        whole = self._control.encode(after, first)
-        target = whole[len(context) :] if whole[: len(context)] == context else self._control.encode(completion, first)
-        stop = next((at for at, token in enumerate(target) if token in self.stop_ids), None)
-        if stop is None:
-            raise Unrenderable("the template ends the turn with no stop token of generation_config")
-        return context, target[: stop + 1]
+        whole = encoding.extend_to(before + completion).ids
+        if whole[tail : len(context)] == context[tail:]:
+            return _Turn(context, whole[len(context) :], shared, len(whole))
+        decode = self._control.shadow(opened.first).decode
+        text = decode(whole[tail:], skip_special_tokens=False)
+        for target in self._control.continuations(completion, opened.first):
+            if decode(context[tail:] + target, skip_special_tokens=False) == text:
+                return _Turn(context, target, shared, tail)
+        raise Unrenderable("the tokenizer cannot write the turn after its generation prompt")
 
-    def _cut(
-        self, messages: Sequence[Message], marked: Sequence[Any], specs: list[Any], first: int, t: int, max_tokens: int
-    ) -> tuple[list[int], list[int]] | None:
-        """The turn with as few of its oldest turns cut as makes it fit, or None."""
-        start = 1 if messages[0].role == "system" else 0
-        for keep_from in range(start + 1, t):
-            if messages[keep_from].role != "user":
-                continue  # a history begins with a question; that also keeps each result with its call
-            kept = [*range(start), *range(keep_from, t + 1)]
-            try:
-                context, target = self._turn(
-                    [messages[k] for k in kept], [marked[k] for k in kept], specs, first, len(kept) - 1
-                )
-            except Unrenderable:
-                continue
-            if len(context) + len(target) <= max_tokens:
-                return context, target
+    def _completion(self, opened: _Opened, t: int, before: str) -> str:
+        """Marked text that the model has to write after `before`, and what the template adds after it.
+
+        Raises:
+            Unrenderable: if the template does not tell.
+        """
+        after = opened.beginnings.text(t + 1, generate=False)
+        if after.startswith(before):
+            return after[len(before) :]
+        message = opened.marked[t]
+        for variant in (
+            self._with_empty_reasoning(opened, t, before),
+            self._with_switches(opened, t, before),
+            self._after_opened_reasoning(message, before, after),
+            self._after_shorter_history(opened, t, before, after),
+        ):
+            if variant is not None:
+                return variant
+        if message.get("reasoning_content") and before.rstrip().endswith(("</think>", "/think>")):
+            raise Unrenderable(f"the template's generation prompt leaves no room for reasoning; {TEMPLATE_ADVICE}")
+        raise Unrenderable("the template shows a finished turn differently from its generation prompt")
+
+    def _with_empty_reasoning(self, opened: _Opened, t: int, before: str) -> str | None:
+        """The prompt opens reasoning, a turn without any is shown in another way: what closes it at once is trained.
+
+        The template writes it itself, around a placeholder that is then taken out.
+        """
+        if (opened.marked[t].get("reasoning_content") or "").strip():
+            return None
+        placeholder = self._control.placeholder(opened.first)
+        message = {**opened.marked[t], "reasoning_content": placeholder}
+        after = self._try([*opened.marked[:t], message], opened.specs)
+        if after is None or not after.startswith(before) or after.count(placeholder, len(before)) != 1:
+            return None
+        return after[len(before) :].replace(placeholder, "")
+
+    def _with_switches(self, opened: _Opened, t: int, before: str) -> str | None:
+        """The finished turn as a switch of the template shows it; the prompt stays the one that is served by default."""
+        for switch in self._switches:
+            for value in (True, False):
+                after = self._try(opened.marked[: t + 1], opened.specs, **{switch: value})
+                if after is not None and after.startswith(before):
+                    return after[len(before) :]
         return None
+
+    def _after_opened_reasoning(self, message: dict[str, Any], before: str, after: str) -> str | None:
+        """DeepSeek's prompt ends with `<think>`, and no finished turn shows how that was closed.
+
+        The target goes on inside: the reasoning, then the closing tag with the line breaks of R1's format, then the turn as
+        the template shows it. A turn without reasoning closes it at once.
+        """
+        opening = _OPENS_REASONING.search(before)
+        if opening is None or not after.startswith(before[: opening.start()]):
+            return None
+        closing = f"</{opening[1]}>"
+        rest = after[opening.start() :]
+        if closing not in self.template.source or rest.startswith(opening[0].strip()):
+            return None
+        reasoning = (message.get("reasoning_content") or "").strip()
+        if reasoning and reasoning in rest:
+            return None
+        return f"{reasoning}{opening[2]}{closing}{opening[2] * 2}{rest}"
+
+    def _after_shorter_history(self, opened: _Opened, t: int, before: str, after: str) -> str | None:
+        """The finished turn changes what is shown of its history (gpt-oss drops the analysis before a final answer).
+
+        The completion is then read off the same turn after the bare question, and has to be the end of this chat as well.
+        """
+        unfinished = opened.beginnings.text(t, generate=False)
+        if not before.startswith(unfinished):
+            return None
+        header = before[len(unfinished) :]
+        question = max((k for k in range(t) if opened.messages[k].role == "user"), default=None)
+        history = [opened.marked[k] for k in (*_system(opened.messages), question) if k is not None]
+        shorter = self._try(history, opened.specs, generate=True)
+        finished = self._try([*history, opened.marked[t]], opened.specs)
+        if shorter is None or finished is None or not finished.startswith(shorter):
+            return None
+        completion = finished[len(shorter) :]
+        return completion if completion.strip() and after.endswith(header + completion) else None
+
+    def _try(
+        self,
+        messages: Sequence[dict[str, Any]],
+        specs: list[dict[str, Any]],
+        *,
+        generate: bool = False,
+        **switches: Any,
+    ) -> str | None:
+        try:
+            return self.template.render(messages, specs, generate=generate, **switches)
+        except Unrenderable:
+            return None
+
+    def _up_to_stop(self, opened: _Opened, t: int, completion: str) -> str:
+        """The completion up to and with its stop token.
+
+        Raises:
+            Unrenderable: if there is none, or the turn goes on after it.
+        """
+        for match in self._control.find(completion):
+            if match[0] in self._stop_texts:
+                if self._control.without_control(completion[match.end() :]).strip():
+                    raise Unrenderable("the template puts a stop token of generation_config inside the turn")
+                return completion[: match.end()]
+        next_role = self.next_role[bool(opened.messages[t].tool_calls)]
+        if next_role is None:
+            raise Unrenderable("the template ends the turn with no stop token of generation_config")
+        return completion + next_role
+
+    def _cut(self, opened: _Opened, t: int, max_tokens: int, least: int) -> _Cut | None:
+        """The turn with as few of its oldest turns cut as makes it fit, or None; `least` were cut for the turn before."""
+
+        def shortened(kept: list[int]) -> _Turn | None:
+            kept = [*kept, t]
+            part = self._opened(
+                [opened.messages[k] for k in kept], [opened.marked[k] for k in kept], opened.specs, opened.first
+            )
+            try:
+                turn = self._turn(part, len(kept) - 1)
+            except Unrenderable:
+                return None
+            return turn if len(turn.context) + len(turn.target) <= max_tokens else None
+
+        found = _first_that_fits(_cuts(opened.messages, t), shortened, start=least)
+        return None if found is None else _Cut(found[1].context, found[1].target, found[0])
 
     # ---------------------------------------------------------------- what a template must not lose
 
-    def _refuse_what_is_lost(self, messages: Sequence[Message], tools: Sequence[ToolSpec]) -> None:
-        held = {
-            "system": any(message.role == "system" for message in messages),
-            "tools": bool(tools),
-            "calls": any(message.tool_calls for message in messages),
-            "results": any(message.role == "tool" for message in messages),
-        }
-        for part, fault in self._faults.items():
-            if held[part]:
-                raise Unrenderable(fault)
-
-    @staticmethod
-    def _refuse_lost_words(message: Message, completion: str) -> None:
-        if message.content.strip() and message.content.strip() not in completion:
+    def _refuse_lost_words(self, message: Message, completion: str) -> None:
+        """`completion` is unmarked text."""
+        if message.content.strip() not in completion:
             raise Unrenderable(f"the template loses an assistant's content; {TEMPLATE_ADVICE}")
-        reasoning = (message.reasoning_content or "").strip()
-        if reasoning and reasoning not in completion:
+        if (message.reasoning_content or "").strip() not in completion:
             raise Unrenderable(f"the template loses an assistant's reasoning; {TEMPLATE_ADVICE}")
-        if any(call.name not in completion for call in message.tool_calls):
+        names = Counter(call.name for call in message.tool_calls)
+        if any(not _is_shown(name, completion, times=times) for name, times in names.items()):
             raise Unrenderable(f"the template loses a tool call; {TEMPLATE_ADVICE}")
+        for call in message.tool_calls:
+            if not all(_is_shown(leaf, completion) for leaf in _leaves(call.arguments)):
+                raise Unrenderable(f"the template loses a call's arguments; {TEMPLATE_ADVICE}")
 
-    def _probe(self) -> dict[str, str]:
-        """What this template loses, found by rendering words that occur nowhere else; also proves the shadow tokenizer.
+    def _refuse_lost_context(self, opened: _Opened, t: int, before: str) -> None:
+        """System, and the results that this turn is the first to see, have to stand in its prompt."""
+        text = self._control.unmark(before, opened.first)
+        run = t
+        while run > 0 and opened.messages[run - 1].role == "tool":
+            run -= 1
+        for k, part in [(k, "system") for k in _system(opened.messages)] + [(k, "results") for k in range(run, t)]:
+            if _is_shown(opened.messages[k].content.strip(), text):
+                continue
+            # Not word for word. It may be shown in another spelling; a placeholder in its place tells.
+            placeholder = self._control.placeholder(opened.first)
+            messages = [
+                self._form.apply({**m, "content": placeholder}) if at == k else m
+                for at, m in enumerate(opened.marked[:t])
+            ]
+            if placeholder not in (self._try(messages, opened.specs, generate=True) or ""):
+                raise Unrenderable(f"the template loses {part}; {TEMPLATE_ADVICE}")
+
+    def _find_form(self) -> _Form:
+        """The first form in which most of a small chat can be shown."""
+        history = [_USER, _ASKS, _RESULT]
+        best, best_score = _Form(), -1
+        for form in (_Form(), _Form(json_arguments=True), _Form(content_parts=True), _Form(True, True)):
+            user = self._try([form.apply(_USER.to_template())], [], generate=True) or ""
+            call = self._try([form.apply(message.to_template()) for message in history], [], generate=True) or ""
+            shows_call = "probe value" in call and str(_ASKS.tool_calls[0].arguments) not in call
+            score = 2 * ("Probe question" in user) + shows_call
+            if score > best_score:
+                best, best_score = form, score
+        return best
+
+    def _prove_ids(self) -> None:
+        """Compare with `apply_chat_template` on ordinary text.
 
         Raises:
-            UserError: if ids differ from `apply_chat_template` on ordinary text, which would break promise 1.
+            UserError: if the ids differ, which would break promise 1, or not even one question can be shown.
         """
-        tool = ToolSpec.model_validate(
-            {
-                "function": {
-                    "name": "probe_tool",
-                    "description": "Probe description.",
-                    "parameters": {"type": "object", "properties": {"probe_key": {"type": "string"}}},
-                }
-            }
-        )
-        call = ToolCall(id="call_00000", name="probe_tool", arguments={"probe_key": "probe value 한국어"})
-        system = Message(role="system", content="Probe system.")
-        user = Message(role="user", content="Probe question 123? 한국어 🙂\n\n  indented")
-        asks = Message(role="assistant", tool_calls=(call,))
-        result = Message(role="tool", content="Probe result.", tool_call_id=call.id, name="probe_tool")
-        answers = Message(role="assistant", content="Probe answer.")
-
-        try:
-            private = self._control.to_private(self._template([user.to_template()], [], generate=True), 0x100000)
-        except Unrenderable as error:
-            raise UserError(f"{self.tokenizer.name_or_path}: not even one question can be shown: {error}") from None
-        own = self.tokenizer.apply_chat_template(
-            [user.to_template()], add_generation_prompt=True, tokenize=True, return_dict=True
-        )["input_ids"]
-        if self._control.encode(private, 0x100000) != list(own):
-            raise UserError(
-                f"{self.tokenizer.name_or_path}: this tokenizer cannot be followed exactly (its ids change when control "
-                "tokens are renamed); please report it with the tokenizer's name"
-            )
-
-        def shows(messages: list[Message], words: list[str]) -> str | None:
+        name = self.tokenizer.name_or_path
+        shown = 0
+        for messages in ([_USER], [_SYSTEM, _USER], [_USER, _ANSWER, _USER], [_SYSTEM, _USER, _ASKS, _RESULT]):
             try:
-                text = self._template([m.to_template() for m in messages], [tool.model_dump()], generate=True)
+                ours = self._open(messages, ())
+                text = ours.beginnings.text(len(messages), generate=True)
+            except Unrenderable as error:
+                if messages == [_USER]:
+                    raise UserError(f"{name}: not even one question can be shown: {error}") from None
+                continue
+            theirs = self.tokenizer.apply_chat_template(
+                self.template_messages(messages), add_generation_prompt=True, tokenize=True, return_dict=True
+            )["input_ids"]
+            shown += 1
+            if ours.encoding.extend_to(text).ids != list(theirs) or not self._control.follows():
+                raise UserError(
+                    f"{name}: this tokenizer cannot be followed exactly (its ids change when control tokens are renamed); "
+                    "please report it with the tokenizer's name"
+                )
+
+    def _find_next_role(self, *, calls: bool) -> str | None:
+        """Where a finished turn has no stop token of its own, as GLM's, the next role's token ends it, if it is one."""
+        turn, follow = (_ASKS, _RESULT) if calls else (_ANSWER, _USER)
+        messages = self.template_messages([_USER, turn, follow])
+        finished, followed = self._try(messages[:2], []), self._try(messages, [])
+        if finished is None or followed is None or not followed.startswith(finished):
+            return None
+        match = next(self._control.find(followed[len(finished) :]), None)
+        return match[0] if match is not None and match.start() == 0 and match[0] in self._stop_texts else None
+
+    def _find_faults(self) -> dict[str, str]:
+        """What this template loses, found by rendering words that occur nowhere else."""
+
+        def shows(messages: list[Message], words: list[str], tools: Sequence[ToolSpec] = ()) -> str | None:
+            try:
+                opened = self._open(messages, tools)
+                text = opened.beginnings.text(len(messages), generate=True)
             except Unrenderable as error:
                 return str(error)
-            missing = [word for word in words if word not in text]
+            missing = [word for word in words if not _is_shown(word, text)]
             return f"it does not show {missing[0]!r}" if missing else None
 
+        def trains(message: Message) -> str | None:
+            try:
+                opened = self._open([_USER, message], ())
+                completion = self._completion(opened, 1, opened.beginnings.text(1, generate=True))
+                self._refuse_lost_words(message, self._control.unmark(completion, opened.first))
+            except Unrenderable as error:
+                return str(error).partition(";")[0]
+            return None
+
+        tool_words = ["probe_tool", "Probe description", "probe_key", "probe_other"]
+        both = Message(role="assistant", tool_calls=(*_ASKS.tool_calls, _OTHER_CALL))
+        other_result = Message(role="tool", content="Another result.", tool_call_id=_OTHER_CALL.id, name="probe_other")
         checks: dict[str, Callable[[], str | None]] = {
-            "system": lambda: shows([system, user], ["Probe system."]),
-            "tools": lambda: shows([user], ["probe_tool", "Probe description.", "probe_key"]),
-            "calls": lambda: shows([user, asks, result], ["probe value 한국어"]),
-            "results": lambda: shows([user, asks, result, answers, user], ["Probe result."]),
+            "system": lambda: shows([_SYSTEM, _USER], ["Probe system."]) or shows([_SYSTEM, _USER], ["Probe system."], _TOOLS),
+            "tools": lambda: shows([_USER], tool_words, _TOOLS),
+            "calls": lambda: shows([_USER, _ASKS, _RESULT], ["probe_tool", "probe value"]),
+            "parallel calls": lambda: shows([_USER, both, _RESULT, other_result], ["probe value", "other value"]),
+            "results": lambda: shows([_USER, _ASKS, _RESULT], ["Probe result."]),
+            "content beside calls": lambda: trains(_ASKS.model_copy(update={"content": "Probe words."})),
+            "reasoning": lambda: trains(_ANSWER.model_copy(update={"reasoning_content": "Probe thought."})),
+            "reasoning beside calls": lambda: trains(_ASKS.model_copy(update={"reasoning_content": "Probe thought."})),
+        }  # fmt: skip
+        return {
+            part: f"the template loses {part} ({why}); {TEMPLATE_ADVICE}"
+            for part, check in checks.items()
+            if (why := check())
         }
-        faults = {}
-        for part, check in checks.items():
-            if why := check():
-                faults[part] = f"the template loses {part} ({why}); {TEMPLATE_ADVICE}"
-        return faults
 
     # ---------------------------------------------------------------- and back
 
@@ -554,11 +798,13 @@ class Renderer:
         while kept and kept[-1] in self.stop_ids:
             kept.pop()
         text = self.tokenizer.decode(kept, skip_special_tokens=False)
+        if self._opening and f"</{self._opening[1]}>" in text and self._opening[0].strip() not in text:
+            text = self._opening[0] + text  # the prompt has opened the reasoning that the model goes on with
         if getattr(self.tokenizer, "response_template", None):
             try:
                 parsed = self.tokenizer.parse_response(text)
             except Exception as error:  # whatever a response template raises, the text was not readable by it
-                return f"unreadable turn: {_first_line(error)}"
+                return f"unreadable turn: {first_line(error)}"
             return _parsed_to_message(parsed)
         return text_to_message(text)
 
@@ -588,7 +834,7 @@ def text_to_message(text: str) -> Message | str:
         if not isinstance(arguments, dict):
             return "the call's arguments are not a JSON object"
         calls.append(ToolCall(id=f"call_{index}", name=call["name"], arguments=arguments))
-    return Message(role="assistant", content=content, reasoning_content=reasoning, tool_calls=tuple(calls))
+    return Message(role="assistant", content=content, reasoning_content=reasoning or None, tool_calls=tuple(calls))
 
 
 def _parsed_to_message(parsed: dict[str, Any]) -> Message | str:
@@ -671,7 +917,3 @@ def missing_model_check(model: str | Path) -> None:
         httpx.head(constants.ENDPOINT, timeout=10)
     except httpx.HTTPError:
         raise UserError(f"{model}: no such folder, not in the hub's cache, and the hub cannot be reached") from None
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:120]

@@ -3,18 +3,20 @@
     python -m data show runs/quickstart/data/sft/train.jsonl --model .cache/smollm2-135m --row 3
     python -m data show pairs.jsonl --model Qwen/Qwen3-0.6B --row 0 --html pair.html
 
-Works for prepared chats, preference pairs and trajectory records. NO_COLOR is honoured: trained tokens are then set in
-[brackets].
+Works for prepared chats, preference pairs and trajectory records. Context that `--max_length` cuts stays in sight, struck
+through. NO_COLOR is honoured: trained tokens are then set in [brackets], cut ones in {braces}.
 """
 
 from __future__ import annotations
 
 import html
 import json
-from collections.abc import Iterator
+import unicodedata
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any
 
 import typer
@@ -22,13 +24,15 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.text import Text
 
-from data.chats import Chat, PreferencePair, Skip
+from data.chats import Chat, Message, PreferencePair, Skip
+from data.control_tokens import common_prefix
 from data.errors import UserError
 from data.records import BadLine, Outcome, Trajectory, describe_validation_error, read_jsonl
 from data.render import Renderer, TokenTree
 from data.trajectories import trajectory_to_chat
 
-STYLES = {"chat": "green", "chosen": "green", "rejected": "red"}
+STYLES = {"chat": "bold green", "chosen": "bold green", "rejected": "bold red", "cut": "strike yellow"}
+BRACKETS = {"chat": "[]", "chosen": "[]", "rejected": "[]", "cut": "{}"}
 
 
 @dataclass(frozen=True)
@@ -46,7 +50,7 @@ class Piece:
     ids: tuple[int, ...]
     text: str
     label: str | None
-    """"chat", "chosen" or "rejected" where trained, None where context."""
+    """"chat", "chosen" or "rejected" where trained, "cut" where it was cut, None where context."""
     weight: float
 
 
@@ -68,7 +72,32 @@ def tree_to_segments(tree: TokenTree) -> list[Segment]:
     return [Segment(parent, tuple(nodes)) for parent, nodes in segments]
 
 
-def segment_to_pieces(tree: TokenTree, segment: Segment, renderer: Renderer) -> Iterator[Piece]:
+def cut_before(tree: TokenTree, full: TokenTree) -> dict[int, tuple[int, ...]]:
+    """What of `full`, the same row without a limit, was cut from `tree`: per node, the ids that stood before it.
+
+    What the kept turn and the cut one begin with alike stands before the cut, as the tree shares it.
+    """
+    whole = {(target.label, target.turn): full.path(target.nodes[-1]) for target in full.targets}
+    scored = {node for target in tree.targets for node in target.nodes}
+    cuts: dict[int, tuple[int, ...]] = {}
+    for target in tree.targets:
+        path = tree.path(target.nodes[-1])
+        kept = [tree.ids[node] for node in path]
+        ids = [full.ids[node] for node in whole[target.label, target.turn]]
+        cut = len(ids) - len(kept)
+        start = common_prefix(ids, kept)
+        if target.label != "chat":  # both sides of a pair were cut alike, so the cut can stand before their words
+            start = min(start, next(at for at, node in enumerate(path) if node in scored))
+        if cut <= 0:
+            continue
+        if ids[start + cut :] == kept[start:]:
+            cuts.setdefault(path[start], tuple(ids[start : start + cut]))
+    return cuts
+
+
+def segment_to_pieces(
+    tree: TokenTree, segment: Segment, renderer: Renderer, cuts: Mapping[int, tuple[int, ...]] = MappingProxyType({})
+) -> Iterator[Piece]:
     """Pieces of a segment. Bytes of one character that fell into several tokens are shown together."""
     scored: dict[int, tuple[str, float]] = {}
     for target in tree.targets:
@@ -77,11 +106,13 @@ def segment_to_pieces(tree: TokenTree, segment: Segment, renderer: Renderer) -> 
             scored.setdefault(node, (target.label, target.weight))
     waiting: list[int] = []
     for position, node in enumerate(segment.nodes):
+        if node in cuts:
+            yield Piece(cuts[node], renderer.tokenizer.decode(list(cuts[node]), skip_special_tokens=False), "cut", 0.0)
         waiting.append(node)
         text = renderer.tokenizer.decode([tree.ids[n] for n in waiting], skip_special_tokens=False)
         here = scored.get(node)
         following = segment.nodes[position + 1] if position + 1 < len(segment.nodes) else None
-        ends = following is None or scored.get(following) != here
+        ends = following is None or following in cuts or scored.get(following) != here
         if "�" in text and not ends and len(waiting) < 8:
             continue
         label, weight = here if here else (None, 0.0)
@@ -89,31 +120,61 @@ def segment_to_pieces(tree: TokenTree, segment: Segment, renderer: Renderer) -> 
         waiting = []
 
 
-def tree_to_text(tree: TokenTree, renderer: Renderer, *, ids: bool = False, colour: bool = True) -> Text:
-    """The tree for a terminal: context dim, trained tokens green (chosen) or red (rejected), forks announced."""
+def tree_to_text(
+    tree: TokenTree,
+    renderer: Renderer,
+    *,
+    cuts: Mapping[int, tuple[int, ...]] = MappingProxyType({}),
+    ids: bool = False,
+    colour: bool = True,
+) -> Text:
+    """The tree for a terminal: context dim, trained tokens green (chosen) or red (rejected), cut ones struck through."""
     text = Text()
-    segments = tree_to_segments(tree)
-    for number, segment in enumerate(segments):
+    for number, segment in enumerate(tree_to_segments(tree)):
         if number:
             text.append(f"\n\n── branch {number} from the end of {_segment_name(segment.parent)} ──\n", style="bold")
         inside: str | None = None
-        for piece in segment_to_pieces(tree, segment, renderer):
-            style = f"bold {STYLES[piece.label]}" if piece.label else "dim"
+        for piece in segment_to_pieces(tree, segment, renderer, cuts):
+            style = STYLES[piece.label] if piece.label else "dim"
             if not colour and piece.label != inside:
-                text.append("]" if inside else "")
-                text.append("[" if piece.label else "")
+                text.append(BRACKETS[inside][1] if inside else "")
+                text.append(BRACKETS[piece.label][0] if piece.label else "")
             inside = piece.label
-            shown = piece.text.replace("\x1b", "\\x1b")  # a row must not be able to drive the terminal
+            shown = "".join(map(_harmless, piece.text))
             text.append(shown, style=style if colour else None)
             if ids:
                 text.append("‹" + ",".join(map(str, piece.ids)) + "›", style="cyan" if colour else None)
         if not colour and inside:
-            text.append("]")
+            text.append(BRACKETS[inside][1])
     return text
+
+
+def _harmless(character: str) -> str:
+    """A row must not be able to drive the terminal, or to reorder what is shown."""
+    hidden = unicodedata.category(character) in ("Cc", "Cf") and character not in "\n\t\u200d"
+    return repr(character)[1:-1] if hidden else character
 
 
 def _segment_name(number: int) -> str:
     return "the trunk" if number == 0 else f"branch {number}" if number > 0 else "nothing"
+
+
+def describe_messages(record: Chat | PreferencePair) -> list[str]:
+    """One line for each message: its place, who speaks, how it is weighed."""
+    parts: list[tuple[str, Sequence[Message]]] = (
+        [("", record.messages)]
+        if isinstance(record, Chat)
+        else [("", record.prompt), ("chosen ", record.chosen), ("rejected ", record.rejected)]
+    )
+    first = 0 if isinstance(record, Chat) else len(record.prompt)
+    lines = []
+    for side, messages in parts:
+        for number, message in enumerate(messages, start=first if side else 0):
+            # In a pair the prompt's turns are history, whatever they weigh.
+            weight = message.loss_weight if isinstance(record, Chat) or side else 0.0
+            how = f"trained, weight {weight:g}" if weight else "context"
+            lines.append(f"{side}message {number}, {message.role}: {how}")
+    return lines
 
 
 def describe_tree(tree: TokenTree) -> list[str]:
@@ -126,6 +187,8 @@ def describe_tree(tree: TokenTree) -> list[str]:
     ]
     if tree.cut_tokens:
         lines.append(f"{tree.cut_tokens} context tokens were cut from the old end")
+    if tree.dropped_targets:
+        lines.append(f"{tree.dropped_targets} turns do not fit even so and are not trained")
     lines += [f"{t.label} turn {t.turn}: {len(t.nodes)} tokens, weight {t.weight:g}" for t in tree.targets]
     return lines
 
@@ -134,38 +197,67 @@ _PAGE = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{title}</title>
 <style>
-:root {{ color-scheme: light dark; --context: #767676; --good: #1a7f37; --bad: #b3261e; --edge: #8884; }}
-@media (prefers-color-scheme: dark) {{ :root {{ --context: #9a9a9a; --good: #56d364; --bad: #ff8a80; }} }}
+:root {{ color-scheme: light dark; --context: #767676; --good: #1a7f37; --bad: #b3261e; --cut: #8a5a00;
+  --edge: #8884; }}
+@media (prefers-color-scheme: dark) {{ :root {{ --context: #9a9a9a; --good: #56d364; --bad: #ff8a80;
+  --cut: #e3b341; }} }}
 body {{ font: 15px/1.55 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }}
 pre {{ white-space: pre-wrap; overflow-wrap: anywhere; font: 13px/1.6 ui-monospace, monospace;
   border: 1px solid var(--edge); border-radius: 8px; padding: 1rem; }}
-pre pre, .branch {{ margin-left: 1.5rem; }}
 .context {{ color: var(--context); }}
 .chat, .chosen {{ color: var(--good); font-weight: 600; background: color-mix(in srgb, var(--good) 12%, transparent); }}
+.cut {{ color: var(--cut); text-decoration: line-through; }}
 .rejected {{ color: var(--bad); font-weight: 600; background: color-mix(in srgb, var(--bad) 12%, transparent); }}
 span[title]:hover {{ outline: 1px solid currentColor; }}
 </style>
 <h1>{title}</h1>
-<p><span class="context">context</span> · <span class="chosen">trained (chosen)</span> ·
-<span class="rejected">trained (rejected)</span>. Point at a token for its id.</p>
+<p>{legend}. Point at a token for its id.</p>
 {body}
 <ul>{facts}</ul>
 </html>
 """
 
 
-def tree_to_html(tree: TokenTree, renderer: Renderer) -> str:
-    """The tree as one static page; everything of the row is escaped."""
+LEGEND = {
+    "context": "context",
+    "chat": "trained",
+    "chosen": "trained (chosen)",
+    "rejected": "trained (rejected)",
+    "cut": "cut",
+}
+
+
+def tree_to_html(
+    tree: TokenTree,
+    renderer: Renderer,
+    *,
+    cuts: Mapping[int, tuple[int, ...]] = MappingProxyType({}),
+    messages: Sequence[str] = (),
+) -> str:
+    """The tree as one static page; everything of the row is escaped. `messages` are lines of `describe_messages`."""
     blocks = []
-    for number, segment in enumerate(tree_to_segments(tree)):
+    segments = tree_to_segments(tree)
+    depth = [0] * len(segments)
+    labels = {"context"}
+    for number, segment in enumerate(segments):
+        depth[number] = depth[segment.parent] + 1 if number else 0
         spans = []
-        for piece in segment_to_pieces(tree, segment, renderer):
-            title = ", ".join(map(str, piece.ids)) + (f" · weight {piece.weight:g}" if piece.label else "")
-            spans.append(f'<span class="{piece.label or "context"}" title="{title}">{html.escape(piece.text)}</span>')
+        for piece in segment_to_pieces(tree, segment, renderer, cuts):
+            label = piece.label or "context"
+            labels.add(label)
+            title = f"{len(piece.ids)} tokens cut" if label == "cut" else ", ".join(map(str, piece.ids))
+            title += f" · weight {piece.weight:g}" if piece.weight else ""
+            spans.append(f'<span class="{label}" title="{title}">{html.escape(piece.text)}</span>')
         heading = f"<p>branch {number} from the end of {_segment_name(segment.parent)}</p>" if number else ""
-        blocks.append(f'<div class="{"branch" if number else "trunk"}">{heading}<pre>{"".join(spans)}</pre></div>')
-    facts = "".join(f"<li>{html.escape(line)}</li>" for line in describe_tree(tree))
-    return _PAGE.format(title=html.escape(f"tokens of {tree.id}"), body="\n".join(blocks), facts=facts)
+        indent = f' style="margin-left: {1.5 * min(depth[number], 6)}rem"' if number else ""
+        blocks.append(f"<div{indent}>{heading}<pre>{''.join(spans)}</pre></div>")
+    facts = "".join(f"<li>{html.escape(line)}</li>" for line in (*describe_tree(tree), *messages))
+    return _PAGE.format(
+        title=html.escape(f"tokens of {tree.id}"),
+        body="\n".join(blocks),
+        facts=facts,
+        legend=" · ".join(f'<span class="{label}">{name}</span>' for label, name in LEGEND.items() if label in labels),
+    )
 
 
 def read_row(path: Path, row: int) -> Chat | PreferencePair:
@@ -235,14 +327,17 @@ def show_command(
     record = read_row(file, row)
     renderer = Renderer.from_pretrained(model, chat_template_path=chat_template_path)
     tree = row_to_tree(record, renderer, max_tokens=max_length)
+    cuts = cut_before(tree, row_to_tree(record, renderer)) if tree.cut_tokens else {}
     if html_out is not None:
         html_out.parent.mkdir(parents=True, exist_ok=True)
-        html_out.write_text(tree_to_html(tree, renderer), encoding="utf-8")
+        html_out.write_text(
+            tree_to_html(tree, renderer, cuts=cuts, messages=describe_messages(record)), encoding="utf-8"
+        )
         Console(highlight=False).print(f"wrote {html_out}")
         return
     console = Console(highlight=False, soft_wrap=True)
     colour = console.is_terminal and not console.no_color
-    console.print(tree_to_text(tree, renderer, ids=ids, colour=colour))
+    console.print(tree_to_text(tree, renderer, cuts=cuts, ids=ids, colour=colour))
     console.print()
-    for line in describe_tree(tree):
+    for line in (*describe_tree(tree), *describe_messages(record)):
         console.print(line, style="dim" if colour else None, markup=False)

@@ -31,7 +31,7 @@ def action(
         "output": output,
         "error": error,
         "start_time": "2026-11-21T09:00:00Z",
-        "end_time": "2026-11-21T09:00:01+09:00",
+        "end_time": "2026-11-21T18:00:01+09:00",
         **more,
     }
 

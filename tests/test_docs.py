@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import shlex
 import subprocess
@@ -51,7 +52,7 @@ def test_every_path_of_the_tree_exists(name: str) -> None:
 def test_both_trees_are_the_same_and_leave_no_module_out() -> None:
     english, korean = (tree_paths(text_of(name)) for name in READMES)
     assert english == korean
-    for folder in ("data", "data/adapters", "train", "benchmark", "benchmark/worlds"):
+    for folder in ("data", "train", "benchmark", "benchmark/worlds"):
         modules = {f"{folder}/{path.name}" for path in (ROOT / folder).glob("*.py") if path.name != "__init__.py"}
         assert modules <= set(english)
     assert {f"docs/{path.name}" for path in (ROOT / "docs").iterdir()} <= set(english)
@@ -100,13 +101,14 @@ def test_every_test_that_is_named_exists(page: Path) -> None:
         assert f"def {name}(" in text_of(path), f"{page.name} names {path}::{name}"
 
 
-def python_options() -> list[tuple[str, str, frozenset[str]]]:
-    """(package, command, options) of each `python -m data` and `python -m benchmark` line in any page."""
+def python_options() -> list[tuple[str, tuple[str, ...], frozenset[str]]]:
+    """(package, command and its subcommand, options) of each `python -m data` and `python -m benchmark` line in any page."""
     found = set()
     for page in PAGES:
         for line in re.findall(r"python -m (?:data|benchmark) [^`\n]+", page.read_text(encoding="utf-8")):
-            _, _, package, command, *words = line.split("#")[0].split()
-            if re.fullmatch(r"[a-z]+", command):
+            _, _, package, *words = line.split("#")[0].split()
+            command = tuple(itertools.takewhile(re.compile(r"[a-z]+").fullmatch, words))
+            if command:
                 options = frozenset(word.rstrip(",.;") for word in words if word.startswith("--"))
                 found.add((package, command, options))
     return sorted(found, key=str)
@@ -114,13 +116,13 @@ def python_options() -> list[tuple[str, str, frozenset[str]]]:
 
 @pytest.mark.parametrize("package", ["data", "benchmark"])
 def test_every_command_line_names_real_commands_and_options(package: str) -> None:
-    used: dict[str, set[str]] = {}
+    used: dict[tuple[str, ...], set[str]] = {}
     for name, command, options in python_options():
         if name == package:
             used.setdefault(command, set()).update(options)
     assert len(used) > 2
     for command, options in used.items():
-        call = [sys.executable, "-m", package, command, "--help"]
+        call = [sys.executable, "-m", package, *command, "--help"]
         done = subprocess.run(call, cwd=ROOT, capture_output=True, text=True, check=False)
         assert done.returncode == 0, f"{package} {command}: {done.stderr}"
         for option in options:

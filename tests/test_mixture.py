@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections import Counter
 from pathlib import Path
@@ -14,8 +15,9 @@ from hypothesis import strategies as st
 from record_samples import action, record
 
 from data.chats import Chat, Message, PreferencePair, ToolCall
+from data.config import read_config
 from data.errors import UserError
-from data.mixture import BuildConfig, Prepared, build, dataset_row, read_config, read_prepared, rows_to_dataset
+from data.mixture import BuildConfig, Prepared, build, dataset_row, read_prepared, rows_to_dataset
 
 
 def write_jsonl(path: Path, rows: list[dict[str, Any]]) -> Path:
@@ -240,10 +242,11 @@ def test_names_are_looked_up_before_anything_is_read(tmp_path: Path) -> None:
             [{**good, "adapter": "trajectori"}],
             r"sources\.0: there is no adapter 'trajectori'\. Did you mean 'trajectory'",
         ),
-        ([good, {**good, "path": "nowhere/*.jsonl"}], r"sources\.1: path: there is no file nowhere"),
-        ([{**good, "path": str(tmp_path)}], r"sources\.0: path: .* is a folder"),
-        ([{**good, "path": [good["path"], good["path"]]}], r"sources\.0: path: .* is named twice"),
-        ([{**chats, "outcomes": ["success"]}], r"sources\.0: outcomes: only the adapter 'trajectory'"),
+        ([good, {**good, "path": "nowhere/*.jsonl"}], r"sources\.1: nowhere/\*\.jsonl: there is no such file"),
+        ([{**good, "adapter": "my.module:row"}], r"sources\.0: adapter .* is named on the command line only"),
+        ([{**good, "revision": "main"}], r"sources\.0: revision: only a dataset on the hub has one"),
+        ([{**good, "path": [good["path"], good["path"]]}], r"sources\.0: .* is named twice"),
+        ([{**chats, "outcomes": ["success"]}], r"sources\.0: outcomes: only adapters whose rows are traj"),
         ([good, chats], r"sources are of two kinds: 'trajectory' gives chats, 'pairs' gives pairs"),
     ]:
         with pytest.raises(UserError, match=message):
@@ -288,6 +291,16 @@ def test_a_changed_or_missing_set_is_refused(tmp_path: Path) -> None:
         with pytest.raises(UserError, match=message):
             read_prepared(folder)
         (folder / path).write_bytes(before)
+    # A set made by hand, its hash in the manifest and all, is still checked row by row.
+    by_hand = b'{"messages": [], "source": "me"}\n'
+    old = hashlib.sha256((folder / "train.jsonl").read_bytes()).hexdigest()
+    (folder / "manifest.json").write_text(manifest.replace(old, hashlib.sha256(by_hand).hexdigest()), encoding="utf-8")
+    before = (folder / "train.jsonl").read_bytes()
+    (folder / "train.jsonl").write_bytes(by_hand)
+    with pytest.raises(UserError, match=r"train\.jsonl:1: "):
+        read_prepared(folder)
+    (folder / "train.jsonl").write_bytes(before)
+    (folder / "manifest.json").write_text(manifest, encoding="utf-8")
     (folder / "validation.jsonl").unlink()
     with pytest.raises(UserError, match=r"validation\.jsonl: missing"):
         read_prepared(folder)

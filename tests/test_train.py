@@ -19,6 +19,7 @@ from trl.experimental.orpo import ORPOConfig
 
 from data.chats import Chat, Message, PreferencePair, ToolCall
 from data.config import read_config
+from data.curation.pipeline import CurateConfig
 from data.errors import UserError
 from data.mixture import BuildConfig, build
 from data.plan import PlanSpec
@@ -341,7 +342,8 @@ def test_every_config_is_read_by_its_real_parser(path: Path) -> None:
 
         assert load_config_from_file(str(path)).num_processes >= 1
     elif kind == "data":
-        read_config(path, PlanSpec if path.name.endswith(".plan.yaml") else BuildConfig)
+        kinds: dict[str, Any] = {".plan.yaml": PlanSpec, "curate.yaml": CurateConfig}
+        read_config(path, next((kind for end, kind in kinds.items() if path.name.endswith(end)), BuildConfig))
     else:
         pytest.fail(f"nothing reads configs/{kind}")
 

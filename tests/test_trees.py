@@ -10,6 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from peft import LoraConfig, get_peft_model
+from torch.nn.attention import flex_attention
 from transformers import (
     Gemma2Config,
     Gemma2ForCausalLM,
@@ -337,3 +338,20 @@ def test_tensors_of_different_lengths_are_gathered_whole() -> None:
     for part in parts:
         assert gather_uneven(gather, 3)(part).tolist() == [1, 2, 3, 4, 5, 6]
     assert gather_uneven(gather, 3)(torch.tensor(7.0)).tolist() == [7, 7, 7]
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_flex_attention_gives_the_same_log_probs(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forward only and not compiled: FlexAttention has no backward on a CPU. docs/gpu.md has the command for a GPU."""
+    monkeypatch.setattr(flex_attention, "_FLEX_ATTENTION_DISABLE_COMPILE_DEBUG", True)
+    rows = made_pairs(3)
+    truth, _ = brute_force(with_adapter(kind), rows)
+    model = with_adapter(kind, implementation="flex_attention").requires_grad_(False)
+    groups = [list(group) for _, group in itertools.groupby(rows, key=lambda row: row.group)]
+    for layout, multiple_of in (("one", 128), ("bins", 1)):
+        batch = UnitCollator(0, layout, multiple_of)([rendered_to_unit(group, share=True) for group in groups])  # type: ignore[arg-type] # one of the layouts
+        compute_on_trees(model, "flex")
+        with torch.compiler.set_stance("force_eager"):
+            outputs = model(**batch_to_arguments(batch), use_cache=False, fused_lm_head=True)
+        for side, values in zip(truth, outputs.log_probs, strict=True):
+            assert values[: len(side)].tolist() == pytest.approx(side, abs=2e-5)

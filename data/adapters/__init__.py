@@ -1,56 +1,1001 @@
-"""Adapters: one small file per format, each a function from a row to a `Chat`, a `PreferencePair` or a `Skip`.
+"""Adapters: one small function per dataset or format, from a row to a `Chat`, a `PreferencePair` or a `Skip`.
 
-An adapter copies an allow-list of fields, so a row can change neither a template nor an option. What a `Chat` cannot
-hold is a `Skip` with a short reason that can be counted, never a guess. To add one: write the function, give it a line
-in `ADAPTERS`, and put sample rows of the format beside the tests.
+    from data.adapters import adapt, adapter_named
 
-    from data.adapters import adapter_named, read_adapted
-
-    for line, result in read_adapted(adapter_named("openai_chat"), "rows.jsonl"):
+    for result in adapt(adapter_named("openai_chat"), {"messages": [...]}):
         ...
+
+Rules that every adapter keeps:
+
+* It copies an allow-list of fields, so a row can change neither a template nor an option.
+* What a `Chat` or a pair cannot hold is a `Skip` with a short reason without row details, never a guess. With
+  `@skip_if_unrepresentable` (data/adapters/parts.py) it is enough to raise `Unrepresentable(reason)`.
+* It returns one result, or a list where one row holds several (the paths of a message tree, the pairs of four ranked
+  answers). The list is never empty: a row that gives nothing is a `Skip`. Counts are of results.
+* It leaves `licence` and `group` null where the row says nothing, and `source` empty, or the row's own name of the part
+  it came from ("apigen-80k"). `adapt` writes the adapter's name before it ("smoltalk/apigen-80k") and fills the licence.
+
+To add one: write `def my_set_row(row: Row) -> Chat | Skip` in the file of its family, add a line to `ADAPTERS`, and write
+tests/samples/my_set.jsonl in the exact published schema with its corner cases (empty answer, system turn, extra columns,
+null fields, odd role order, Korean) beside tests/samples/my_set.expected.json, which says what must come out:
+`{"kept": 4, "skipped": {"an unknown role": 1}}`. One test runs over all of them. Several datasets of one format are several
+lines with one function. Then `python -m data adapters --markdown --out docs/dataset-catalogue.md`.
+
+`matches` is how `--adapter auto` recognises the first rows of a file: it says why they are of this format, or returns null;
+`with_columns("a", "b")` is enough for most. Of several that fit, the one that rests on the most columns wins; where two rest
+on equally many, `auto` refuses. Give one only where the rows themselves show it: a dataset in a format that many share has
+none, and is named by its hub id or by the user.
+tests/samples/my_set.expected.json then says which format its rows are: `"auto": "sharegpt"`, or null where none fits.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from data.adapters.openai_chat import openai_chat_row
-from data.adapters.sharegpt_tools import sharegpt_tools_row
+from data.adapters.adp import adp_row, holds_adp_items
+from data.adapters.atif import atif_row
+from data.adapters.chat_logs import chat_log_row, smoltalk_row, ultrachat_200k_row, ultrachat_row
+from data.adapters.glaive import glaive_v2_row
+from data.adapters.hh_rlhf import hh_rlhf_row, holds_transcripts
+from data.adapters.instructions import (
+    alpaca_row,
+    dolly_row,
+    dolphin_row,
+    s1k_1_1_row,
+    s1k_row,
+    web_instruct_row,
+)
+from data.adapters.llama_factory import holds_typed_parts, llama_factory_v1_row
+from data.adapters.oasst import oasst_all_row, oasst_best_row, oasst_pairs_row
+from data.adapters.openai_chat import holds_openai_calls, openai_chat_row
+from data.adapters.openhands import holds_openhands_events, openhands_messages_row, openhands_row
+from data.adapters.parts import Fit, Row, with_columns, with_content
+from data.adapters.preference import (
+    code_preference_pairs_row,
+    holds_trl_sides,
+    openai_preference_row,
+    preference_with_source_row,
+    sharegpt_preference_row,
+    trl_preference_row,
+    ultrafeedback_binarized_cleaned_row,
+    ultrafeedback_binarized_row,
+)
+from data.adapters.rated_answers import (
+    chatbot_arena_conversations_row,
+    helpsteer2_preference_row,
+    helpsteer3_preference_row,
+    shp_row,
+    ultrafeedback_row,
+)
+from data.adapters.react import agent_instruct_row, holds_agent_instruct_id, holds_react_action, react_row
+from data.adapters.sharegpt import (
+    matches_sharegpt,
+    sharegpt_row,
+    sharegpt_row_with_dataset,
+    sharegpt_row_with_source,
+)
+from data.adapters.sharegpt_tools import holds_sharegpt_calls, sharegpt_tools_row
+from data.adapters.swe_agents import holds_swe_agent_history, nebius_swe_agent_row, swe_agent_row, swe_smith_row
+from data.adapters.tau_bench import tau2_bench_row, tau_bench_row
+from data.adapters.toolace import holds_toolace_prompt, toolace_row
+from data.adapters.toolalpaca import toolalpaca_row
+from data.adapters.toolbench import holds_toolbench_action, toolbench_answers_row, toolbench_row
+from data.adapters.toucan import toucan_row
 from data.adapters.trajectory import chat_row, pair_row, trajectory_row
+from data.adapters.trl import trl_messages_row, trl_prompt_completion_row
+from data.adapters.xlam import xlam_function_calling_row
 from data.chats import Chat, PreferencePair, Skip
 from data.errors import UserError, nearest
-from data.records import BadLine, json_to_object, read_jsonl
+from data.inputs import Chunk, Input, find_input, neighbours
+from data.records import BadLine
 
 Result = Chat | PreferencePair | Skip
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Adapter:
-    """One format: what its rows are, where they come from, and the function that reads one."""
+    """One dataset or format: what its rows are, where they come from, and the function that reads one."""
 
     name: str
     kind: Literal["chat", "pair", "trajectory"]
     """What a row is. A trajectory becomes a chat; which outcomes are imitated is chosen where it is read."""
-    hub_id: str | None
-    """Dataset on the Hugging Face Hub, or null for a format that many files share."""
-    licence: str | None
-    """Licence of that dataset, or null where each file has its own."""
+    function: Callable[[Row], Result | Sequence[Result]]
     columns: tuple[str, ...]
     """Columns that are read; all others are ignored."""
-    function: Callable[[dict[str, Any]], Result]
+    hub_id: str | None = None
+    """Dataset on the Hugging Face Hub, or null for a format that many files share."""
+    licence: str | None = None
+    """Licence of that dataset as its publisher writes it; null where none is stated, or each file has its own."""
+    gated: bool = False
+    """Its terms have to be accepted on the hub before it can be read."""
+    non_commercial: bool = False
+    openai_derived: bool = False
+    """Answers were written by a model of OpenAI, whose terms forbid training competing models on them."""
+    matches: Callable[[Sequence[Row]], Fit | None] | None = None
+    """Whether the first rows of a file are of this format, and why. Must bear rows of any other format."""
+    group_by: str | None = None
+    """Column of flat rows of which one thing is many rows (the messages of a tree): neighbouring rows with an equal value
+    reach `function` together, as `{"rows": [...]}`."""
+    schema: Literal["real rows", "public pages", "recalled"] = "recalled"
+    """How the columns are known: seen in real rows, read on public pages, or recalled and not yet settled."""
+    note: str = ""
+    """What a user should know before using it: what is left out by what rule, or why something cannot be read."""
 
 
 ADAPTERS: dict[str, Adapter] = {
     adapter.name: adapter
     for adapter in (
-        Adapter("trajectory", "trajectory", None, None, ("the public schema, see `schema`",), trajectory_row),
-        Adapter("openai_chat", "chat", None, None, ("messages", "tools", "functions", "id"), openai_chat_row),
-        Adapter("sharegpt_tools", "chat", None, None, ("conversations", "tools", "system", "id"), sharegpt_tools_row),
-        Adapter("chats", "chat", None, None, ("a Chat, as `convert` writes it",), chat_row),
-        Adapter("pairs", "pair", None, None, ("a PreferencePair, as `pairs` writes it",), pair_row),
+        # --- formats of this project ---
+        Adapter(
+            name="trajectory",
+            kind="trajectory",
+            function=trajectory_row,
+            columns=("the public schema, see `python -m data schema`",),
+            matches=with_columns("category", "action_sequence", "outcome"),
+            schema="real rows",
+        ),
+        Adapter(
+            name="chats",
+            kind="chat",
+            function=chat_row,
+            columns=("a Chat, as `convert` writes it",),
+            matches=with_columns("messages", "tools", "id", "source", "licence", "group"),
+            schema="real rows",
+        ),
+        Adapter(
+            name="pairs",
+            kind="pair",
+            function=pair_row,
+            columns=("a PreferencePair, as `convert` and `pairs` write it",),
+            matches=with_columns("prompt", "chosen", "rejected", "id", "source", "margin", "trunk"),
+            schema="real rows",
+        ),
+        # --- tools and trajectories ---
+        Adapter(
+            name="openai_chat",
+            kind="chat",
+            function=openai_chat_row,
+            columns=("messages", "tools", "functions", "id"),
+            matches=with_content("messages", holds=holds_openai_calls, what="calls in OpenAI's style"),
+            schema="public pages",
+            note="Chat fine-tuning files of OpenAI, with tool_calls or the older function_call.",
+        ),
+        Adapter(
+            name="sharegpt_tools",
+            kind="chat",
+            function=sharegpt_tools_row,
+            columns=("conversations", "tools", "system", "id"),
+            matches=with_content("conversations", holds=holds_sharegpt_calls, what="calls in turns or <tool_call>"),
+            schema="real rows",
+            note="LLaMA-Factory's function_call and observation turns, and Hermes' <tool_call> and <tool_response>.",
+        ),
+        Adapter(
+            name="llama_factory_v1",
+            kind="chat",
+            function=llama_factory_v1_row,
+            columns=("messages", "tools", "id"),
+            matches=with_content("messages", "tools", holds=holds_typed_parts, what="parts with type and value"),
+            schema="real rows",
+            note="Messages of typed parts: text, reasoning, tool_call.",
+        ),
+        Adapter(
+            name="hermes_function_calling_v1",
+            kind="chat",
+            function=sharegpt_tools_row,
+            columns=("conversations", "tools", "system", "id"),
+            hub_id="NousResearch/hermes-function-calling-v1",
+            licence="apache-2.0",
+            matches=with_columns("conversations", "category", "subcategory", "task"),
+            schema="public pages",
+            note="The published system prompt only tells the tools and is dropped; one with rules beside them is kept whole.",
+        ),
+        Adapter(
+            name="glaive_function_calling_v2",
+            kind="chat",
+            function=glaive_v2_row,
+            columns=("system", "chat"),
+            hub_id="glaiveai/glaive-function-calling-v2",
+            licence="apache-2.0",
+            matches=with_columns("system", "chat"),
+            schema="public pages",
+            note="Transcripts as text; rows in which a role's name stands inside a text are left out.",
+        ),
+        Adapter(
+            name="xlam_function_calling_60k",
+            kind="chat",
+            function=xlam_function_calling_row,
+            columns=("query", "answers", "tools", "id"),
+            hub_id="Salesforce/xlam-function-calling-60k",
+            licence="cc-by-4.0",
+            gated=True,
+            matches=with_columns("query", "answers", "tools"),
+            schema="public pages",
+            note="No results were recorded: a chat ends with its calls. Hammer's test files are read too.",
+        ),
+        Adapter(
+            name="apigen_mt_5k",
+            kind="chat",
+            function=sharegpt_tools_row,
+            columns=("conversations", "tools", "system"),
+            hub_id="Salesforce/APIGen-MT-5k",
+            licence="cc-by-nc-4.0",
+            gated=True,
+            non_commercial=True,
+            openai_derived=True,
+            schema="public pages",
+            note="Written by GPT-4o and DeepSeek-V3. In the layout of sharegpt_tools.",
+        ),
+        Adapter(
+            name="toolace",
+            kind="chat",
+            function=toolace_row,
+            columns=("system", "conversations"),
+            hub_id="Team-ACE/ToolACE",
+            licence="apache-2.0",
+            matches=with_content(
+                "system", "conversations", holds=holds_toolace_prompt, what="ToolACE's list of functions"
+            ),
+            schema="public pages",
+            note="Calls in brackets become calls. The published prompt only tells the tools and is dropped.",
+        ),
+        Adapter(
+            name="toucan_1_5m",
+            kind="chat",
+            function=toucan_row,
+            columns=("messages", "available_tools", "tools", "subset_name", "uuid"),
+            hub_id="Agent-Ark/Toucan-1.5M",
+            licence="apache-2.0",
+            matches=with_columns("uuid", "subset_name", "messages", "target_tools"),
+            schema="real rows",
+            note="Turns that were cut into words, calls and results are joined again. Columns of the SFT part are recalled.",
+        ),
+        Adapter(
+            name="toolbench",
+            kind="trajectory",
+            function=toolbench_row,
+            columns=("conversations", "id"),
+            licence="apache-2.0",
+            openai_derived=True,
+            matches=with_content(
+                "conversations", holds=holds_toolbench_action, what="Action Input in an assistant turn"
+            ),
+            schema="public pages",
+            note="toolllama_*.json of OpenBMB/ToolBench. One row a step: only the last turn is learned.",
+        ),
+        Adapter(
+            name="toolbench_answers",
+            kind="trajectory",
+            function=toolbench_answers_row,
+            columns=("answer_generation", "win"),
+            licence="apache-2.0",
+            openai_derived=True,
+            matches=with_columns("answer_generation", "win", "tree"),
+            schema="real rows",
+            note="Raw answers of ToolBench's tree search: the whole path it ended with, where it won.",
+        ),
+        Adapter(
+            name="toolalpaca",
+            kind="chat",
+            function=toolalpaca_row,
+            columns=("Function_Description", "Instances", "Instructions", "Golden_Answers", "Name"),
+            licence="apache-2.0",
+            openai_derived=True,
+            matches=with_columns("Function_Description", "NLDocumentation", "Instructions"),
+            schema="real rows",
+            note="tangqiaoyu/ToolAlpaca on GitHub: one row an API. Several golden calls without results are left out.",
+        ),
+        Adapter(
+            name="react",
+            kind="trajectory",
+            function=react_row,
+            columns=("messages", "id"),
+            matches=with_content("messages", holds=holds_react_action, what="Action: name[input]"),
+            schema="real rows",
+            note="ReAct text as FireAct's files have it (MIT, written by GPT-4). Episodes without reward are left out.",
+        ),
+        Adapter(
+            name="agent_instruct",
+            kind="chat",
+            function=agent_instruct_row,
+            columns=("conversations", "id"),
+            hub_id="zai-org/AgentInstruct",
+            openai_derived=True,
+            matches=with_content("conversations", "id", holds=holds_agent_instruct_id, what="an environment in the id"),
+            schema="real rows",
+            note="Written by GPT-4. Actions of the six environments become calls of tools that the adapter defines.",
+        ),
+        Adapter(
+            name="swe_agent",
+            kind="trajectory",
+            function=swe_agent_row,
+            columns=("history", "info", "environment"),
+            matches=with_content("history", holds=holds_swe_agent_history, what="messages with roles in history"),
+            schema="real rows",
+            note="SWE-agent's .traj files. Runs that were not submitted are left out.",
+        ),
+        Adapter(
+            name="nebius_swe_agent",
+            kind="trajectory",
+            function=nebius_swe_agent_row,
+            columns=("trajectory", "target", "instance_id"),
+            hub_id="nebius/SWE-agent-trajectories",
+            licence="cc-by-4.0",
+            matches=with_columns("trajectory", "target", "instance_id", "generated_patch"),
+            schema="real rows",
+            note="Runs that did not resolve their issue (target false) are left out.",
+        ),
+        Adapter(
+            name="swe_smith",
+            kind="trajectory",
+            function=swe_smith_row,
+            columns=("messages", "resolved", "instance_id", "traj_id"),
+            hub_id="SWE-bench/SWE-smith-trajectories",
+            licence="mit",
+            openai_derived=True,
+            matches=with_columns("messages", "instance_id"),
+            schema="real rows",
+            note="Splits tool, xml and ticks. Column model names the writer: Claude, in a part of the rows GPT-4o.",
+        ),
+        Adapter(
+            name="tau_bench",
+            kind="trajectory",
+            function=tau_bench_row,
+            columns=("traj", "reward", "task_id", "trial"),
+            licence="mit",
+            openai_derived=True,
+            matches=with_columns("task_id", "reward", "traj", "trial"),
+            schema="real rows",
+            note="historical_trajectories of sierra-research/tau-bench (GPT-4o among them). Reward below 1 is a failure.",
+        ),
+        Adapter(
+            name="tau2_bench",
+            kind="trajectory",
+            function=tau2_bench_row,
+            columns=("simulations", "info"),
+            openai_derived=True,
+            matches=with_columns("simulations", "tasks", "info"),
+            schema="public pages",
+            note="Results files of sierra-research/tau2-bench (GPT-4.1 and o4-mini among them). A user's calls are left out.",
+        ),
+        Adapter(
+            name="adp",
+            kind="chat",
+            function=adp_row,
+            columns=("content", "id"),
+            matches=with_content("id", "content", holds=holds_adp_items, what="items with class_"),
+            schema="real rows",
+            note="Agent Data Protocol, standardised records (schema 1.x). They hold no tool definitions.",
+        ),
+        Adapter(
+            name="atif",
+            kind="trajectory",
+            function=atif_row,
+            columns=(
+                "schema_version",
+                "steps",
+                "agent",
+                "session_id",
+                "trajectory_id",
+                "subagent_trajectories",
+                "extra",
+            ),
+            matches=with_columns("schema_version", "steps", "agent"),
+            schema="public pages",
+            note="Agent Trajectory Interchange Format 1.x. Copied steps are context only. `data export` writes it.",
+        ),
+        Adapter(
+            name="openhands",
+            kind="trajectory",
+            function=openhands_row,
+            columns=("trajectory", "history", "feedback", "test_result", "instance_id"),
+            matches=with_content(holds=holds_openhands_events, what="events with source and action"),
+            schema="real rows",
+            note="Event streams: shared feedback and evaluation outputs. Negative feedback and unresolved runs are left out.",
+        ),
+        Adapter(
+            name="swe_rebench_openhands",
+            kind="trajectory",
+            function=openhands_messages_row,
+            columns=("trajectory", "tools", "resolved", "instance_id", "trajectory_id"),
+            hub_id="nebius/SWE-rebench-openhands-trajectories",
+            licence="cc-by-4.0",
+            matches=with_columns("trajectory_id", "instance_id", "trajectory", "tools", "resolved"),
+            schema="public pages",
+            note="Runs that did not resolve their issue are left out.",
+        ),
+        Adapter(
+            name="swe_gym_openhands",
+            kind="trajectory",
+            function=openhands_messages_row,
+            columns=("messages", "tools", "resolved", "instance_id", "run_id"),
+            hub_id="SWE-Gym/OpenHands-Sampled-Trajectories",
+            openai_derived=True,
+            matches=with_columns("instance_id", "run_id", "resolved", "messages", "tools"),
+            schema="public pages",
+            note="Runs that did not resolve their issue are left out. Sampled from GPT-4o and Claude.",
+        ),
+        # --- chats to imitate ---
+        Adapter(
+            name="alpaca",
+            kind="chat",
+            function=alpaca_row,
+            columns=("instruction", "input", "output", "system", "history", "id"),
+            matches=with_columns("instruction", "output"),
+            schema="public pages",
+            note="Also LLaMA-Factory's system and history. Input follows the instruction after an empty line.",
+        ),
+        Adapter(
+            name="sharegpt",
+            kind="chat",
+            function=sharegpt_row,
+            columns=("conversations", "system", "tools", "id"),
+            matches=matches_sharegpt,
+            schema="real rows",
+            note="Plain turns fast; a conversation with tools or calls is passed to sharegpt_tools.",
+        ),
+        Adapter(
+            name="trl_messages",
+            kind="chat",
+            function=trl_messages_row,
+            columns=("messages", "tools", "label", "id"),
+            matches=with_columns("messages"),
+            schema="public pages",
+            note="TRL's conversational rows, read like openai_chat; answers with label false (KTO) are left out.",
+        ),
+        Adapter(
+            name="trl_prompt_completion",
+            kind="chat",
+            function=trl_prompt_completion_row,
+            columns=("prompt", "completion", "tools", "label", "id"),
+            matches=with_columns("prompt", "completion"),
+            schema="public pages",
+            note="Messages or plain texts. Only the completion is trained, as in TRL; answers with label false are left out.",
+        ),
+        Adapter(
+            name="infinity_instruct",
+            kind="chat",
+            function=sharegpt_row_with_source,
+            columns=("conversations", "id", "source"),
+            hub_id="BAAI/Infinity-Instruct",
+            licence="cc-by-sa-4.0",
+            gated=True,
+            openai_derived=True,
+            schema="recalled",
+            note="Choose a subset (3M, 7M, 0625, Gen, 7M_domains). Label and langdetect are not read.",
+        ),
+        Adapter(
+            name="web_instruct_sub",
+            kind="chat",
+            function=web_instruct_row,
+            columns=("question", "answer", "source", "index"),
+            hub_id="TIGER-Lab/WebInstructSub",
+            licence="apache-2.0",
+            matches=with_columns("question", "answer", "orig_question", "orig_answer"),
+            schema="recalled",
+            note="question, answer and source were read in public loaders, the rest is recalled.",
+        ),
+        Adapter(
+            name="the_tome",
+            kind="chat",
+            function=sharegpt_row_with_dataset,
+            columns=("conversations", "id", "dataset"),
+            hub_id="arcee-ai/The-Tome",
+            licence="mit",
+            openai_derived=True,
+            schema="recalled",
+            note="A mixture. Calls in it that are written as text are left out: use glaive_function_calling_v2.",
+        ),
+        Adapter(
+            name="open_perfectblend",
+            kind="chat",
+            function=sharegpt_row_with_source,
+            columns=("conversations", "source"),
+            hub_id="mlabonne/open-perfectblend",
+            licence="apache-2.0",
+            openai_derived=True,
+            schema="recalled",
+            note="A mixture; each part keeps its own terms.",
+        ),
+        Adapter(
+            name="smoltalk",
+            kind="chat",
+            function=smoltalk_row,
+            columns=("messages", "source", "id"),
+            hub_id="HuggingFaceTB/smoltalk",
+            licence="apache-2.0 (new parts; public parts keep their own)",
+            openai_derived=True,
+            schema="public pages",
+            note="Choose a subset (all, apigen-80k, ...). The text calls of apigen-80k become calls; its system prompt stays.",
+        ),
+        Adapter(
+            name="openhermes_2_5",
+            kind="chat",
+            function=sharegpt_row_with_source,
+            columns=("conversations", "system_prompt", "id", "source"),
+            hub_id="teknium/OpenHermes-2.5",
+            openai_derived=True,
+            schema="public pages",
+            note="The card states no licence. weight of a turn is kept where it is not null.",
+        ),
+        Adapter(
+            name="slim_orca",
+            kind="chat",
+            function=sharegpt_row,
+            columns=("conversations",),
+            hub_id="Open-Orca/SlimOrca",
+            licence="mit",
+            openai_derived=True,
+            schema="public pages",
+            note="weight of a turn is kept. Answers by GPT-4.",
+        ),
+        Adapter(
+            name="dolphin",
+            kind="chat",
+            function=dolphin_row,
+            columns=("instruction", "input", "output"),
+            hub_id="QuixiAI/dolphin",
+            licence="apache-2.0",
+            openai_derived=True,
+            schema="recalled",
+            note="Alpaca's columns mean other things here (instruction is the system prompt), so auto errs: name dolphin.",
+        ),
+        Adapter(
+            name="wildchat_1m",
+            kind="chat",
+            function=chat_log_row,
+            columns=("conversation", "conversation_hash", "model"),
+            hub_id="allenai/WildChat-1M",
+            licence="odc-by",
+            openai_derived=True,
+            matches=with_columns("conversation", "conversation_hash", "model"),
+            schema="public pages",
+            note="Answers by GPT-3.5 and GPT-4; source names the model. Redacted and toxic rows are kept: filter them.",
+        ),
+        Adapter(
+            name="lmsys_chat_1m",
+            kind="chat",
+            function=chat_log_row,
+            columns=("conversation", "conversation_id", "model"),
+            hub_id="lmsys/lmsys-chat-1m",
+            licence="LMSYS-Chat-1M Dataset License Agreement",
+            gated=True,
+            openai_derived=True,
+            matches=with_columns("conversation", "conversation_id", "model"),
+            schema="public pages",
+            note="Answers by 25 models, some of OpenAI; source names the model, whose terms apply. Unsafe rows are kept.",
+        ),
+        Adapter(
+            name="oasst1",
+            kind="chat",
+            function=oasst_best_row,
+            columns=(
+                "message_tree_id",
+                "message_id",
+                "parent_id",
+                "text",
+                "role",
+                "rank",
+                "lang",
+                "deleted",
+                "review_result",
+                "prompt",
+            ),
+            hub_id="OpenAssistant/oasst1",
+            licence="apache-2.0",
+            matches=with_columns("message_tree_id"),
+            group_by="message_tree_id",
+            schema="real rows",
+            note="One chat a tree, its best-ranked path. Reads the hub's rows of messages and the .trees.jsonl.gz files.",
+        ),
+        Adapter(
+            name="oasst1_all",
+            kind="chat",
+            function=oasst_all_row,
+            columns=(
+                "message_tree_id",
+                "message_id",
+                "parent_id",
+                "text",
+                "role",
+                "rank",
+                "lang",
+                "deleted",
+                "review_result",
+                "prompt",
+            ),
+            hub_id="OpenAssistant/oasst1",
+            licence="apache-2.0",
+            matches=with_columns("message_tree_id"),
+            group_by="message_tree_id",
+            schema="real rows",
+            note="Every path to a last answer is a chat, so messages above a fork are in several. A tree is one group.",
+        ),
+        Adapter(
+            name="oasst2",
+            kind="chat",
+            function=oasst_best_row,
+            columns=(
+                "message_tree_id",
+                "message_id",
+                "parent_id",
+                "text",
+                "role",
+                "rank",
+                "lang",
+                "deleted",
+                "review_result",
+                "prompt",
+            ),
+            hub_id="OpenAssistant/oasst2",
+            licence="apache-2.0",
+            matches=with_columns("message_tree_id"),
+            group_by="message_tree_id",
+            schema="recalled",
+            note="As oasst1.",
+        ),
+        Adapter(
+            name="oasst2_all",
+            kind="chat",
+            function=oasst_all_row,
+            columns=(
+                "message_tree_id",
+                "message_id",
+                "parent_id",
+                "text",
+                "role",
+                "rank",
+                "lang",
+                "deleted",
+                "review_result",
+                "prompt",
+            ),
+            hub_id="OpenAssistant/oasst2",
+            licence="apache-2.0",
+            matches=with_columns("message_tree_id"),
+            group_by="message_tree_id",
+            schema="recalled",
+            note="As oasst1_all.",
+        ),
+        Adapter(
+            name="alpaca_52k",
+            kind="chat",
+            function=alpaca_row,
+            columns=("instruction", "input", "output"),
+            hub_id="tatsu-lab/alpaca",
+            licence="cc-by-nc-4.0",
+            non_commercial=True,
+            openai_derived=True,
+            schema="public pages",
+            note="Answers by text-davinci-003. The column text repeats the others and is not read.",
+        ),
+        Adapter(
+            name="dolly_15k",
+            kind="chat",
+            function=dolly_row,
+            columns=("instruction", "context", "response", "category"),
+            hub_id="databricks/databricks-dolly-15k",
+            licence="cc-by-sa-3.0",
+            matches=with_columns("instruction", "context", "response"),
+            schema="public pages",
+            note="Written by people; source names the category.",
+        ),
+        Adapter(
+            name="sharegpt_vicuna",
+            kind="chat",
+            function=sharegpt_row,
+            columns=("conversations", "id"),
+            hub_id="anon8231489123/ShareGPT_Vicuna_unfiltered",
+            openai_derived=True,
+            schema="real rows",
+            note="A copy by users: Vicuna's own files were never published, and no licence is stated.",
+        ),
+        Adapter(
+            name="ultrachat",
+            kind="chat",
+            function=ultrachat_row,
+            columns=("data", "id"),
+            hub_id="stingning/ultrachat",
+            licence="mit",
+            openai_derived=True,
+            matches=with_columns("id", "data"),
+            schema="recalled",
+            note="Both sides by GPT-3.5.",
+        ),
+        Adapter(
+            name="ultrachat_200k",
+            kind="chat",
+            function=ultrachat_200k_row,
+            columns=("messages", "prompt_id"),
+            hub_id="HuggingFaceH4/ultrachat_200k",
+            licence="mit",
+            openai_derived=True,
+            matches=with_columns("messages", "prompt", "prompt_id"),
+            schema="public pages",
+            note="Splits train_sft and test_sft (the _gen splits have no answers).",
+        ),
+        Adapter(
+            name="s1k",
+            kind="chat",
+            function=s1k_row,
+            columns=("question", "thinking_trajectories", "attempt", "source_type"),
+            hub_id="simplescaling/s1K",
+            licence="apache-2.0",
+            matches=with_columns("question", "thinking_trajectories", "attempt"),
+            schema="public pages",
+            note="The thinking (by Gemini) is kept as reasoning_content. The column solution is the reference and is not read.",
+        ),
+        Adapter(
+            name="s1k_1_1",
+            kind="chat",
+            function=s1k_1_1_row,
+            columns=("question", "deepseek_thinking_trajectory", "deepseek_attempt", "source_type"),
+            hub_id="simplescaling/s1K-1.1",
+            licence="mit",
+            matches=with_columns("question", "deepseek_thinking_trajectory", "deepseek_attempt"),
+            schema="public pages",
+            note="The thinking (by DeepSeek R1) is kept as reasoning_content.",
+        ),
+        # --- preferences ---
+        Adapter(
+            name="trl_preference",
+            kind="pair",
+            function=trl_preference_row,
+            columns=("prompt", "chosen", "rejected", "tools", "id"),
+            matches=with_content("chosen", "rejected", holds=holds_trl_sides, what="messages, or texts to a prompt"),
+            schema="public pages",
+            note="All four forms of TRL: explicit and implicit prompt, messages and plain texts. No margin.",
+        ),
+        Adapter(
+            name="openai_preference",
+            kind="pair",
+            function=openai_preference_row,
+            columns=(
+                "input",
+                "preferred_output",
+                "non_preferred_output",
+                "preferred_completion",
+                "non_preferred_completion",
+                "id",
+            ),
+            matches=with_columns("input", "preferred_output", "non_preferred_output"),
+            schema="public pages",
+            note="OpenAI's preference fine-tuning. No margin.",
+        ),
+        Adapter(
+            name="sharegpt_preference",
+            kind="pair",
+            function=sharegpt_preference_row,
+            columns=("conversations", "chosen", "rejected", "tools", "system", "id"),
+            matches=with_columns("conversations", "chosen", "rejected"),
+            schema="real rows",
+            note="LLaMA-Factory's ranking format. No margin.",
+        ),
+        Adapter(
+            name="hh_rlhf",
+            kind="pair",
+            function=hh_rlhf_row,
+            columns=("chosen", "rejected"),
+            hub_id="Anthropic/hh-rlhf",
+            licence="mit",
+            matches=with_content(
+                "chosen", "rejected", holds=holds_transcripts, what="transcripts of a human and an assistant"
+            ),
+            schema="real rows",
+            note="Markers that somebody typed inside a turn stay text; what cannot be told apart is left out. The folder "
+            "red-team-attempts holds no pairs. Offensive text. No margin.",
+        ),
+        Adapter(
+            name="skywork_reward_preference",
+            kind="pair",
+            function=preference_with_source_row,
+            columns=("chosen", "rejected", "source"),
+            hub_id="Skywork/Skywork-Reward-Preference-80K-v0.2",
+            openai_derived=True,
+            schema="public pages",
+            note="The card states no licence; each part keeps its own. v0.1 holds prompts of RewardBench: use v0.2. No margin.",
+        ),
+        Adapter(
+            name="ultrafeedback",
+            kind="pair",
+            function=ultrafeedback_row,
+            columns=("instruction", "completions", "source"),
+            hub_id="openbmb/UltraFeedback",
+            licence="mit",
+            openai_derived=True,
+            matches=with_columns("instruction", "completions", "models"),
+            schema="public pages",
+            note="The completion with the best mean of four aspect ratings against each lower one, up to three pairs a row; "
+            "margin: difference of the means (1 to 5). Part truthful_qa overlaps with the benchmark of that name.",
+        ),
+        Adapter(
+            name="ultrafeedback_binarized",
+            kind="pair",
+            function=ultrafeedback_binarized_row,
+            columns=("chosen", "rejected", "score_chosen", "score_rejected", "prompt_id"),
+            hub_id="HuggingFaceH4/ultrafeedback_binarized",
+            licence="mit",
+            openai_derived=True,
+            matches=with_columns("chosen", "rejected", "score_chosen", "score_rejected"),
+            schema="public pages",
+            note="Take `--split train_prefs`. Margin: difference of the overall scores (1 to 10); no equal ones.",
+        ),
+        Adapter(
+            name="ultrafeedback_binarized_cleaned",
+            kind="pair",
+            function=ultrafeedback_binarized_cleaned_row,
+            columns=("chosen", "rejected", "chosen-rating", "rejected-rating", "source"),
+            hub_id="argilla/ultrafeedback-binarized-preferences-cleaned",
+            licence="mit",
+            openai_derived=True,
+            matches=with_columns("chosen", "rejected", "chosen-rating", "rejected-rating"),
+            schema="public pages",
+            note="Without TruthfulQA. Margin: difference of the mean ratings (1 to 5); no equal ones.",
+        ),
+        Adapter(
+            name="infinity_preference",
+            kind="pair",
+            function=trl_preference_row,
+            columns=("prompt", "chosen", "rejected", "id"),
+            hub_id="BAAI/Infinity-Preference",
+            licence="apache-2.0",
+            schema="public pages",
+            note="Answers by Gemma-2-9B-IT, whose terms apply to them. No margin.",
+        ),
+        Adapter(
+            name="code_preference_pairs",
+            kind="pair",
+            function=code_preference_pairs_row,
+            columns=("input", "accepted", "rejected", "ID"),
+            hub_id="Vezora/Code-Preference-Pairs",
+            licence="vezora",
+            matches=with_columns("input", "accepted", "rejected"),
+            schema="public pages",
+            note="The publisher's own licence: read it. Rejected is the accepted answer with bugs put in. The column "
+            "instruction is not read. No margin.",
+        ),
+        Adapter(
+            name="orpo_dpo_mix_40k",
+            kind="pair",
+            function=preference_with_source_row,
+            columns=("chosen", "rejected", "source"),
+            hub_id="mlabonne/orpo-dpo-mix-40k",
+            licence="apache-2.0",
+            openai_derived=True,
+            schema="public pages",
+            note="A mixture; part toxic-dpo-v0.2 teaches to comply with harmful requests and is often dropped. No margin.",
+        ),
+        Adapter(
+            name="chatbot_arena_conversations",
+            kind="pair",
+            function=chatbot_arena_conversations_row,
+            columns=("conversation_a", "conversation_b", "winner", "question_id"),
+            hub_id="lmsys/chatbot_arena_conversations",
+            licence="cc-by-4.0 (prompts), cc-by-nc-4.0 (answers)",
+            gated=True,
+            non_commercial=True,
+            openai_derived=True,
+            matches=with_columns("conversation_a", "conversation_b", "winner"),
+            schema="public pages",
+            note="Ties are left out. Both sides hold all turns after the first question. Some texts are unsafe. No margin.",
+        ),
+        Adapter(
+            name="tulu_3_pref_personas_if",
+            kind="pair",
+            function=trl_preference_row,
+            columns=("chosen", "rejected", "id"),
+            hub_id="allenai/tulu-3-pref-personas-instruction-following",
+            licence="odc-by",
+            openai_derived=True,
+            matches=with_columns("prompt", "constraints", "chosen", "rejected", "chonsen_model"),
+            schema="public pages",
+            note="The card spells a column chonsen_model. No margin.",
+        ),
+        Adapter(
+            name="human_like_dpo",
+            kind="pair",
+            function=trl_preference_row,
+            columns=("prompt", "chosen", "rejected"),
+            hub_id="HumanLLMs/Human-Like-DPO-Dataset",
+            licence="llama3",
+            schema="public pages",
+            note="Answers by Llama 3. No margin.",
+        ),
+        Adapter(
+            name="shp",
+            kind="pair",
+            function=shp_row,
+            columns=(
+                "history",
+                "human_ref_A",
+                "human_ref_B",
+                "labels",
+                "score_A",
+                "score_B",
+                "score_ratio",
+                "post_id",
+                "c_root_id_A",
+                "c_root_id_B",
+                "domain",
+            ),
+            hub_id="stanfordnlp/SHP",
+            matches=with_columns("history", "human_ref_A", "human_ref_B", "labels", "score_ratio"),
+            schema="public pages",
+            note="The card states no licence (an early version: MIT); Reddit's terms apply. Margin: the higher score over the "
+            "lower one; the authors train on 2 and more.",
+        ),
+        Adapter(
+            name="oasst1_pairs",
+            kind="pair",
+            function=oasst_pairs_row,
+            columns=(
+                "message_tree_id",
+                "message_id",
+                "parent_id",
+                "text",
+                "role",
+                "rank",
+                "lang",
+                "deleted",
+                "review_result",
+                "prompt",
+            ),
+            hub_id="OpenAssistant/oasst1",
+            licence="apache-2.0",
+            matches=with_columns("message_tree_id"),
+            group_by="message_tree_id",
+            schema="real rows",
+            note="Each two ranked answers to one message; margin: distance of their ranks (1 or more).",
+        ),
+        Adapter(
+            name="oasst2_pairs",
+            kind="pair",
+            function=oasst_pairs_row,
+            columns=(
+                "message_tree_id",
+                "message_id",
+                "parent_id",
+                "text",
+                "role",
+                "rank",
+                "lang",
+                "deleted",
+                "review_result",
+                "prompt",
+            ),
+            hub_id="OpenAssistant/oasst2",
+            licence="apache-2.0",
+            matches=with_columns("message_tree_id"),
+            group_by="message_tree_id",
+            schema="public pages",
+            note="Each two ranked answers to one message; margin: distance of their ranks (1 or more).",
+        ),
+        Adapter(
+            name="helpsteer2_preference",
+            kind="pair",
+            function=helpsteer2_preference_row,
+            columns=("prompt", "response_1", "response_2", "preference_strength"),
+            hub_id="nvidia/HelpSteer2",
+            licence="cc-by-4.0",
+            matches=with_columns("prompt", "response_1", "response_2", "preference_strength"),
+            schema="public pages",
+            note="Point at its file preference/preference.jsonl.gz: the hub id alone gives ratings of single answers. "
+            "Margin: 1 (slightly better) to 3 (much better); ties are left out.",
+        ),
+        Adapter(
+            name="helpsteer3_preference",
+            kind="pair",
+            function=helpsteer3_preference_row,
+            columns=("context", "response1", "response2", "overall_preference"),
+            hub_id="nvidia/HelpSteer3",
+            licence="cc-by-4.0",
+            matches=with_columns("context", "response1", "response2", "overall_preference"),
+            schema="public pages",
+            note="Take `--subset preference`. Margin: 1 (slightly better) to 3 (much better); ties are left out.",
+        ),
     )
 }
 
@@ -66,49 +1011,112 @@ def adapter_named(name: str) -> Adapter:
     return ADAPTERS[name]
 
 
-def _read_rows(path: str | Path) -> Iterator[tuple[int, Any | BadLine]]:
-    """Rows of JSON Lines as they come, or of one JSON list (a .json file that starts with `[`), which is read whole."""
-    if Path(path).suffix != ".json":
-        yield from read_jsonl(path)
-        return
-    try:
-        raw = Path(path).read_bytes()
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror}") from None
-    if not raw.lstrip().startswith(b"["):  # several public files of JSON Lines are named .json
-        yield from read_jsonl(path)
-        return
-    try:
-        yield from enumerate(json_to_object(raw.decode()), start=1)
-    except UnicodeDecodeError:
-        raise UserError(f"{path}: not UTF-8") from None
-    except ValueError as error:
-        raise UserError(f"{path}: {error}") from None
-
-
-def read_adapted(adapter: Adapter, path: str | Path) -> Iterator[tuple[int, Result]]:
-    """Every row of a file as (line, or place in a JSON list, from 1; what the adapter makes of it).
+def adapt(adapter: Adapter, row: Row) -> list[Result]:
+    """What an adapter makes of a row, with the adapter's name as source and its licence written into each result.
 
     Raises:
-        UserError: at the first bad line (not JSON, no object, not what a format of ours promises), naming file:line;
-            for trajectories also where an id occurs twice.
+        UserError: where a row of a format of ours does not hold what that format promises.
     """
-    first_line_of: dict[str, int] = {}
-    for number, row in _read_rows(path):
+    made = adapter.function(row)
+    if isinstance(made, Skip):
+        return [made]
+    if isinstance(made, Chat | PreferencePair):
+        return [_stamped(adapter, made)]
+    assert made, f"{adapter.name} returned nothing; a row that gives nothing is a Skip"
+    return [result if isinstance(result, Skip) else _stamped(adapter, result) for result in made]
+
+
+def _stamped(adapter: Adapter, result: Chat | PreferencePair) -> Chat | PreferencePair:
+    if adapter.hub_id is None:
+        source = result.source or adapter.name
+    else:
+        source = f"{adapter.name}/{result.source}" if result.source else adapter.name
+    # The adapter made it just now and nobody else holds it, so it need not be copied, which would take a tenth of all time.
+    result.__dict__["source"] = source
+    if result.licence is None:
+        result.__dict__["licence"] = adapter.licence
+    return result
+
+
+def adapt_chunk(
+    adapter: Adapter, chunk: Chunk, *, line_of_id: dict[str, int] | None = None
+) -> Iterator[tuple[int, list[Result] | BadLine]]:
+    """Each row of a chunk with its number, as what the adapter makes of it, or as a `BadLine`.
+
+    Bad are: what is no JSON or no object, what does not hold the promises of a format of ours, and a row on which the adapter
+    fails. For trajectories also an id that `line_of_id` has already; it is filled on the way.
+    """
+    ids = line_of_id if adapter.name == "trajectory" else None
+    for number, row in chunk.rows():
         if isinstance(row, BadLine):
-            raise UserError(f"{row}\n{_ADVICE}" if adapter.kind == "trajectory" else str(row))
+            yield number, row
+            continue
         if not isinstance(row, dict):
-            raise UserError(f"{path}:{number}: a row is a JSON object, got {type(row).__name__}")
+            yield number, BadLine(chunk.path, number, f"a row is a JSON object, got {type(row).__name__}")
+            continue
         try:
-            result = adapter.function(row)
+            results = adapt(adapter, row)
         except UserError as error:
-            advice = f"\n{_ADVICE}" if adapter.kind == "trajectory" else ""
-            raise UserError(f"{path}:{number}: {error}{advice}") from None
-        if adapter.kind == "trajectory":
-            first = first_line_of.setdefault(row["id"], number)
-            if first != number:
-                raise UserError(f"{path}:{number}: id {row['id']!r} stands already on line {first}\n{_ADVICE}")
-        yield number, result
+            yield number, BadLine(chunk.path, number, str(error))
+            continue
+        except Exception as error:  # one strange row of a million must not end the work on the others; it is reported
+            fault = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+            yield number, BadLine(chunk.path, number, f"the adapter {adapter.name} failed on it: {fault}")
+            continue
+        if ids is not None and ids.setdefault(row["id"], number) != number:
+            reason = f"id {row['id']!r} stands already on line {ids[row['id']]}"
+            yield number, BadLine(chunk.path, number, reason)
+            continue
+        yield number, results
+
+
+def chunks_for(adapter: Adapter, source: Input) -> Iterator[Chunk]:
+    """The chunks of an input, with rows of one thing put together where the adapter asks for that."""
+    return source.chunks() if adapter.group_by is None else neighbours(source.chunks(), adapter.group_by)
+
+
+def read_adapted(adapter: Adapter, source: Input | str | Path) -> Iterator[tuple[int, Result]]:
+    """Every row of an input that must be clean, as (number of the row in its file, from 1; what the adapter makes of it).
+
+    Raises:
+        UserError: at the first bad row, naming file:line.
+    """
+    line_of_id: dict[str, int] = {}
+    path = ""
+    for chunk in chunks_for(adapter, source if isinstance(source, Input) else find_input(str(source))):
+        if chunk.path != path:
+            path = chunk.path
+            line_of_id.clear()
+        for number, results in adapt_chunk(adapter, chunk, line_of_id=line_of_id):
+            if isinstance(results, BadLine):
+                advice = f"\n{_ADVICE}" if adapter.name == "trajectory" else ""
+                raise UserError(f"{results}{advice}")
+            for result in results:
+                yield number, result
 
 
 _ADVICE = "`python -m data validate` lists every bad line of a file."
+
+
+def why_not_commercial(adapter: Adapter) -> str | None:
+    """Why a source cannot be used for a commercial model, or null where nothing is known against it."""
+    if adapter.non_commercial:
+        return f"{adapter.name}: its licence ({adapter.licence}) forbids commercial use"
+    if adapter.openai_derived:
+        return f"{adapter.name}: models of OpenAI wrote its answers, and their terms forbid training competing models"
+    if adapter.hub_id is not None and adapter.licence is None:
+        return f"{adapter.name}: its publisher states no licence"
+    return None
+
+
+_NON_COMMERCIAL = re.compile(r"(?i)\b(nc|non-?commercial|research[- ]only)\b")
+
+
+def not_commercial(result: Chat | PreferencePair) -> Skip | None:
+    """The same of one row, as it travels with the row: by its licence, and by the source that it names."""
+    if result.licence is not None and _NON_COMMERCIAL.search(result.licence):
+        return Skip(f"not commercial: licence {result.licence}")
+    adapter = ADAPTERS.get(result.source.split("/")[0])
+    if adapter is not None and why_not_commercial(adapter):
+        return Skip(f"not commercial: source {adapter.name}")
+    return None

@@ -7,7 +7,8 @@ A row: `{"messages": [...], "tools": [...]}`. What differs from a `Chat`:
 * older rows use `functions`, one `function_call` a turn and the role `function`, without ids;
 * `weight` (0 or 1) stands on assistant turns; `parallel_tool_calls` is an option of the service and not data.
 
-Beside OpenAI's own keys `reasoning_content` is read and written, as many open models' files have it.
+Beside OpenAI's own keys `reasoning_content` is read and written, as many open models' files have it; `reasoning` and
+`thinking` are read too, and so are the roles that other models give a result.
 """
 
 from __future__ import annotations
@@ -23,24 +24,16 @@ from data.adapters.parts import (
     list_of_objects,
     row_id,
     skip_if_unrepresentable,
+    text_of,
     tools_of,
     weight_of,
 )
 from data.chats import Chat
 
-SOURCE = "openai_chat"
-
-
-def _text_of(content: Any) -> str:
-    if content is None:
-        return ""
-    if isinstance(content, str):
-        return content
-    if isinstance(content, list) and all(
-        isinstance(part, dict) and part.get("type") == "text" and isinstance(part.get("text"), str) for part in content
-    ):
-        return "".join(part["text"] for part in content)
-    raise Unrepresentable("content that is not text")
+RESULT = ("tool", "function", "ipython", "observation", "environment")
+"""A result's role: OpenAI's, OpenAI's of old, Llama's, GLM's, and that of AllenAI's sets."""
+REASONING = ("reasoning_content", "reasoning", "thinking")
+"""Where servers and open models' files put what was thought; the first that is there is read."""
 
 
 def _call_of(function: Any) -> tuple[str, dict[str, Any]]:
@@ -49,7 +42,8 @@ def _call_of(function: Any) -> tuple[str, dict[str, Any]]:
     return function["name"], arguments_of(function.get("arguments"))
 
 
-def _calls_of(message: Row) -> list[tuple[str | None, str, dict[str, Any]]]:
+def calls_of(message: Row) -> list[tuple[str | None, str, dict[str, Any]]]:
+    """The calls of an assistant's message in OpenAI's style, as (id or null, name, arguments)."""
     calls: list[tuple[str | None, str, dict[str, Any]]] = []
     tool_calls = message.get("tool_calls") or []
     if not isinstance(tool_calls, list):
@@ -68,25 +62,34 @@ def _calls_of(message: Row) -> list[tuple[str | None, str, dict[str, Any]]]:
     return calls
 
 
-@skip_if_unrepresentable
-def openai_chat_row(row: Row) -> Chat:
-    """One fine-tuning row. Copied are roles, texts, calls, results, weights and function tools; nothing else."""
-    conversation = Conversation()
-    for message in list_of_objects(row, "messages"):
+def say_messages(conversation: Conversation, messages: list[Row]) -> None:
+    """Say messages in OpenAI's style one after the other: roles, texts, reasoning, calls, results and weights.
+
+    Raises:
+        Unrepresentable: at the first message that a conversation cannot hold.
+    """
+    for message in messages:
         role = message.get("role")
         if role == "assistant":
             _assistant_says(conversation, message)
         elif role in ("system", "developer", "user"):
             if message.get("content") is None:
                 raise Unrepresentable("a message without content")
-            conversation.say("user" if role == "user" else "system", _text_of(message["content"]))
-        elif role in ("tool", "function"):
+            conversation.say("user" if role == "user" else "system", text_of(message["content"]))
+        elif role in RESULT:
             own_id, name = message.get("tool_call_id"), message.get("name")
             if not isinstance(own_id, str | None) or not isinstance(name, str | None):
                 raise Unrepresentable("a result whose id or name is no text")
-            conversation.answer(_text_of(message.get("content")), own_id=own_id, name=name)
+            conversation.answer(text_of(message.get("content")), own_id=own_id, name=name)
         else:
             raise Unrepresentable("an unknown role")
+
+
+@skip_if_unrepresentable
+def openai_chat_row(row: Row) -> Chat:
+    """One fine-tuning row. Copied are roles, texts, calls, results, weights and function tools; nothing else."""
+    conversation = Conversation()
+    say_messages(conversation, list_of_objects(row, "messages"))
     functions = row.get("functions")
     if row.get("tools") is not None and functions is not None:
         raise Unrepresentable("functions beside tools")
@@ -94,20 +97,30 @@ def openai_chat_row(row: Row) -> Chat:
         messages=tuple(conversation.messages),
         tools=tools_of(row.get("tools") if functions is None else functions),
         id=row_id(row),
-        source=SOURCE,
+        source="",
     )
 
 
 def _assistant_says(conversation: Conversation, message: Row) -> None:
-    calls = _calls_of(message)
-    reasoning = message.get("reasoning_content")
+    calls = calls_of(message)
+    reasoning = next((message[key] for key in REASONING if message.get(key) is not None), None)
     if not isinstance(reasoning, str | None):
         raise Unrepresentable("reasoning that is not text")
     if message.get("content") is None and not calls:
         # A refusal or an audio answer: what the model said stands in a field that a chat does not have.
         raise Unrepresentable("a message without content")
     conversation.say(
-        "assistant", _text_of(message.get("content")), weight=weight_of(message), reasoning=reasoning, calls=calls
+        "assistant", text_of(message.get("content")), weight=weight_of(message), reasoning=reasoning, calls=calls
+    )
+
+
+def holds_openai_calls(row: Row) -> bool:
+    """Whether a row shows a call, a result or a developer, which plain chat messages do not have."""
+    return any(
+        message["role"] in ("tool", "function", "developer")
+        or message.get("tool_calls")
+        or message.get("function_call")
+        for message in row["messages"]
     )
 
 

@@ -11,10 +11,14 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from functools import wraps
-from typing import Any
+from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar
 
+from pydantic import ValidationError
+from pydantic_core import to_json
+
+from data.adapters.json_schema import parameters_to_schema
 from data.chats import Chat, Message, Skip, ToolCall
-from data.records import ToolFunction, ToolSpec, json_to_object
+from data.records import Outcome, ToolFunction, ToolSpec, json_to_object
 
 Row = dict[str, Any]
 
@@ -23,25 +27,75 @@ class Unrepresentable(Exception):
     """This row holds something that a `Chat` cannot; the text is the reason of the `Skip`, without row details."""
 
 
-def skip_if_unrepresentable(convert: Callable[[Row], Chat]) -> Callable[[Row], Chat | Skip]:
+Made = TypeVar("Made")
+Options = ParamSpec("Options")
+
+
+def skip_if_unrepresentable(
+    convert: Callable[Concatenate[Row, Options], Made],
+) -> Callable[Concatenate[Row, Options], Made | Skip]:
     """Turn the exception into a `Skip`, so that the rows of a source can be counted."""
 
     @wraps(convert)
-    def row_to_chat(row: Row) -> Chat | Skip:
+    def row_to_result(row: Row, *args: Options.args, **options: Options.kwargs) -> Made | Skip:
         try:
-            return convert(row)
+            return convert(row, *args, **options)
         except Unrepresentable as reason:
             return Skip(str(reason))
+        except ValidationError:  # what JSON has no word for, such as a date or NaN in a column of Parquet
+            return Skip("a value that a chat cannot hold")
 
-    return row_to_chat
+    return row_to_result
 
 
-def row_id(row: Row) -> str:
-    """The row's own `id`; without one, a hash of its content, so that equal rows of any file share it."""
-    own = row.get("id")
-    if isinstance(own, str | int) and not isinstance(own, bool) and own != "":
-        return str(own)
-    return hashlib.sha256(json.dumps(row, sort_keys=True).encode()).hexdigest()[:16]
+class Fit(NamedTuple):
+    """That rows are of a format. Of several fits the one with the most `columns` is the most specific and wins."""
+
+    columns: int
+    """How many columns show it."""
+    reason: str
+
+
+def with_columns(*columns: str) -> Callable[[Sequence[Row]], Fit | None]:
+    """The simplest `Adapter.matches`: most of the rows have all these columns, whatever they hold."""
+    names = frozenset(columns)
+
+    def matches(rows: Sequence[Row]) -> Fit | None:
+        having = sum(names <= row.keys() for row in rows)
+        if 2 * having <= len(rows):
+            return None
+        return Fit(len(names), f"{having} of {len(rows)} rows have {', '.join(columns)}")
+
+    return matches
+
+
+def with_content(*columns: str, holds: Callable[[Row], bool], what: str) -> Callable[[Sequence[Row]], Fit | None]:
+    """`with_columns` for a format that its columns alone do not show: at least one row also `holds` something of it. What
+    was found counts as one column more, so that it wins over a format that needs the columns only."""
+    has_columns = with_columns(*columns)
+
+    def shows(row: Row) -> bool:
+        try:
+            return holds(row)
+        except (TypeError, AttributeError, KeyError, IndexError, ValueError):  # a row of another format
+            return False
+
+    def matches(rows: Sequence[Row]) -> Fit | None:
+        fit = has_columns(rows)
+        showing = sum(map(shows, rows)) if fit else 0
+        return Fit(fit.columns + 1, f"{fit.reason}, {showing} show {what}") if fit and showing else None
+
+    return matches
+
+
+def row_id(row: Row, *columns: str) -> str:
+    """The row's own id in the first of `columns` that holds one (`id` where none is named); without one, a hash of its
+    content, so that equal rows of any file share it, in whatever order their columns stand."""
+    for column in columns or ("id",):
+        own = row.get(column)
+        if isinstance(own, str | int) and not isinstance(own, bool) and own != "":
+            return str(own)
+    return hashlib.sha256(to_json(dict(sorted(row.items())))).hexdigest()[:16]
 
 
 def list_of_objects(row: Row, column: str) -> list[Row]:
@@ -49,6 +103,44 @@ def list_of_objects(row: Row, column: str) -> list[Row]:
     value = row.get(column)
     if not isinstance(value, list) or not value or not all(isinstance(item, dict) for item in value):
         raise Unrepresentable(f"column {column!r} is no list of objects")
+    return value
+
+
+SUCCESS = frozenset({Outcome.SUCCESS})
+"""Outcomes that are imitated where nobody asks for others; adapters of runs take `outcomes`, as `trajectory_row` does."""
+
+
+def require_outcome(succeeded: bool | None, outcomes: frozenset[Outcome]) -> None:
+    """Stop at a run whose outcome is not asked for; null, where the row does not say how it ended, passes."""
+    if succeeded is None:
+        return
+    outcome = Outcome.SUCCESS if succeeded else Outcome.FAILURE
+    if outcome not in outcomes:
+        raise Unrepresentable(f"outcome is {outcome}")
+
+
+def text_of(content: Any) -> str:
+    """A content as text: null is empty, a list of text parts is joined, anything else cannot be held."""
+    if content is None:
+        return ""
+    if isinstance(content, str):
+        return content
+    if isinstance(content, list) and all(
+        isinstance(part, dict) and part.get("type") == "text" and isinstance(part.get("text"), str) for part in content
+    ):
+        return "".join(part["text"] for part in content)
+    raise Unrepresentable("content that is not text")
+
+
+def objects_in(value: Any, what: str) -> list[Row]:
+    """A list of objects, or the JSON text of one, with at least one object in it."""
+    if isinstance(value, str):
+        try:
+            value = text_to_object(value)
+        except ValueError:
+            raise Unrepresentable(f"{what} are no JSON") from None
+    if not isinstance(value, list) or not value or not all(isinstance(item, dict) for item in value):
+        raise Unrepresentable(f"{what} are no list of objects")
     return value
 
 
@@ -118,25 +210,29 @@ def _tool_of(value: Any) -> ToolSpec:
         raise Unrepresentable("a tool definition is no object")
     if value.get("type", "function") == "function" and isinstance(value.get("function"), dict):
         value = value["function"]
-    name, description, parameters = value.get("name"), value.get("description"), value.get("parameters")
+    name, description = value.get("name"), value.get("description")
+    parameters = next((value[key] for key in ("parameters", "input_schema", "inputSchema") if key in value), None)
     if not isinstance(name, str) or not name:
         raise Unrepresentable("a tool that is no named function")
     if not isinstance(description, str | None):
         raise Unrepresentable("a tool's description is no text")
     if parameters is None:
-        if set(value) - {"type", "name", "description", "parameters", "strict"}:
+        if set(value) - {"type", "name", "description", "parameters", "required", "strict"}:
             raise Unrepresentable("a tool definition in an unknown style")
         return ToolSpec(function=ToolFunction(name=name, description=description or ""))
-    if not isinstance(parameters, dict) or (parameters and not {"type", "properties"} & set(parameters)):
-        raise Unrepresentable("a tool's parameters are no JSON Schema")
-    if isinstance(parameters.get("type"), dict):  # a parameter of the name `type`: a bare mapping of parameters
-        raise Unrepresentable("a tool's parameters are no JSON Schema")
-    return ToolSpec(function=ToolFunction(name=name, description=description or "", parameters=parameters))
+    if not isinstance(parameters, dict):
+        raise Unrepresentable("a tool's parameters are no object")
+    try:
+        schema = parameters_to_schema(parameters, value.get("required"))
+    except ValueError:
+        raise Unrepresentable("a tool's parameters in an unknown style") from None
+    return ToolSpec(function=ToolFunction(name=name, description=description or "", parameters=schema))
 
 
 def tools_of(value: Any) -> tuple[ToolSpec, ...]:
-    """Tool definitions in any usual style: OpenAI's wrapper or bare {name, description, parameters}; a list, the JSON
-    text of a list, or a list of JSON texts. Only name, description and parameters are copied."""
+    """Tool definitions in any usual style: OpenAI's wrapper, bare {name, description, parameters}, or Anthropic's and
+    MCP's input_schema; a list, the JSON text of a list, or a list of JSON texts. Only name, description and parameters are
+    copied, and parameters become JSON Schema (data/adapters/json_schema.py)."""
     if value is None or value == "":
         return ()
     if isinstance(value, str):
@@ -147,6 +243,23 @@ def tools_of(value: Any) -> tuple[ToolSpec, ...]:
     if not isinstance(value, list):
         raise Unrepresentable("tools are no list")
     return tuple(_tool_of(item) for item in value)
+
+
+def _said(chat: Chat) -> tuple[list[Any], list[Any]]:
+    # As JSON text, because 1 == 1.0 == True in Python.
+    messages = [
+        (m.role, m.content, m.reasoning_content, m.weight, [(c.name, json.dumps(c.arguments)) for c in m.tool_calls])
+        for m in chat.messages
+    ]
+    return messages, [tool.model_dump_json() for tool in chat.tools]
+
+
+def row_if_read_back(row: Row, read: Callable[[Row], Chat | Skip], chat: Chat) -> Row | Skip:
+    """The row that was written for a chat, or a Skip where reading it back would give another chat."""
+    back = read(row)
+    if isinstance(back, Skip) or _said(back) != _said(chat):
+        return Skip("the format would read it back as another chat")
+    return row
 
 
 class Conversation:
@@ -218,6 +331,12 @@ class Conversation:
         if name is not None and name != call.name:
             raise Unrepresentable("a result under another tool's name")
         self.messages.append(Message(role="tool", content=content, tool_call_id=call.id, name=call.name))
+
+    def chat(self, *, id: str, tools: Sequence[ToolSpec] = (), group: str | None = None, source: str = "") -> Chat:
+        """What was said, as a chat; `source` is the row's own name of its part, as `data.adapters` wants it."""
+        if not any(message.role == "assistant" for message in self.messages):
+            raise Unrepresentable("no word of an assistant")
+        return Chat(messages=tuple(self.messages), tools=tuple(tools), id=id, source=source, group=group)
 
     def _numbered(self, name: str, arguments: dict[str, Any]) -> ToolCall:
         if not name:

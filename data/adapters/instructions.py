@@ -1,0 +1,117 @@
+"""Datasets of one instruction and one answer in columns of their own -> Chat.
+
+A text that goes with an instruction (Alpaca's input, Dolly's context) follows it in the same user turn after an empty line.
+No prompt is written around them ("Below is an instruction ..."): what a model is served, its chat template writes.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from data.adapters.parts import Row, Unrepresentable, row_id, skip_if_unrepresentable
+from data.chats import Chat
+
+
+def _text(row: Row, column: str) -> str:
+    value = row.get(column)
+    if not isinstance(value, str):
+        raise Unrepresentable(f"column {column!r} is no text")
+    return value
+
+
+def _optional_text(row: Row, column: str) -> str:
+    return "" if row.get(column) is None else _text(row, column)
+
+
+def _with_context(instruction: str, context: str) -> str:
+    return f"{instruction}\n\n{context}" if context else instruction
+
+
+def _source(row: Row, column: str) -> str:
+    value: Any = row.get(column)
+    return value if isinstance(value, str) else ""
+
+
+def _chat(row: Row, messages: list[dict[str, Any]], *id_columns: str, source: str = "") -> Chat:
+    """A chat of messages given as fields; checked all at once they take less time than one `Message` after the other."""
+    return Chat.model_validate({"messages": messages, "id": row_id(row, *id_columns), "source": source})
+
+
+def _says(role: str, content: str, **fields: Any) -> dict[str, Any]:
+    return {"role": role, "content": content, **fields}
+
+
+@skip_if_unrepresentable
+def alpaca_row(row: Row) -> Chat:
+    """`{"instruction", "input", "output", "text"}`; LLaMA-Factory's `system` and `history` (a list of pairs) too.
+
+    `text` repeats the other columns inside Alpaca's prompt and is not read.
+    """
+    messages: list[dict[str, Any]] = []
+    if system := _optional_text(row, "system"):
+        messages.append(_says("system", system))
+    history = row.get("history") or []
+    if not isinstance(history, list):
+        raise Unrepresentable("column 'history' is no list")
+    for pair in history:
+        if not isinstance(pair, list) or len(pair) != 2 or not all(isinstance(text, str) for text in pair):
+            raise Unrepresentable("column 'history' is no list of pairs")
+        messages += [_says("user", pair[0]), _says("assistant", pair[1])]
+    question = _with_context(_text(row, "instruction"), _optional_text(row, "input"))
+    messages += [_says("user", question), _says("assistant", _text(row, "output"))]
+    return _chat(row, messages)
+
+
+@skip_if_unrepresentable
+def dolphin_row(row: Row) -> Chat:
+    """`{"instruction", "input", "output"}`, where instruction is the system prompt (of FLAN and Orca) and input the user."""
+    messages = [
+        _says("user", _text(row, "input")),
+        _says("assistant", _text(row, "output")),
+    ]
+    if system := _optional_text(row, "instruction"):
+        messages.insert(0, _says("system", system))
+    return _chat(row, messages)
+
+
+@skip_if_unrepresentable
+def dolly_row(row: Row) -> Chat:
+    """`{"instruction", "context", "response", "category"}`."""
+    question = _with_context(_text(row, "instruction"), _optional_text(row, "context"))
+    messages = [_says("user", question), _says("assistant", _text(row, "response"))]
+    return _chat(row, messages, source=_source(row, "category"))
+
+
+@skip_if_unrepresentable
+def web_instruct_row(row: Row) -> Chat:
+    """`{"question", "answer", "source", "orig_question", "orig_answer", "index"}`; orig_ is what stood on the web."""
+    messages = [
+        _says("user", _text(row, "question")),
+        _says("assistant", _text(row, "answer")),
+    ]
+    return _chat(row, messages, "index", source=_source(row, "source"))
+
+
+@skip_if_unrepresentable
+def s1k_row(row: Row) -> Chat:
+    """`{"question", "thinking_trajectories": [text, ...], "attempt", "solution", "source_type", ...}`.
+
+    The parts of the thinking become the reasoning, one after the other, a line each, and `attempt` is the answer.
+    `solution` is the reference, which the model did not write.
+    """
+    thoughts = row.get("thinking_trajectories")
+    if not isinstance(thoughts, list) or not thoughts or not all(isinstance(thought, str) for thought in thoughts):
+        raise Unrepresentable("column 'thinking_trajectories' is no list of texts")
+    answer = _says("assistant", _text(row, "attempt"), reasoning_content="\n".join(thoughts))
+    return _chat(row, [_says("user", _text(row, "question")), answer], source=_source(row, "source_type"))
+
+
+@skip_if_unrepresentable
+def s1k_1_1_row(row: Row) -> Chat:
+    """s1K-1.1: the same questions, thought about and answered by DeepSeek R1; Gemini's columns are not read."""
+    answer = _says(
+        "assistant",
+        _text(row, "deepseek_attempt"),
+        reasoning_content=_text(row, "deepseek_thinking_trajectory"),
+    )
+    return _chat(row, [_says("user", _text(row, "question")), answer], source=_source(row, "source_type"))

@@ -1,0 +1,97 @@
+"""ShareGPT, the format of most SFT datasets -> Chat. Conversations with tools are passed to sharegpt_tools.py.
+
+A row: `{"id", "conversations": [{"from": "human" | "gpt" | "system" | ..., "value", "weight": 0 | 1 | null}, ...]}`.
+Turns keep their order, whoever speaks first or twice. `bard`, `bing` and `chatgpt` are the assistants that people shared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from data.adapters.parts import Fit, Row, Unrepresentable, list_of_objects, row_id, skip_if_unrepresentable, weight_of
+from data.adapters.sharegpt_tools import sharegpt_tools_row
+from data.chats import Chat, Skip
+
+_USER = frozenset({"human", "user"})
+_ASSISTANT = frozenset({"gpt", "assistant", "chatgpt", "bing", "bard", "model"})
+_TOOLS = frozenset({"function_call", "observation", "tool", "function"})
+
+
+def sharegpt_from(source_column: str | None = None) -> Callable[[Row], Chat | Skip]:
+    """A reader of ShareGPT rows whose `source_column` names the part of the dataset that a row came from."""
+
+    @skip_if_unrepresentable
+    def row_to_chat(row: Row) -> Chat | Skip:
+        source = row.get(source_column) if source_column else None
+        if not isinstance(source, str):
+            source = ""
+        messages = None if row.get("tools") else _plain_messages(row)
+        if messages is None:
+            chat = sharegpt_tools_row(row)
+            return chat if isinstance(chat, Skip) else chat.model_copy(update={"source": source})
+        if not any(message["role"] == "assistant" for message in messages):
+            raise Unrepresentable("no word of an assistant")
+        return Chat.model_validate({"messages": messages, "id": row_id(row), "source": source})
+
+    return row_to_chat
+
+
+def _plain_messages(row: Row) -> list[dict[str, Any]] | None:
+    """The turns as fields of `Message`, or null where one of them is a call or a result.
+
+    Checked all at once as a chat they take a third less time than as one `Message` after the other.
+    """
+    turns = list_of_objects(row, "conversations")
+    messages: list[dict[str, Any]] = []
+    system = row.get("system") or row.get("system_prompt")
+    if system is not None:
+        if not isinstance(system, str):
+            raise Unrepresentable("a system prompt that is not text")
+        if turns[0].get("from") != "system":
+            messages.append({"role": "system", "content": system})
+        elif system != turns[0].get("value"):
+            raise Unrepresentable("two system prompts")
+    for turn in turns:
+        role, value = turn.get("from"), turn.get("value")
+        if not isinstance(role, str):
+            raise Unrepresentable("an unknown role")
+        if role in _TOOLS:
+            return None
+        if not isinstance(value, str):
+            raise Unrepresentable("a value that is not text")
+        if role in _USER:
+            messages.append({"role": "user", "content": value})
+        elif role in _ASSISTANT:
+            if "<tool_call>" in value:  # in a user's words it may be a question about the tag, here it is a call
+                return None
+            if "<functioncall>" in value:
+                raise Unrepresentable("a call written as text")
+            messages.append({"role": "assistant", "content": value, "weight": weight_of(turn)})
+        elif role == "system":
+            if messages:
+                raise Unrepresentable("a system message that is not the first")
+            messages.append({"role": "system", "content": value})
+        else:
+            raise Unrepresentable("an unknown role")
+    return messages
+
+
+sharegpt_row = sharegpt_from()
+sharegpt_row_with_source = sharegpt_from("source")
+sharegpt_row_with_dataset = sharegpt_from("dataset")
+
+
+def _has_turns(row: Row) -> bool:
+    turns = row.get("conversations")
+    return isinstance(turns, list) and all(
+        isinstance(turn, dict) and isinstance(turn.get("from"), str) and isinstance(turn.get("value"), str)
+        for turn in turns
+    )
+
+
+def matches_sharegpt(rows: Sequence[Row]) -> Fit | None:
+    """Most rows have turns of from and value. Formats with something beside them are more specific."""
+    fitting = sum(map(_has_turns, rows))
+    reason = f"{fitting} of {len(rows)} rows have conversations of turns with from and value"
+    return Fit(1, reason) if 2 * fitting > len(rows) else None

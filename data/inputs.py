@@ -1,0 +1,543 @@
+"""Rows out of whatever a user points at: a file, a folder, a pattern, or a dataset on the Hugging Face Hub.
+
+    for chunk in find_input("rows.jsonl.gz").chunks():
+        for number, row in chunk.rows():
+            ...
+
+Read are JSON Lines, JSON (one list, or one object after the other over any number of lines), CSV and Parquet; the first
+three also as .gz and .zst. A file is read in chunks, so memory holds a few MiB however long the file is. A chunk can be
+sent to another process; most of the work on it, the parsing, is done where its `rows` are asked for.
+
+JSON is read strictly (`data.records.json_to_object`) and passed on as it is written. Arrow, and so Parquet and the hub,
+gives each struct the keys of all rows and fills them with null. Nobody can tell such a null from a written one, so keys
+inside structs that hold null are left out, and `nulls` of a chunk counts the rows in which that happened.
+"""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import glob
+import gzip
+import json
+import math
+import re
+import zlib
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import date, datetime, time
+from decimal import Decimal
+from io import TextIOWrapper
+from itertools import chain, groupby, islice
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from data.errors import UserError, nearest
+from data.records import STRICT_JSON, BadLine, json_line_to_object
+
+if TYPE_CHECKING:
+    import pyarrow
+
+CHUNK_BYTES = 2**20
+CHUNK_ROWS = 1000
+LONGEST_ROW_BYTES = 2**28
+"""Beyond 256 MiB a row is refused, so that a file that is one endless line does not fill the memory."""
+
+ROW_SUFFIXES = (".jsonl", ".ndjson", ".json", ".traj", ".csv", ".parquet")
+PACKED_SUFFIXES = (".gz", ".zst")
+_NO_ROWS = re.compile(r"dataset_infos?\.json|.*\.counts\.json|.*\.bad\.jsonl")
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+
+NumberedRow = tuple[int, Any]
+"""Where a row stands, from 1 (its line; in a list, Parquet or on the hub its place), and the row itself or a `BadLine`."""
+
+
+@dataclass
+class Lines:
+    """Whole lines of a JSON Lines file."""
+
+    path: str
+    first_line: int
+    raw: bytes
+    nulls: int = field(default=0, init=False)
+
+    def rows(self) -> Iterator[NumberedRow]:
+        """One row a line; blank lines are none."""
+        for number, line in enumerate(self.raw.split(b"\n"), start=self.first_line):
+            if not line or line.isspace():
+                continue
+            try:
+                yield number, json_line_to_object(line)
+            except ValueError as error:
+                yield number, BadLine(self.path, number, str(error))
+
+    def texts(self, numbers: Collection[int]) -> list[str]:
+        """Lines as they are written; bytes that are no UTF-8 stand as \\xNN."""
+        lines = self.raw.split(b"\n")
+        return [
+            lines[number - self.first_line].rstrip(b"\r").decode("utf-8", errors="backslashreplace")
+            for number in numbers
+        ]
+
+
+@dataclass
+class Rows:
+    """Rows that have been parsed already."""
+
+    path: str
+    numbered: list[NumberedRow]
+    nulls: int = field(default=0, init=False)
+
+    def rows(self) -> Iterator[NumberedRow]:
+        """The rows."""
+        return iter(self.numbered)
+
+    def texts(self, numbers: Collection[int]) -> list[str]:
+        """Rows as JSON; empty where one could not be read at all."""
+        rows = dict(self.numbered)
+        return [
+            "" if isinstance(rows[number], BadLine) else json.dumps(rows[number], ensure_ascii=False)
+            for number in numbers
+        ]
+
+
+@dataclass
+class ArrowRows:
+    """Rows out of Arrow: a record batch, or the dicts that `datasets` makes of one."""
+
+    path: str
+    first_row: int
+    batch: pyarrow.RecordBatch | list[dict[str, Any]]
+    nulls: int = field(default=0, init=False)
+
+    def rows(self) -> Iterator[NumberedRow]:
+        """The rows as JSON values."""
+        self.nulls = 0
+        for number, row in enumerate(self._dicts(), start=self.first_row):
+            left_out: list[str] = []
+            try:
+                # A column that is null is no invention: all rows have the columns of the file.
+                plain = {name: _arrow_to_json(value, left_out) for name, value in row.items()}
+            except ValueError as error:
+                yield number, BadLine(self.path, number, str(error))
+                continue
+            self.nulls += bool(left_out)
+            yield number, plain
+
+    def _dicts(self) -> list[dict[str, Any]]:
+        return self.batch if isinstance(self.batch, list) else self.batch.to_pylist(maps_as_pydicts="strict")
+
+    def texts(self, numbers: Collection[int]) -> list[str]:
+        """Rows as JSON, nulls and all."""
+        rows = self._dicts()
+        return [json.dumps(rows[number - self.first_row], ensure_ascii=False, default=str) for number in numbers]
+
+
+Chunk = Lines | Rows | ArrowRows
+
+
+def _arrow_to_json(value: Any, left_out: list[str]) -> Any:
+    """A value as JSON knows it. Times become ISO text, exact decimals text, and bytes null, as no adapter reads any."""
+    if value is None or isinstance(value, str | bool | int):
+        return value
+    if isinstance(value, dict):
+        kept = {key: _arrow_to_json(item, left_out) for key, item in value.items() if item is not None}
+        left_out += [key for key in value if value[key] is None]
+        return kept
+    if isinstance(value, list | tuple):
+        return [_arrow_to_json(item, left_out) for item in value]
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise ValueError(f"the number {value} is not JSON")
+        return value
+    if isinstance(value, datetime | date | time):
+        return value.isoformat()
+    return str(value) if isinstance(value, Decimal) else None
+
+
+@dataclass(frozen=True)
+class Input:
+    """What a user pointed at: files, or a dataset on the hub."""
+
+    name: str
+    files: tuple[Path, ...] = ()
+    revision: str | None = None
+    subset: str | None = None
+    split: str | None = None
+
+    @property
+    def hub_id(self) -> str | None:
+        """The id on the hub; null for files."""
+        return None if self.files else self.name
+
+    def chunks(self) -> Iterator[Chunk]:
+        """All rows, in order.
+
+        Raises:
+            UserError: where a file or the hub cannot be read on. A row that is bad by itself is a `BadLine`.
+        """
+        if not self.files:
+            yield from _hub_chunks(self)
+        for path in self.files:
+            yield from _file_chunks(path)
+
+    def first_rows(self, count: int) -> list[dict[str, Any]]:
+        """The first rows that are objects."""
+        rows = (row for chunk in self.chunks() for _, row in chunk.rows() if isinstance(row, dict))
+        return list(islice(rows, count))
+
+
+def find_input(name: str, *, revision: str | None = None, subset: str | None = None, split: str | None = None) -> Input:
+    """What `name` stands for: a file, a folder (all its files of rows), a pattern such as `runs/*.jsonl`, or a hub id.
+
+    Args:
+        revision: branch, tag or commit of a dataset on the hub; so with `subset` and `split` ("train" where null).
+
+    Raises:
+        UserError: if there is nothing of that name.
+    """
+    path = Path(name)
+    files: list[Path] = []
+    if path.is_dir():
+        files = [file for file in sorted(path.rglob("*")) if _holds_rows(file.relative_to(path)) and file.is_file()]
+        if not files:
+            raise UserError(f"{name}: a folder without a file of rows ({', '.join(ROW_SUFFIXES)}, also .gz and .zst)")
+    elif path.exists():
+        files = [path]
+    else:
+        files = [Path(found) for found in sorted(glob.glob(name, recursive=True)) if Path(found).is_file()]
+    if files:
+        for option, value in (("revision", revision), ("subset", subset), ("split", split)):
+            if value is not None:
+                raise UserError(f"{option}: only a dataset on the hub has one, and {name} is a file or folder here")
+        return Input(name, tuple(files))
+    is_file_name = path.suffix in (*ROW_SUFFIXES, *PACKED_SUFFIXES) or (
+        path.parent.is_dir() and path.parent != Path(".")
+    )
+    if is_file_name or not _HUB_ID.fullmatch(name):
+        siblings = [str(file) for file in path.parent.iterdir()] if path.parent.is_dir() else []
+        raise UserError(f"{name}: there is no such file or folder (looked in {Path.cwd()}).{nearest(name, siblings)}")
+    return Input(name, revision=revision, subset=subset, split=split)
+
+
+def _holds_rows(file: Path) -> bool:
+    suffixes = [suffix for suffix in file.suffixes if suffix not in PACKED_SUFFIXES]
+    hidden = any(part.startswith(".") for part in file.parts)
+    return bool(suffixes) and suffixes[-1] in ROW_SUFFIXES and not hidden and not _NO_ROWS.fullmatch(file.name)
+
+
+def neighbours(chunks: Iterable[Chunk], column: str) -> Iterator[Chunk]:
+    """Chunks in which neighbouring rows with an equal value in `column` are one row, `{"rows": [...]}`.
+
+    A row without such a value stands alone. Where a value comes back after others, its rows are no neighbours, and each of
+    them becomes a `BadLine`, because half a tree would read as a whole one.
+    """
+    for path, of_file in groupby(chunks, key=lambda chunk: chunk.path):
+        numbered = chain.from_iterable(chunk.rows() for chunk in of_file)
+        yield from _in_chunks(Path(path), _groups(path, numbered, column))
+
+
+def _groups(path: str, numbered: Iterable[NumberedRow], column: str) -> Iterator[NumberedRow]:
+    seen: set[str | int] = set()
+    group: list[NumberedRow] = []
+    key: object = None
+
+    def finished() -> Iterator[NumberedRow]:
+        if isinstance(key, str | int) and key in seen:
+            reason = f"rows of {column} {key!r} stand in two places; sort the file by {column}"
+            for number, _ in group:
+                yield number, BadLine(path, number, reason)
+        elif group:
+            yield group[0][0], {"rows": [row for _, row in group]}
+        if isinstance(key, str | int):
+            seen.add(key)
+
+    for number, row in numbered:
+        if not isinstance(row, dict):
+            yield number, row
+            continue
+        own = row.get(column)
+        if group and not (isinstance(own, str | int) and own == key):
+            yield from finished()
+            group = []
+        key = own
+        group.append((number, row))
+    yield from finished()
+
+
+def _file_chunks(path: Path) -> Iterator[Chunk]:
+    packed = path.suffix if path.suffix in PACKED_SUFFIXES else ""
+    suffix = path.with_suffix("").suffix if packed else path.suffix
+    try:
+        if suffix == ".parquet":
+            if packed:
+                raise UserError(f"{path}: Parquet is packed inside; unpack the {packed} first")
+            yield from _parquet_chunks(path)
+            return
+        with _open(path, packed) as file:
+            if suffix == ".csv":
+                yield from _csv_chunks(path, file)
+            else:
+                yield from _json_chunks(path, file, is_lines=suffix in (".jsonl", ".ndjson"))
+    except (OSError, EOFError, zlib.error) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise UserError(f"{path}: cannot be read: {reason}") from None
+
+
+def _open(path: Path, packed: str) -> IO[bytes]:
+    if packed == ".gz":
+        return gzip.open(path, "rb")  # type: ignore[return-value]  # an IO[bytes] in all but its annotation
+    if packed == ".zst":
+        import pyarrow  # noqa: PLC0415 - takes a fifth of a second, and few files are packed this way
+
+        return pyarrow.input_stream(str(path), compression="zstd")
+    return open(path, "rb")
+
+
+def _json_chunks(path: Path, file: IO[bytes], *, is_lines: bool) -> Iterator[Chunk]:
+    head = file.read(CHUNK_BYTES).removeprefix(codecs.BOM_UTF8)
+    if is_lines or not _is_one_document(head):
+        yield from _line_chunks(path, head, file)
+    else:
+        yield from _in_chunks(path, _Document(path, head, file).rows())
+
+
+def _is_one_document(head: bytes) -> bool:
+    """Whether JSON goes over lines: a list, or an object that its first line does not finish."""
+    head = head.lstrip()
+    line, line_break, _ = head.partition(b"\n")
+    if head.startswith(b"["):
+        return True
+    if not head.startswith(b"{") or not line_break:
+        return False
+    text = line.decode("utf-8", errors="replace").rstrip()
+    try:
+        json.loads(text)
+    except json.JSONDecodeError as error:
+        return error.pos >= len(text)  # it is right so far; a row that is broken is broken earlier
+    except RecursionError:
+        pass
+    return False
+
+
+def _line_chunks(path: Path, head: bytes, file: IO[bytes]) -> Iterator[Lines]:
+    line = 1
+    block = head
+    rest: list[bytes] = []  # `rest` is the beginning of a line whose end is still to come
+    while block:
+        whole, line_break, begun = block.rpartition(b"\n")
+        if line_break:
+            raw = b"".join((*rest, whole))
+            yield Lines(str(path), line, raw)
+            line += raw.count(b"\n") + 1
+            rest = []
+        rest.append(begun)
+        if sum(map(len, rest)) > LONGEST_ROW_BYTES:
+            raise UserError(f"{path}:{line}: a line of more than {LONGEST_ROW_BYTES >> 20} MiB")
+        block = file.read(CHUNK_BYTES)
+    if any(rest):
+        yield Lines(str(path), line, b"".join(rest))
+
+
+def _in_chunks(path: Path, rows: Iterator[NumberedRow]) -> Iterator[Rows]:
+    while numbered := list(islice(rows, CHUNK_ROWS)):
+        yield Rows(str(path), numbered)
+
+
+class _Document:
+    """The elements of a JSON list, or values one after the other, out of a file that need not fit into memory."""
+
+    _SPACE = re.compile(r"[ \t\r\n]*")
+    # The decoder stops with one of these at the place where a text was cut, and never more than so far before it.
+    _CUT_WITHIN = 12
+
+    def __init__(self, path: Path, head: bytes, file: IO[bytes]) -> None:
+        self._path = path
+        self._file = file
+        # Bytes that are no UTF-8 become half characters, so that only the row that holds them is bad.
+        self._decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
+        self._text = self._decoder.decode(head)
+        self._at = 0
+        self._line = 1
+        self._ended = False
+
+    def rows(self) -> Iterator[NumberedRow]:
+        """The elements or values with their places, from 1."""
+        place = 0
+        is_list = self._next() == "["
+        self._at += is_list
+        while after := self._next():
+            if is_list and after == "]" and not place:
+                self._at += 1
+                break
+            place += 1
+            yield place, self._value(place)
+            after = self._next()
+            if is_list and after not in (",", "]"):
+                raise self._broken("a list goes on with , or ends with ]")
+            if is_list:
+                self._at += 1
+            if after == "]":
+                break
+        else:
+            if is_list:
+                raise self._broken("the list has no end")
+        if is_list and self._next():
+            raise self._broken("there is text behind the end of the list")
+
+    def _next(self) -> str:
+        """The next character that is no space, or an empty string at the end."""
+        while True:
+            space = self._SPACE.match(self._text, self._at)
+            assert space is not None
+            self._at = space.end()
+            if self._at < len(self._text):
+                return self._text[self._at]
+            if not self._read_more():
+                return ""
+
+    def _read_more(self) -> bool:
+        if self._ended:
+            return False
+        held = len(self._text) - self._at
+        if held > LONGEST_ROW_BYTES:
+            raise self._broken(f"a row of more than {LONGEST_ROW_BYTES >> 20} MiB")
+        # Twice as much each time, so that a long row is not parsed from its start again for each MiB of it.
+        block = self._file.read(max(CHUNK_BYTES, held))
+        self._ended = not block
+        self._line += self._text.count("\n", 0, self._at)
+        self._text = self._text[self._at :] + self._decoder.decode(block, final=self._ended)
+        self._at = 0
+        return True
+
+    def _value(self, place: int) -> Any:
+        decoder: json.JSONDecoder = STRICT_JSON
+        fault: str | None = None
+        while True:
+            try:
+                value, end = decoder.raw_decode(self._text, self._at)
+                if end == len(self._text) and self._read_more():  # a number may go on
+                    continue
+            except json.JSONDecodeError as error:
+                is_cut = error.msg.startswith("Unterminated string") or error.pos + self._CUT_WITHIN > len(self._text)
+                if is_cut and self._read_more():
+                    continue
+                raise self._broken(f"not JSON: {error.msg}", at=error.pos) from None
+            except RecursionError:
+                raise self._broken("nested too deeply") from None
+            except ValueError as error:
+                # What the strict decoder refuses is JSON all the same, so that the row has an end and the next a start.
+                decoder, fault = json.JSONDecoder(), str(error)
+                continue
+            text = self._text[self._at : end]
+            self._at = end
+            fault = fault or _half_character(text, value)
+            return value if fault is None else BadLine(str(self._path), place, fault)
+
+    def _broken(self, reason: str, *, at: int | None = None) -> UserError:
+        at = self._at if at is None else at
+        line = self._line + self._text.count("\n", 0, at)
+        return UserError(
+            f"{self._path}:{line}: {reason}. Behind this place nobody can tell where a row begins; rows one a line "
+            "(JSON Lines) could be read on."
+        )
+
+
+def _half_character(text: str, value: Any) -> str | None:
+    """What is wrong with a JSON text that was decoded with `surrogateescape`, or null."""
+    try:
+        text.isascii() or text.encode()
+    except UnicodeEncodeError:
+        return "not UTF-8"
+    try:
+        if "\\ud" in text or "\\uD" in text:
+            json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return "half of a surrogate pair (\\ud800 to \\udfff) is no character"
+    return None
+
+
+def _csv_chunks(path: Path, file: IO[bytes]) -> Iterator[Rows]:
+    csv.field_size_limit(LONGEST_ROW_BYTES)  # csv's own limit, 128 KiB, is short for a chat
+    with TextIOWrapper(file, encoding="utf-8-sig", errors="surrogateescape", newline="") as text:
+        reader = csv.reader(text, strict=True)
+        try:
+            header = next(reader, [])
+        except csv.Error as error:
+            raise UserError(f"{path}:1: not CSV: {error}") from None
+        twice = [name for name in header if header.count(name) > 1]
+        if twice:
+            raise UserError(f"{path}:1: column {twice[0]!r} stands twice in the header")
+        yield from _in_chunks(path, _csv_rows(path, reader, header))
+
+
+def _csv_rows(path: Path, reader: Any, header: list[str]) -> Iterator[NumberedRow]:
+    while True:
+        line = reader.line_num + 1
+        try:
+            cells = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            yield line, BadLine(str(path), line, f"not CSV: {error}")
+            continue
+        if not cells:
+            continue
+        row = dict(zip(header, cells, strict=False))
+        if len(cells) != len(header):
+            yield line, BadLine(str(path), line, f"{len(cells)} cells under {len(header)} columns")
+        elif _half_character("".join(cells), row) == "not UTF-8":
+            yield line, BadLine(str(path), line, "not UTF-8")
+        else:
+            yield line, row
+
+
+def _parquet_chunks(path: Path) -> Iterator[ArrowRows]:
+    import pyarrow  # noqa: PLC0415 - takes a fifth of a second, and most files are JSON
+    import pyarrow.parquet  # noqa: PLC0415 - as above
+
+    try:
+        with pyarrow.parquet.ParquetFile(path) as file:
+            row = 1
+            for batch in file.iter_batches(batch_size=CHUNK_ROWS):
+                yield ArrowRows(str(path), row, batch)
+                row += batch.num_rows
+    except pyarrow.ArrowException as error:
+        raise UserError(f"{path}: not Parquet, or not all of it: {error}") from None
+
+
+def _hub_chunks(source: Input) -> Iterator[ArrowRows]:
+    import datasets  # noqa: PLC0415 - takes a second, and most inputs are files
+
+    row = 1
+    try:
+        rows = iter(
+            datasets.load_dataset(
+                source.name, source.subset, split=source.split or "train", revision=source.revision, streaming=True
+            )
+        )
+        while batch := list(islice(rows, CHUNK_ROWS)):
+            yield ArrowRows(source.name, row, batch)
+            row += len(batch)
+    except Exception as error:  # the network, the hub, and loading code of a data set: none of it is ours
+        raise UserError(f"{source.name}: {_why_not_from_hub(source, error)}") from None
+
+
+def _why_not_from_hub(source: Input, error: Exception) -> str:
+    import huggingface_hub.constants  # noqa: PLC0415 - read only when something went wrong
+
+    reason = str(error).strip()
+    page = f"https://huggingface.co/datasets/{source.name}"
+    if huggingface_hub.constants.HF_HUB_OFFLINE:
+        return (
+            "there is no such file or folder here, and a dataset on the hub cannot be read while HF_HUB_OFFLINE is set. "
+            f"With a network, `hf download {source.name} --repo-type dataset --local-dir FOLDER` fetches it; then give FOLDER."
+        )
+    if "gated" in reason.lower() or "401" in reason or "403" in reason:
+        return f"is gated. Accept its terms on {page}, then `hf auth login` or set HF_TOKEN, and try again ({reason})"
+    if type(error).__name__ == "DatasetNotFoundError":
+        return (
+            f"there is no such file or folder here, and the hub does not show it. If {page} is gated or private, accept its "
+            f"terms and `hf auth login` or set HF_TOKEN ({reason})"
+        )
+    return f"cannot be read from the hub: {reason or type(error).__name__}"

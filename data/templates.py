@@ -1,0 +1,295 @@
+"""What chat templates can show: one path or branches, which stop token, what they lose.
+
+    python -m data templates --out docs/templates.md       every text template that TRL ships
+    python -m data templates my_template.jinja             templates of yours
+
+No model is needed. A template stands with a small byte-level tokenizer that holds its control tokens; what is said about it
+is found by rendering the same few chats through the renderer that training uses.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from data.chat_template import ChatTemplate
+from data.chats import Chat, Message, Skip, ToolCall
+from data.control_tokens import Unrenderable
+from data.errors import UserError
+from data.records import ToolSpec
+from data.render import Renderer, TokenTree, read_chat_template
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+_SPECIAL = re.compile(
+    r"<\|[^<>|{}\s]{1,30}\|?>|<[^<>|{}\s]{1,30}\|>|<｜[^<>{}\s]+｜>|<(?:start|end)_of_\w+>|\[gMASK\]|<sop>|<\|\"\|>|<eos>"
+)
+_MARKUP = re.compile(r"</?(?:think|tool_call|tool_response|arg_key|arg_value)>")
+_LAST_WORD = re.compile(r"\w+\W*\Z")
+_VISION = re.compile(r"idefics|smolvlm|llava|_vl")
+
+
+@dataclass(frozen=True)
+class TemplateFacts:
+    """One line of the table; `refused` is the reason where nothing at all can be trained."""
+
+    name: str
+    history: str = ""
+    history_with_reasoning: str = ""
+    stop: str = ""
+    prompt_opens: str = ""
+    loses: tuple[str, ...] = ()
+    refused: str = ""
+
+
+def trl_templates() -> list[Path]:
+    """The text templates that TRL ships, without importing it.
+
+    Raises:
+        UserError: if TRL is not installed.
+    """
+    spec = find_spec("trl")
+    if spec is None or not spec.submodule_search_locations:
+        raise UserError("TRL is not installed, so its templates cannot be read; give template files of your own")
+    folder = Path(next(iter(spec.submodule_search_locations))) / "chat_templates"
+    return [path for path in sorted(folder.glob("*.jinja")) if not _VISION.search(path.stem)]
+
+
+def template_facts(path: Path) -> TemplateFacts:
+    """What a template file can show.
+
+    Raises:
+        UserError: if the file cannot be read.
+    """
+    source = read_chat_template(path)
+    try:
+        tokenizer = _tokenizer(source)
+        stops = _stop_texts(ChatTemplate(tokenizer))
+        if not stops:
+            return TemplateFacts(
+                path.stem, refused="a finished turn has no token at its end that could stop generation"
+            )
+        tokenizer.eos_token = stops[0]
+        renderer = Renderer(tokenizer, stop_ids=[int(tokenizer.convert_tokens_to_ids(text)) for text in stops])
+    except (UserError, Unrenderable) as error:
+        return TemplateFacts(path.stem, refused=str(error).removeprefix(": "))
+    plain, thoughtful = (renderer.chat_to_tree(_chat(renderer, reasoning=reasoning)) for reasoning in (False, True))
+    if isinstance(plain, Skip):
+        return TemplateFacts(path.stem, refused=plain.reason)
+    shows_reasoning = "reasoning" not in renderer.faults or "reasoning beside calls" not in renderer.faults
+    prompt = _text(renderer, renderer.prompt_ids([_QUESTION]))
+    opens = re.search(r"<\w+>\s*(?:</\w+>\s*)?\Z", prompt)
+    return TemplateFacts(
+        path.stem,
+        _history(plain, renderer),
+        (thoughtful.reason if isinstance(thoughtful, Skip) else _history(thoughtful, renderer))
+        if shows_reasoning
+        else "",
+        _stop(plain, renderer),
+        opens[0] if opens else "",
+        tuple(renderer.faults),
+    )
+
+
+_QUESTION = Message(role="user", content="How many?")
+_TOOL = ToolSpec.model_validate(
+    {"function": {"name": "count", "description": "Counts.", "parameters": {"type": "object", "properties": {}}}}
+)
+
+
+def _chat(renderer: Renderer, *, reasoning: bool) -> Chat:
+    """Questions, a call and answers: as much of them as the template can show."""
+    lost = renderer.faults
+    thought = "A thought." if reasoning and "reasoning" not in lost else None
+    calls = not {"tools", "calls", "results"} & lost.keys()
+    messages = [] if "system" in lost else [Message(role="system", content="Be short.")]
+    messages += [_QUESTION, Message(role="assistant", content="First answer.", reasoning_content=thought), _QUESTION]
+    if calls:
+        beside = "A plan." if reasoning and "reasoning beside calls" not in lost else None
+        call = ToolCall(id="call00000", name="count", arguments={"of": "files"})
+        messages += [
+            Message(role="assistant", reasoning_content=beside, tool_calls=(call,)),
+            Message(role="tool", content="12", tool_call_id="call00000", name="count"),
+        ]
+    messages += [Message(role="assistant", content="Second answer.", reasoning_content=thought), _QUESTION]
+    messages += [Message(role="assistant", content="Third answer.", reasoning_content=thought)]
+    return Chat(messages=tuple(messages), tools=(_TOOL,) if calls else (), id="probe", source="probe")
+
+
+def _text(renderer: Renderer, ids: Sequence[int]) -> str:
+    return str(renderer.tokenizer.decode(list(ids), skip_special_tokens=False))
+
+
+def _history(tree: TokenTree, renderer: Renderer) -> str:
+    rows = len(tree.rows())
+    if rows == 1:
+        return "one path"
+    whole = [_text(renderer, [tree.ids[n] for n in tree.path(target.nodes[-1])]) for target in tree.targets]
+    contexts = [
+        _text(renderer, [tree.ids[n] for n in tree.path(target.nodes[-1])[: -len(target.nodes)]])
+        for target in tree.targets
+    ]
+    in_ids_only = all(after.startswith(before) for before, after in zip(whole, contexts[1:], strict=False))
+    return f"{rows} branches" + (", in ids only" if in_ids_only else "")
+
+
+def _stop(tree: TokenTree, renderer: Renderer) -> str:
+    """The stop token of an answer and of a call, and whether history keeps it."""
+    names = []
+    for target in (tree.targets[0], tree.targets[1]):
+        text = _text(renderer, [tree.ids[n] for n in target.nodes])
+        stop = _text(renderer, [tree.ids[target.nodes[-1]]])
+        last = tree.targets[-1]
+        context = _text(renderer, [tree.ids[n] for n in tree.path(last.nodes[-1])[: -len(last.nodes)]])
+        end = _LAST_WORD.search(text.removesuffix(stop))
+        kind = "kept" if end and end[0] + stop in context else "last turn only"
+        if stop in renderer.next_role.values():
+            kind = "next role's"
+        name = f"`{stop}` ({kind})"
+        if name not in names:
+            names.append(name)
+    return ", ".join(names)
+
+
+def _stop_texts(template: ChatTemplate) -> list[str]:
+    """The token that ends an answer and the one that ends a call, as the template itself writes them.
+
+    It is the last special token that stands behind the last word both when the turn is the last one and when it is not; else
+    the last one behind the last turn; else the one that the next role begins with.
+    """
+    word = "lastword"
+    call = ToolCall(id="call00000", name="count", arguments={"of": word})
+    cases = [
+        (Message(role="assistant", content=word), _QUESTION),
+        (
+            Message(role="assistant", tool_calls=(call,)),
+            Message(role="tool", content="12", tool_call_id="call00000", name="count"),
+        ),
+    ]
+    stops: list[str] = []
+    for turn, follow in cases:
+        messages = [message.to_template() for message in (_QUESTION, turn, follow)]
+        try:
+            end = template.render(messages[:2], [], generate=False).rpartition(word)[2]
+            behind = template.render(messages, [], generate=False).partition(word)[2]
+        except Unrenderable:
+            continue
+        both = end[: next((k for k, (a, b) in enumerate(zip(end, behind, strict=False)) if a != b), len(end))]
+        found = _SPECIAL.findall(both)[-1:] or _SPECIAL.findall(end)[-1:]
+        if not found and behind.startswith(end):
+            found = _SPECIAL.findall(behind[len(end) :])[:1]
+        stops += [text for text in found if text not in stops]
+    return stops
+
+
+def _tokenizer(source: str) -> PreTrainedTokenizerFast:
+    """A byte-level tokenizer with the control tokens of a template and merges learned from its text."""
+    from tokenizers import (  # noqa: PLC0415 - only this command needs it
+        AddedToken,
+        Tokenizer,
+        decoders,
+        models,
+        pre_tokenizers,
+        trainers,
+    )
+    from transformers import PreTrainedTokenizerFast  # noqa: PLC0415 - seconds
+
+    backend: Any = Tokenizer(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=600, initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()), show_progress=False
+    )
+    backend.train_from_iterator([source, "How many? The answer.\n\n\n\n The answer.\n\n"], trainer)
+    backend.add_special_tokens(sorted({*_SPECIAL.findall(source), "<bos>", "<eos>"}))
+    backend.add_tokens([AddedToken(text, normalized=False) for text in sorted(set(_MARKUP.findall(source)))])
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, bos_token="<bos>", eos_token="<eos>")
+    tokenizer.chat_template = source
+    tokenizer.name_or_path = ""
+    return tokenizer
+
+
+_INTRODUCTION = """# What each chat template can show
+
+Written by `python -m data templates --out docs/templates.md`{source}; a test compares.
+A template of yours is described by `python -m data templates my_template.jinja`. Each stands with a small byte-level tokenizer
+that has its control tokens; with its own tokenizer, branches in ids may differ, and `generation_config.json` has to name the
+stop tokens.
+
+How a turn becomes a context and a target:
+
+1. The context is what `apply_chat_template(messages[:t], tools=..., add_generation_prompt=True)` gives, to the id.
+2. The target is what the finished turn adds to that text, up to its stop token. What the template writes after it is context.
+3. Where the prompt already opens reasoning and a turn has none, the target closes it at once, as the template itself writes it
+   around an empty thought. DeepSeek's templates show no thought at all in a finished turn; there the target is the thought,
+   `\\n</think>\\n\\n`, and the turn, and without a thought it begins with `\\n</think>\\n\\n`.
+4. Where the finished turn rewrites its history (gpt-oss drops the analysis before a final answer), the target is read off the
+   same turn after the bare question, and has to be the end of the real one as well.
+5. Where a turn has no stop token of its own (GLM), the next role's token ends it, if `generation_config.json` names it.
+6. Everything else is refused with the reason. A chat is refused only if it holds a part that the template loses.
+
+*History* is that of a chat with four trained turns: an answer, a call, the answer to its result, an answer; where calls
+cannot be shown, three answers. "one path" means that each context starts with the context and target before it, so the chat is
+one sequence. A branch costs the tokens that were rewritten; "in ids only" means that the text was not, but the tokenizer joins
+characters across the edge of a turn. *Stop token*: "kept" stays in history, "last turn only" is replaced there,
+"next role's" begins the next turn.
+"""
+
+
+def facts_to_markdown(facts: Sequence[TemplateFacts], *, source: str = "") -> str:
+    """The page of docs/templates.md."""
+    lines = [
+        _INTRODUCTION.format(source=source),
+        "| template | history | with reasoning | stop token | prompt opens | loses, so refuses chats that hold it |",
+        "|---|---|---|---|---|---|",
+    ]
+    for fact in facts:
+        if fact.refused:
+            continue
+        opens = f"`{fact.prompt_opens!r}`".replace("'", "") if fact.prompt_opens else ""
+        cells = (
+            fact.name,
+            fact.history,
+            fact.history_with_reasoning or "no reasoning",
+            fact.stop,
+            opens,
+            ", ".join(fact.loses),
+        )
+        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    refused = [fact for fact in facts if fact.refused]
+    if refused:
+        lines += ["", "## Refused altogether", "", "| template | reason |", "|---|---|"]
+        lines += [f"| {fact.name} | {fact.refused.replace('|', chr(92) + '|')} |" for fact in refused]
+    return "\n".join(lines) + "\n"
+
+
+def templates_command(
+    files: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="[FILE...]", help="Template files (Jinja); TRL's where none is given."),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="File to write; without it the page is printed.")] = None,
+) -> None:
+    """Say what chat templates can show: one path or branches, the stop token, what they lose.
+
+    \b
+    Example:
+        python -m data templates --out docs/templates.md
+        python -m data templates my_template.jinja
+    """
+    facts = [template_facts(path) for path in files or trl_templates()]
+    page = facts_to_markdown(facts, source="" if files else f" from the templates that TRL {version('trl')} ships")
+    if out is None:
+        print(page, end="")  # noqa: T201 - the command's result
+        return
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(page, encoding="utf-8")
+    print(f"wrote {out}")  # noqa: T201 - as above

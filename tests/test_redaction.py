@@ -1,0 +1,435 @@
+"""Secrets and personal data: found where they are, left alone where they are not, and gone from every later output."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from conftest import ROOT, Run
+from hypothesis import given
+from hypothesis import strategies as st
+from record_samples import action, record, with_metadata
+
+from data.redaction import detect_secrets_finder, findings, redact_value
+from data.redaction import redact_text as redact
+
+# Made up here: each has the shape of the real thing and belongs to nobody.
+PEM = "-----BEGIN RSA PRIVATE KEY-----\nMIIEowIBAAKCAQEA7Zq\nk0b+/x9f=\n-----END RSA PRIVATE KEY-----"
+FOUND = [
+    ("HF_TOKEN", "hf_" + "aBcD" * 8 + "eF"),
+    ("API_KEY", "sk-" + "T3BlbkFJ" * 6),
+    ("API_KEY", "sk-proj-" + "aB3_-x" * 12),
+    ("ANTHROPIC_KEY", "sk-ant-api03-" + "aB3_-x" * 12),
+    ("GITHUB_TOKEN", "ghp_" + "a1B2c3" * 6),
+    ("GITHUB_TOKEN", "gho_" + "a1B2c3" * 6),
+    ("GITHUB_TOKEN", "ghs_" + "a1B2c3" * 6),
+    ("GITHUB_TOKEN", "github_pat_" + "11ABCDE_" * 8),
+    ("GITLAB_TOKEN", "glpat-" + "a1B2-c3D4_e5" * 2),
+    ("SLACK_TOKEN", "xoxb-123456789012-abcdefGHIJKL"),
+    ("GOOGLE_KEY", "AIza" + "SyA1b2C3d4E5f6G7h8I9j0K1l2M3n4O5p6Q"),
+    ("STRIPE_KEY", "sk_live_" + "a1B2c3D4e5F6g7H8"),
+    ("AWS_KEY_ID", "AKIA" + "QWERTYUIOP234567"),
+    ("AWS_KEY_ID", "ASIA" + "QWERTYUIOP234567"),
+    ("PRIVATE_KEY", PEM),
+    ("PRIVATE_KEY", PEM.replace("\n", "\\n")),
+    ("PRIVATE_KEY", "-----BEGIN OPENSSH PRIVATE KEY-----\nb3BlbnNzaC1rZXk"),
+    ("JWT", "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NSJ9.Sfl-KxwRJ_SMeKKF2QT4"),
+    ("EMAIL", "min.su+tools@mail.example.co.kr"),
+    ("PHONE", "010-1234-5678"),
+    ("PHONE", "01012345678"),
+    ("PHONE", "010 1234 5678"),
+    ("PHONE", "０１０－１２３４－５６７８"),
+    ("PHONE", "+82 10-1234-5678"),
+    ("PHONE", "+82-2-312-3456"),
+    ("PHONE", "02-312-3456"),
+    ("PHONE", "(031) 123-4567"),
+    ("PHONE", "070-1234-5678"),
+    ("PHONE", "+1 (415) 555-0132"),
+    ("PHONE", "415-555-0132"),
+    ("PHONE", "+49 30 901820 11"),
+    ("RESIDENT_NUMBER", "900101-1234568"),
+    ("RESIDENT_NUMBER", "900101-1234567"),  # the check digit is wrong
+    ("RESIDENT_NUMBER", "210314-4928374"),  # random digits since October 2020
+    ("RESIDENT_NUMBER", "850712-5123456"),  # a foreigner's
+    ("RESIDENT_NUMBER", "9001011234568"),
+    ("CARD", "4111 1111 1111 1111"),
+    ("CARD", "4111-1111-1111-1111"),
+    ("CARD", "5555555555554444"),
+    ("CARD", "378282246310005"),
+]
+
+
+@pytest.mark.parametrize(("kind", "secret"), FOUND, ids=[f"{kind}-{text[:12]}" for kind, text in FOUND])
+@pytest.mark.parametrize("around", ["{}", "값은 {}입니다.", "a={}\n", '{{"x": "{}"}}', "({})", "\t{},next"])
+def test_each_kind_is_found_whole_in_any_neighbourhood(kind: str, secret: str, around: str) -> None:
+    text = around.format(secret)
+    (found,) = findings(text)
+    assert (found.kind, found.text) == (kind, secret)
+    assert text[found.start : found.end] == secret
+    assert redact(text) == around.format(f"<{kind}_1>")
+
+
+IN_CONTEXT = [
+    ("Authorization: Bearer abcdef1234567890", "Authorization: Bearer <BEARER_1>"),
+    ("curl -H 'authorization: Basic dXNlcjpwYXNz'", "curl -H 'authorization: Basic <CREDENTIAL_1>'"),
+    ("postgres://app:s3cret@db.internal/x", "postgres://app:<PASSWORD_1>@db.internal/x"),
+    ("DB_PASSWORD=Hunter2024!", "DB_PASSWORD=<PASSWORD_1>"),
+    ('{"client_secret": "a1b2c3d4"}', '{"client_secret": "<PASSWORD_1>"}'),
+    ("비밀번호: abcd1234!", "비밀번호: <PASSWORD_1>"),
+    (
+        "aws_secret_access_key = wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY",
+        "aws_secret_access_key = <AWS_SECRET_1>",
+    ),
+    ("AKIAQWERTYUIOP234567 wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY", "<AWS_KEY_ID_1> <AWS_SECRET_1>"),
+    ("2026 4111-1111-1111-1111", "2026 <CARD_1>"),
+    ("Kim@corp.com and kim@corp.com, lee@corp.com", "<EMAIL_1> and <EMAIL_1>, <EMAIL_2>"),
+    ("+82 10-1234-5678 or 01012345678", "<PHONE_1> or <PHONE_1>"),
+]
+
+
+@pytest.mark.parametrize(("text", "redacted"), IN_CONTEXT)
+def test_what_only_its_context_gives_away(text: str, redacted: str) -> None:
+    assert redact(text) == redacted
+    assert findings(redacted) == []
+
+
+HARMLESS = """
+2026-11-21T09:00:00.123456Z
+2026-11-21 09:00:00 +0900
+20261121091500
+1763715600
+1763715600000
+1763715600123456
+1763715600123456789
+550e8400-e29b-41d4-a716-446655440000
+d41d8cd98f00b204e9800998ecf8427e
+da39a3ee5e6b4b0d3255bfef95601890afd80709
+sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855
+192.168.100.200
+2001:0db8:85a3:0000:0000:8a2e:0370:7334
+10.0.0.1:8080
+1,234,567,890원
+$1,299.00
+0.4539148803436467
+3.141592653589793
+37.5666791, 126.9782914
+v1.2.3-rc.4+build.5678
+order 20241105-0001234
+ORD-2024-123456
+ISBN 978-3-16-148410-0
+8801234567890
+4111 1111 1111 1112
+4000123412341235
+990230-1234567
+991332-1234567
+0000 0000 0000 0000
+git@github.com:owner/name.git
+image@2x.png
+W @ x.shape
+hf_hub_download("gpt2")
+sk-learn-something-long-and-useful
+risk-abcdefghijklmnopqrstuvwx1
+task-0123456789abcdefghij
+password: required
+"password": {"type": "string"}
+PASSWORD=$DB_PASSWORD
+password = get_password()
+token: 12
+compass: a1b2c3d4
+secret "whale", token "sunset"
+Bearer authentication is required
+https://example.com:8080/a@b
+-----BEGIN PUBLIC KEY-----
+-----BEGIN CERTIFICATE-----
+<EMAIL_1> <HF_TOKEN_2>
+src/Components/Widgets/Button2/indexFile key
+1588-1234
+""".strip().splitlines()
+
+
+@pytest.mark.parametrize("text", HARMLESS)
+def test_no_false_alarm(text: str) -> None:
+    assert findings(text) == []
+
+
+def test_random_numbers_times_and_hashes_are_rarely_taken_for_something() -> None:
+    chance = random.Random(7)
+    taken = 0
+    for _ in range(2000):
+        milliseconds = chance.randrange(1_500_000_000_000, 1_900_000_000_000)
+        digest = f"{chance.getrandbits(160):040x}"
+        price = f"{chance.randrange(10**9):,}.{chance.randrange(100):02d}"
+        taken += len(findings(f"{milliseconds} {digest} {price} {chance.random()} {chance.getrandbits(63)}"))
+    assert taken <= 4  # of 10,000 values
+
+
+@pytest.mark.timeout(60)  # an expression that backtracks takes hours for one of these
+@pytest.mark.parametrize(
+    "piece",
+    [
+        "1",
+        "1-",
+        "1 ",
+        "a",
+        "a.",
+        "a@",
+        "@a.",
+        "eyJ",
+        "sk-",
+        "sk-a-",
+        "hf_",
+        "A ",
+        "password",
+        "bearer ",
+        "://",
+        "a://:",
+        "+1(",
+        "aB3/",
+        "authorization: ",
+        "\\n",
+        "<EMAIL_1>",
+        "-----BEGIN PRIVATE KEY-----",
+        "-----BEGIN A ",
+    ],
+)
+def test_no_text_is_slow(piece: str) -> None:
+    for text in (piece * (400_000 // len(piece)), "token key sk-1@://" + piece * (400_000 // len(piece)) + "@"):
+        redact_value({"x": [text, {text: 1}]})
+
+
+def test_a_value_has_one_placeholder_in_all_fields_of_a_record() -> None:
+    row = record(
+        action_sequence=[
+            action("find", {"name": "Kim"}, output={"kim@corp.com": ["010-1234-5678", {"card": 4111111111111111}]}),
+            action("send", '{"to": "KIM@corp.com", "phone": "+82 10 1234 5678"}', output="sent"),
+        ]
+    )
+    redacted, found = redact_value(row)
+    first, second = redacted["action_sequence"]
+    assert first["output"] == {"<EMAIL_1>": ["<PHONE_1>", {"card": "<CARD_1>"}]}
+    assert second["input"] == '{"to": "<EMAIL_1>", "phone": "<PHONE_1>"}'
+    assert sorted(finding.kind for finding in found) == ["CARD", "EMAIL", "EMAIL", "PHONE", "PHONE"]
+
+
+def test_keys_say_what_their_values_are() -> None:
+    row = {"password": "Hunter2024", "dbPassword": "abc123", "api_key": "k1-2-3-4", "token": "sunset1", "pass": "필수"}
+    redacted = {**row, "password": "<PASSWORD_1>", "dbPassword": "<PASSWORD_2>", "api_key": "<PASSWORD_3>"}
+    assert redact_value(row)[0] == redacted
+
+
+def test_a_secret_that_its_context_gave_away_is_found_alone_too() -> None:
+    row = {
+        "header": "Bearer a1b2c3d4e5f6",
+        "log": ["got a1b2c3d4e5f6", {"x/a1b2c3d4e5f6": 1}],
+        "password": "Zebra-2024",
+    }
+    redacted = {
+        "header": "Bearer <BEARER_1>",
+        "log": ["got <BEARER_1>", {"x/<BEARER_1>": 1}],
+        "password": "<PASSWORD_1>",
+    }
+    assert redact_value({**row, "typed": "Zebra-2024!"})[0] == {**redacted, "typed": "<PASSWORD_1>!"}
+
+
+def test_escaped_json_text_is_searched_by_what_it_says() -> None:
+    assert redact_value({"body": '{"to":"kim\\u0040corp.com"}'})[0] == {"body": '{"to": "<EMAIL_1>"}'}
+
+
+def test_used_placeholders_are_not_given_to_somebody_else() -> None:
+    assert redact("<EMAIL_1> wrote to lee@corp.com") == "<EMAIL_1> wrote to <EMAIL_2>"
+
+
+TEXT = st.text() | st.sampled_from([secret for _, secret in FOUND])
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | TEXT,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3),
+    max_leaves=10,
+)
+
+
+@given(value=JSON)
+def test_redacting_twice_changes_nothing_and_clean_values_come_back_themselves(value: Any) -> None:
+    redacted, found = redact_value(value)
+    again, rest = redact_value(redacted)
+    assert rest == [] and again is redacted
+    if not found:
+        assert redacted is value
+    text = json.dumps(redacted, ensure_ascii=False)
+    assert not any(json.dumps(secret, ensure_ascii=False)[1:-1] in text for kind, secret in FOUND if kind == "EMAIL")
+
+
+# --- the command ---
+
+
+def write_rows(path: Path, rows: list[dict[str, Any]]) -> Path:
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def test_redact_counts_and_leaves_clean_rows_alone(run: Run, tmp_path: Path) -> None:
+    clean = '  {"id":  "없음", "x": 1.50}  '
+    source = tmp_path / "in.jsonl"
+    source.write_text(clean + "\n" + json.dumps({"id": "b", "to": "kim@corp.com"}) + "\n", encoding="utf-8")
+    code, out, _ = run("redact", source, "--out", tmp_path / "out.jsonl")
+    assert code == 0 and "2 rows, 1 of them with findings" in out and "kim@" not in out
+    assert (tmp_path / "out.jsonl").read_text(encoding="utf-8") == clean + '\n{"id":"b","to":"<EMAIL_1>"}\n'
+    counts = json.loads((tmp_path / "out.counts.json").read_text(encoding="utf-8"))
+    assert (counts["rows"], counts["rows_changed"], counts["found"]) == (2, 1, {"EMAIL": 1})
+
+
+def test_two_people_stay_two_records_and_one_stays_one_group(run: Run, tmp_path: Path) -> None:
+    rows = [
+        {"id": f"{name}@corp.com/{step}", "metadata": {"group": f"{name}@corp.com"}}
+        for name in ("kim", "lee")
+        for step in (1, 2)
+    ]
+    run("redact", write_rows(tmp_path / "in.jsonl", rows), "--out", tmp_path / "out.jsonl")
+    redacted = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert len({row["id"] for row in redacted}) == 4
+    groups = [row["metadata"]["group"] for row in redacted]
+    assert groups[0] == groups[1] != groups[2] == groups[3]
+    assert "@" not in json.dumps(redacted)
+
+
+def test_check_names_lines_and_never_what_stands_there(run: Run, tmp_path: Path) -> None:
+    source = write_rows(tmp_path / "in.jsonl", [{"a": 1}, {"a": "kim@corp.com, 010-1234-5678"}])
+    code, out, _ = run("redact", "--check", source)
+    assert code == 1 and f"{source}:2: 1 EMAIL, 1 PHONE" in out and "kim" not in out
+    assert run("redact", "--check", write_rows(tmp_path / "clean.jsonl", [{"a": 1}]))[0] == 0
+
+
+def test_redact_mistakes(run: Run, tmp_path: Path) -> None:
+    source = write_rows(tmp_path / "in.jsonl", [{"a": 1}])
+    (tmp_path / "bad.jsonl").write_text('{"a": 1}\n{"a"\n')
+    (tmp_path / "empty.jsonl").write_text("")
+    for arguments, message in [
+        ((source,), "give either --out FILE"),
+        ((source, "--check", "--out", tmp_path / "x.jsonl"), "give either --out FILE"),
+        ((source, "--out", source), "is one of the inputs"),
+        ((tmp_path / "bad.jsonl", "--out", tmp_path / "x.jsonl"), "bad.jsonl:2: not JSON"),
+        ((tmp_path / "empty.jsonl", "--out", tmp_path / "x.jsonl"), "holds no row"),
+        ((tmp_path / "none.jsonl", "--out", tmp_path / "x.jsonl"), "No such file"),
+    ]:
+        code, _, err = run("redact", *arguments)
+        assert code == 2 and message in err and "Traceback" not in err
+    assert not (tmp_path / "x.jsonl").exists()
+
+
+def test_detect_secrets_finds_more(run: Run, tmp_path: Path) -> None:
+    pytest.importorskip("detect_secrets")
+    key = "SG." + "a1B2c3D4e5F6g7H8i9J0kL" + "." + "a1B2c3D4e5F6g7H8i9J0kLmNoPqRsTuVwXyZ0123456"
+    assert findings(key) == []
+    source = write_rows(tmp_path / "in.jsonl", [{"a": f"mail with {key}", "b": "d41d8cd98f00b204e9800998ecf8427e"}])
+    assert run("redact", source, "--detect-secrets", "--out", tmp_path / "out.jsonl")[0] == 0
+    assert json.loads((tmp_path / "out.jsonl").read_text()) == {
+        "a": "mail with <SENDGRID_API_KEY_1>",
+        "b": "d41d8cd98f00b204e9800998ecf8427e",
+    }
+    assert not any(detect_secrets_finder()(text) for text in HARMLESS)
+
+
+# --- the canary: plant, run everything, search everything ---
+
+CANARIES = {
+    "HF_TOKEN": "hf_CanaryCanaryCanaryCanary0123456789",
+    "API_KEY": "sk-CanaryCanaryCanaryCanary0123456789",
+    "GITHUB_TOKEN": "ghp_CanaryCanaryCanaryCanary0123456789",
+    "AWS_KEY_ID": "AKIACANARYCANARY2345",
+    "AWS_SECRET": "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",
+    "PRIVATE_KEY": "-----BEGIN EC PRIVATE KEY-----\nMHcCAQEEIOCanary\n-----END EC PRIVATE KEY-----",
+    "JWT": "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJDYW5hcnkifQ.Canary0123456789",
+    "BEARER": "CanaryBearer0123456789",
+    "EMAIL": "canary.bird@corp.example",
+    "PHONE": "010-7654-3210",
+    "RESIDENT_NUMBER": "870314-1928374",
+    "CARD": "4012-8888-8888-1881",
+}
+
+
+def planted_records() -> list[dict[str, Any]]:
+    """Three records with every kind in the instruction, an argument, an output, an error, a key, the answer and an id."""
+    mine = {**CANARIES, "BEARER": f"Authorization: Bearer {CANARIES['BEARER']}"}
+    rows = []
+    for name, whom in (("a", "the bakery on the corner"), ("b", "my two cousins abroad"), ("c", "nobody at all")):
+        steps = []
+        for number, (kind, text) in enumerate(mine.items()):
+            error = f"not found: {text}" if number % 3 == 0 else None
+            output = [{text: json.dumps({kind: text})}] if error is None else None
+            steps.append(action("read_file", {"path": f"{name}/{text}"}, error=error, output=output))
+        said = " and ".join(mine.values())
+        row = with_metadata(instruction=f"For {whom}, use {said}", answer=said, group=name, licence="MIT")
+        rows.append({**row, "id": f"{name}-{CANARIES['EMAIL']}", "action_sequence": steps})
+    return rows
+
+
+def needles() -> list[bytes]:
+    """What must stand nowhere: each secret as it is, and its longest line."""
+    return [max(text.splitlines(), key=len).encode() for text in CANARIES.values()]
+
+
+def test_no_planted_secret_comes_out_of_the_pipeline(run: Run, tmp_path: Path, tiny_model: Path) -> None:
+    """Plant 12 kinds; redact, validate, score, plan, convert, build, pairs, train with wandb offline; search all files."""
+    source = write_rows(tmp_path / "raw.jsonl", planted_records())
+    assert all(needle in source.read_bytes() for needle in needles())
+    made = tmp_path / "made"
+    printed = ""
+
+    def step(*arguments: object, code: int = 0) -> None:
+        nonlocal printed
+        exit_code, out, err = run(*arguments)
+        printed += out + err
+        assert exit_code == code, (arguments, out, err)
+
+    # What is said about the records as they came, their quarantine included.
+    broken = tmp_path / "broken.jsonl"
+    broken.write_text("".join(line[:-9] + "\n" for line in source.read_text(encoding="utf-8").splitlines()))
+    step("redact", "--check", source, code=1)
+    step("validate", source, broken, "--quarantine", made / "bad.jsonl", code=1)
+    step("validate", source, broken, "--json", code=1)
+
+    redacted = made / "redacted.jsonl"
+    step("redact", source, "--out", redacted)
+    step("redact", "--check", redacted)
+    step("validate", redacted, "--out", made / "good.jsonl")
+    step("score", redacted, "--out", made / "scores.jsonl")
+    step("plan", ROOT / "configs/data/support-desk.plan.yaml", redacted, "--out", made / "plan.json")
+    config = tmp_path / "build.yaml"
+    entry = {"adapter": "trajectory", "path": str(redacted)}
+    config.write_text(yaml.safe_dump({"validation_share": 0.0, "sources": [entry]}))
+    step("build", "--config", config, "--out", made / "set")
+    step("pairs", redacted, "--out", made / "pairs.jsonl")
+
+    environment = os.environ | {"WANDB_MODE": "offline", "WANDB_SILENT": "true", "OMP_NUM_THREADS": "1"}
+    arguments = {
+        "model_name_or_path": tiny_model,
+        "data": made / "set",
+        "output_dir": made / "run",
+        "wandb": "offline",
+        "max_steps": 1,
+        "per_device_train_batch_size": 1,
+        "max_length": 4096,
+        "use_cpu": "true",
+        "bf16": "false",
+    }
+    command = [sys.executable, str(ROOT / "train/sft.py"), *(f"--{key}={value}" for key, value in arguments.items())]
+    done = subprocess.run(command, cwd=made, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    printed += done.stdout + done.stderr
+
+    files = [path for path in made.rglob("*") if path.is_file()]
+    assert any(path.suffix == ".wandb" for path in files), "wandb wrote no offline run"
+    assert {"redacted.jsonl", "bad.jsonl", "scores.jsonl", "pairs.jsonl", "train.jsonl"} <= {
+        path.name for path in files
+    }
+    assert b"<HF_TOKEN_1>" in (made / "set" / "train.jsonl").read_bytes()
+    for needle in needles():
+        assert needle.decode() not in printed
+        for path in files:
+            assert needle not in path.read_bytes(), f"{needle!r} in {path.relative_to(made)}"
