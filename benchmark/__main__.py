@@ -3,7 +3,7 @@
 Exit codes, for all commands:
 
     0  done
-    1  `compare` found a significant loss
+    1  `compare` found a significant loss, or `replay` a record that does not give what it says
     2  the input or the command line is wrong; one message on standard error says what to change
 """
 
@@ -15,8 +15,11 @@ import platform
 import sys
 import time
 import warnings
+from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
+from contextlib import nullcontext
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
 from enum import StrEnum
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -26,18 +29,22 @@ import typer
 from rich.console import Console
 
 from benchmark.agent import FROZEN_START, Policy, run_tasks, task_to_metadata
-from benchmark.backends import POLICIES, Expert, TransformersPolicy, policy_named
+from benchmark.backends import POLICIES, TransformersPolicy, policy_named
 from benchmark.kpis import compare_success, kpis, kpis_by
 from benchmark.leaderboard import kpi_table, write_leaderboard
+from benchmark.recording import Order, Recorded, in_processes, kinds_of, record_order
+from benchmark.replay import NO_RECORD, CannotReplay, replay_file
 from benchmark.worlds import Task
 from benchmark.worlds.table import WORLDS, make_tasks
 from data.errors import UserError, nearest, run_command
+from data.output import print_table, whole_file
 from data.progress import with_progress
-from data.records import Trajectory, read_trajectories, write_trajectories
+from data.records import Outcome, Trajectory, read_trajectories, write_trajectories
 from data.render import find_base, missing_model_check, read_chat_template
 
 app = typer.Typer(
-    help="Checkpoint in, trajectories and KPIs out. Exit codes: 0 done, 1 a significant loss, 2 wrong input or command line.",
+    help="Checkpoint in, trajectories and KPIs out. Exit codes: 0 done, 1 a significant loss or a record that does not replay, "
+    "2 wrong input or command line.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -53,6 +60,10 @@ class SplitName(StrEnum):
 
 
 ALL_WORLDS = ",".join(WORLDS)
+_TASKS_TOGETHER = 20
+"""What a process records before it hands the records on."""
+_SHOWN = 20
+"""Differences that `replay` prints; the report holds them all."""
 Worlds = Annotated[str, typer.Option(help="Worlds to take tasks from, with commas between.")]
 Count = Annotated[int, typer.Option(min=1, help="How many tasks.")]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of the tasks; the same seed gives the same tasks.")]
@@ -81,24 +92,106 @@ def record(
     mistakes: Annotated[
         float, typer.Option(min=0, max=1, help="Share of records in which the expert errs once and recovers.")
     ] = 0.25,
+    partials: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of records that end half done, or with damage.")
+    ] = 0.1,
+    failures: Annotated[float, typer.Option(min=0, max=1, help="Share of records in which nothing is done.")] = 0.15,
+    workers: Annotated[int, typer.Option(min=1, help="Processes; the file is the same for any number.")] = 1,
     freeze_clock: Annotated[
-        bool, typer.Option(help="Start every record at a fixed time: byte-identical files.")
+        bool,
+        typer.Option(
+            "--freeze-clock", "--freeze_clock", help="Start every record at a fixed time: byte-identical files."
+        ),
     ] = False,
 ) -> None:
-    """Let the expert solve tasks in real sandboxes, with injected faults, mistakes and their recoveries.
+    """Let the expert solve tasks in real sandboxes, with injected faults, mistakes and their recoveries, and without success.
 
     Example: python -m benchmark record --split train --count 160 --seed 7 --out train.jsonl
     """
+    _check_no_folder(out)
     tasks = _tasks(worlds, split, count, seed)
-    expert = Expert(mistakes=mistakes, seed=seed)
-    start = FROZEN_START if freeze_clock else None
-    records = _run(expert, tasks, "recording", label="expert", start=start, max_steps=40)
-    write_trajectories(out, records)
-    outcomes = [str(record.outcome) for record in records]
-    faults = sum(bool((record.metadata.model_extra or {})["injected"]) for record in records)
-    errors = sum(any(action.error for action in record.action_sequence) for record in records)
-    shares = ", ".join(f"{outcomes.count(name)} {name}" for name in dict.fromkeys(outcomes))
-    print(f"wrote {out}: {len(records)} trajectories ({shares}); {errors} hold an error, {faults} an injected fault")
+    kinds = kinds_of(count, {"recovery": mistakes, "partial": partials, "failure": failures}, seed)
+    start = FROZEN_START if freeze_clock else datetime.now(UTC).replace(microsecond=0)
+    orders = (
+        Order(tasks[at : at + _TASKS_TOGETHER], kinds[at : at + _TASKS_TOGETHER], seed, start)
+        for at in range(0, count, _TASKS_TOGETHER)
+    )
+    made: list[Recorded] = []
+    with whole_file(out) as file:
+        parts = in_processes(record_order, orders, workers)
+        for part in with_progress(parts, "recording", total=count, size=len):
+            for record in part:
+                file.write(record.line.encode() + b"\n")
+                made.append(replace(record, line=""))
+    print_table(("category", "records", "Korean", "success", "partial", "failure", "with errors", "with faults"), [
+        *((category, *_counts([record for record in made if record.category == category]))
+          for category in dict.fromkeys(record.category for record in made)),
+        ("all", *_counts(made)),
+    ])  # fmt: skip
+    print(f"wrote {out}: {count} trajectories")
+
+
+def _check_no_folder(out: Path) -> None:
+    if out.is_dir():
+        raise UserError(f"--out {out}: is a folder, expected the name of a file")
+
+
+def _counts(made: Sequence[Recorded]) -> tuple[int, ...]:
+    outcomes = Counter(record.outcome for record in made)
+    return (
+        len(made),
+        sum(record.language == "ko" for record in made),
+        *(outcomes[outcome] for outcome in (Outcome.SUCCESS, Outcome.PARTIAL, Outcome.FAILURE)),
+        sum(bool(record.errors) for record in made),
+        sum(bool(record.injected) for record in made),
+    )
+
+
+@app.command("replay")
+def replay_command(
+    file: Annotated[Path, typer.Argument(help="Trajectories, JSON Lines.")],
+    out: Annotated[Path | None, typer.Option(help="Where the report goes, one JSON object a record.")] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
+) -> None:
+    """Run every record again in a fresh sandbox and compare outputs, errors and outcome; exits 1 when any differs.
+
+    Records of other worlds or versions cannot be run again: they are counted with the reason and not in the report.
+
+    Example: python -m benchmark replay train.jsonl --out replay.jsonl
+    """
+    if out is not None:
+        _check_no_folder(out)
+        if out.resolve() == file.resolve():
+            raise UserError(f"{out}: the report would overwrite the records")
+    same, reasons, different = 0, Counter[str](), 0
+    with whole_file(out) if out is not None else nullcontext() as report:
+        for result in with_progress(replay_file(file, workers=workers), "replaying"):
+            if isinstance(result, CannotReplay):
+                reasons[result.reason] += 1
+                if result.reason == NO_RECORD and reasons[NO_RECORD] <= _SHOWN:
+                    print(result.id)
+                continue
+            if report is not None:
+                report.write(result.model_dump_json().encode() + b"\n")
+            same += result.ok
+            if (difference := result.first_difference) is not None:
+                different += 1
+                if different <= _SHOWN:
+                    was, now = (
+                        json.dumps(value, ensure_ascii=False)[:200]
+                        for value in (difference.recorded, difference.replayed)
+                    )
+                    name = result.id if result.id.isprintable() else repr(result.id)
+                    print(f"{name}: step {difference.step}: {difference.field}: recorded {was}, replayed {now}")
+    if different > _SHOWN:
+        print(f"... and {different - _SHOWN} more")
+    rows = [("as recorded", same), ("different", different)]
+    rows += [(f"not replayed: {reason}", count) for reason, count in reasons.most_common()]
+    print_table(("", "records"), [*rows, ("read", same + different + reasons.total())])
+    if out is not None:
+        print(f"wrote {out}")
+    if different:
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -11,10 +11,15 @@ limit, say), so records do not depend on how fast a machine is.
 from __future__ import annotations
 
 import json
+import platform
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
+from importlib.metadata import version
 from typing import Literal, NamedTuple, Protocol
+
+from pydantic import JsonValue
 
 from benchmark.worlds import Move, Result, Task, World
 from benchmark.worlds.table import WORLDS
@@ -25,6 +30,7 @@ from data.trajectories import actions_to_messages
 SYSTEM = "Solve the task with the tools. Copy names and values exactly."
 LATENCY_SECONDS = 0.5
 FROZEN_START = datetime(2026, 1, 1, tzinfo=UTC)
+_VERSIONS: dict[str, JsonValue] = {"python": platform.python_version(), "tooltune": version("tooltune")}
 
 
 class Unreadable(NamedTuple):
@@ -135,7 +141,10 @@ def open_episode(task: Task, *, label: str, start: datetime | None = None) -> Ep
 def task_to_metadata(task: Task) -> dict[str, object]:
     """A task as data: what replay, decontamination and the KPIs need of it."""
     values = asdict(task)
-    kept = ("id", "world", "family", "split", "seed", "tier", "language", "parameters", "facts", "faults")
+    kept = (
+        *("id", "world", "family", "split", "seed", "tier", "context_tokens", "language"),
+        *("parameters", "facts", "faults"),
+    )
     return {name: list(values[name]) if name == "faults" else values[name] for name in kept}
 
 
@@ -157,6 +166,7 @@ def take_turn(episode: Episode, turn: Turn, *, advise: bool, invalid: Literal["s
     if not turn.tool_calls:
         episode.metadata.answer = turn.content
         episode.metadata.answer_reasoning = turn.reasoning_content
+        episode.world.answer(turn.content)
         episode.over = True
         return
     parallel = episode.turns if len(turn.tool_calls) > 1 else None
@@ -200,18 +210,34 @@ def close_episode(episode: Episode, *, advise: bool = False) -> Trajectory:
     metadata = episode.metadata
     if advise:
         metadata.advice = _advice(episode, verdict.outcome)
-    extra = {"score": verdict.score, "why": verdict.why, "injected": [list(pair) for pair in episode.injected]}
+    extra = {
+        "score": verdict.score,
+        "why": verdict.why,
+        "injected": [list(pair) for pair in episode.injected],
+        "replay": {**_VERSIONS, "sums": record_checksums(metadata, episode.actions)},
+    }
     world = WORLDS[episode.task.world]
     return Trajectory(
         id=f"{episode.task.id}-{metadata.model_extra['policy']}" if metadata.model_extra else episode.task.id,
         category=world.category,
         timestamp=episode.actions[0].start_time if episode.actions else episode.clock,
-        environment=Environment(name=episode.task.world, version=world.version),
+        environment=Environment(name=episode.task.world, version=world.version, details=dict(_VERSIONS)),
         tool=episode.task.world,
         action_sequence=episode.actions,
         outcome=verdict.outcome,
         metadata=Metadata.model_validate({**metadata.model_dump(), **extra}),
     )
+
+
+def record_checksums(metadata: Metadata, actions: Sequence[Action]) -> list[int]:
+    """CRC-32 of what was said at each step and at the end: what a replay could not tell from the world's answers."""
+    said: list[list[object]] = []
+    for action in actions:
+        said.append([action.command, action.input, action.turn, action.text, action.reasoning])
+        if action.command == INVALID_CALL:
+            said[-1].append(action.error)  # no world gave it, it says why the text cannot be read
+    said.append([metadata.answer, metadata.answer_reasoning])
+    return [zlib.crc32(json.dumps(each, sort_keys=True).encode()) for each in said]
 
 
 def _is_move(turn: Turn, move: Move) -> bool:
@@ -222,7 +248,7 @@ def _is_move(turn: Turn, move: Move) -> bool:
         return move.command is None
     # As JSON, because Python takes 1, 1.0 and true for equal and a tool does not.
     said = [(call.name, json.dumps(call.arguments, sort_keys=True)) for call in turn.tool_calls]
-    return said == [(move.command, json.dumps(move.input, sort_keys=True))]
+    return said == [(each.command, json.dumps(each.input, sort_keys=True)) for each in (move, *move.beside)]
 
 
 def _advice(episode: Episode, outcome: Outcome) -> list[Advice]:
@@ -245,4 +271,8 @@ def move_to_message(move: Move) -> Message:
     """An expert's move as an assistant turn."""
     if move.command is None:
         return Message(role="assistant", content=move.answer or "Done.")
-    return Message(role="assistant", tool_calls=(ToolCall(id="call_0", name=move.command, arguments=move.input),))
+    calls = tuple(
+        ToolCall(id=f"call_{place}", name=str(each.command), arguments=each.input)
+        for place, each in enumerate((move, *move.beside))
+    )
+    return Message(role="assistant", tool_calls=calls)

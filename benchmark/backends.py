@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
 
+_MISTAKES_TRIED = 4
+"""Some are no mistake where they are made, such as a wrong text that is written down all the same."""
+
 
 class _Stateless:
     """A policy that keeps nothing for an episode."""
@@ -46,9 +49,10 @@ class Expert(_Stateless):
         # Its own generator for each episode and step: the same record for any order or number of workers.
         chance = random.Random(f"{self.seed}:{episode.task.id}:{len(episode.actions)}")
         if message.tool_calls and self._errs_at(episode) == len(episode.actions):
-            wrong = _mistake(message.tool_calls[0], chance)
-            if wrong is not None and _fails_harmlessly(episode, wrong):
-                return Message(role="assistant", tool_calls=(wrong,))
+            for _ in range(_MISTAKES_TRIED):
+                wrong = _mistake(message.tool_calls[0], chance)
+                if _fails_harmlessly(episode, wrong):
+                    return Message(role="assistant", tool_calls=(wrong,))
         return message
 
     def _errs_at(self, episode: Episode) -> int:
@@ -56,7 +60,7 @@ class Expert(_Stateless):
         return chance.randrange(max(1, episode.task.tier)) if chance.random() < self.mistakes else -1
 
 
-def _mistake(call: ToolCall, chance: random.Random) -> ToolCall | None:
+def _mistake(call: ToolCall, chance: random.Random) -> ToolCall:
     texts = [name for name, value in call.arguments.items() if isinstance(value, str) and len(value) > 3]
     kinds = ["tool", *(["name", "missing"] if call.arguments else []), *(["value"] if texts else [])]
     kind = chance.choice(kinds)
@@ -121,11 +125,20 @@ class SayDone(_Stateless):
         return [Message(role="assistant", content="Done.") for _ in episodes]
 
 
-POLICIES: dict[str, type[Expert] | type[Echo] | type[SameTool] | type[SayDone]] = {
+class SayNoTool(_Stateless):
+    """Always says that no tool fits. It is right where none does, which few tasks are made of."""
+
+    def act(self, episodes: Sequence[Episode]) -> list[Turn]:
+        """`No tool can do that.`"""
+        return [Message(role="assistant", content="No tool can do that.") for _ in episodes]
+
+
+POLICIES: dict[str, type[Expert] | type[Echo] | type[SameTool] | type[SayDone] | type[SayNoTool]] = {
     "expert": Expert,
     "echo": Echo,
     "same-tool": SameTool,
     "say-done": SayDone,
+    "say-no-tool": SayNoTool,
 }
 
 

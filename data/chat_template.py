@@ -99,11 +99,14 @@ class _Chain:
     generate: bool
     passes: list[list[dict[str, Any]]] = field(default_factory=list)
     """What each pass left in the namespaces."""
+    ends: list[bool] = field(default_factory=list)
+    """Whether each pass is the same where its message is the last one: it did not ask."""
     text: list[str] = field(default_factory=lambda: [""])
     """`text[k]`: what all passes before pass k wrote."""
 
-    def add(self, text: str, namespaces: list[Any]) -> None:
+    def add(self, text: str, namespaces: list[Any], *, ends: bool) -> None:
         """Remember the next pass."""
+        self.ends.append(ends)
         self.passes.append([_content(namespace) for namespace in namespaces])
         self.text.append(self.text[-1] + text)
 
@@ -154,14 +157,17 @@ class Beginnings:
             text = self._pass(variables, turns, k, watch)
             if watch.furthest > turns.offset + k + 1:
                 raise _CannotBeTakenApart
-            chain.add(text, namespaces)
+            chain.add(text, namespaces, ends=watch.furthest <= turns.offset + k)
+        if len(chain.passes) > last and chain.ends[last]:
+            _restore(namespaces, chain.passes[last], shown)
+            return start.text + chain.text[last + 1] + self._run(parts.after, variables)
         if last:
             _restore(namespaces, chain.passes[last - 1], shown)
         watch.furthest = 0
         text = self._pass(variables, turns, last, watch)
         if watch.furthest <= turns.offset + last and len(chain.passes) == last:
             # It did not ask whether it is the last one, so it is the same where others follow.
-            chain.add(text, namespaces)
+            chain.add(text, namespaces, ends=True)
         return start.text + chain.text[last] + text + self._run(parts.after, variables)
 
     def _started(self, count: int, generate: bool) -> _Start:
@@ -228,7 +234,8 @@ class _Start:
     def with_count(self, messages: list[Any], count: int) -> _Start:
         """The same for another number of messages."""
         shown = _Watched(messages[:count], self.watch, 0)
-        variables = {name: _view(value, shown) for name, value in self.variables.items()}
+        views = {name: _view(value, shown) for name, value in self.variables.items() if type(value) is _Watched}
+        variables = self.variables | views
         _restore(self.namespaces, self.contents, shown)
         return replace(self, variables=variables, turns=variables[_TURNS])
 
@@ -448,8 +455,8 @@ def _content(namespace: Any) -> dict[str, Any]:
 def _restore(namespaces: list[Any], contents: list[dict[str, Any]], shown: _Watched) -> None:
     """Give namespaces back what they held; messages in them become those of `shown`, which may be more."""
     for namespace, content in zip(namespaces, contents, strict=True):
-        namespace._Namespace__attrs.clear()
-        namespace._Namespace__attrs.update({name: _view(value, shown) for name, value in content.items()})
+        views = {name: _view(value, shown) for name, value in content.items() if type(value) is _Watched}
+        namespace._Namespace__attrs = content | views
 
 
 def _view(value: Any, shown: _Watched) -> Any:

@@ -56,7 +56,7 @@ if MODEL == ".cache/tiny":
     run("scripts/embedded_model.py", MODEL, "--tiny")
 if RECORDS is None:
     RECORDS = OUT / "train.jsonl"
-    run("-m", "benchmark", "record", "--split", "train", "--count", COUNT, "--seed", 3, "--out", RECORDS)
+    run("-m", "benchmark", "record", "--worlds", "files,api", "--count", COUNT, "--seed", 3, "--out", RECORDS)
 run("-m", "data", "validate", RECORDS)
 
 # %%

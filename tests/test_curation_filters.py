@@ -28,6 +28,7 @@ BAD = [
     ("refusal", "can't assist with", chat(("user", "Do it."), ("assistant", "I’m sorry, but I can’t  assist with that."))),
     ("refusal", "도와드릴 수 없습니다", chat(("user", "해 줘."), ("assistant", "죄송하지만 그 일은 도와드릴 수 없습니다."))),
     ("refusal", "도와드릴수없습니다", chat(("user", "해 줘."), ("assistant", "죄송하지만 도와드릴수없습니다."))),
+    ("refusal", "도와 드릴 수가 없어요", chat(("user", "해 줘."), ("assistant", "미안하지만 도와 드릴 수가 없어요."))),
     ("AI boilerplate", "as an ai language model", chat(("user", "Hi"), ("assistant", "Well. As an AI language model I ..."))),
     ("AI boilerplate", "언어 모델로서", chat(("user", "안녕"), ("assistant", "저는 AI 언어 모델로서 의견이 없습니다."))),
     ("empty turn", "", chat(("user", "Hi"), ("assistant", "  \n"))),

@@ -67,7 +67,7 @@ def test_looking_at_data_shows_chat_tokens_fork_and_pictures(tiny_model: Path, t
     assert "48 good records, 0 bad lines" in printed(notebook)
     table, tokens, fork = shown(notebook, "text/html")
     assert "<td" in table
-    assert "trunk" in tokens and "class=&quot;chat&quot;" in tokens
+    assert "class=&quot;context&quot;" in tokens and "class=&quot;chat&quot;" in tokens
     assert "class=&quot;chosen&quot;" in fork and "class=&quot;rejected&quot;" in fork
     assert shown(notebook, "image/png")
 

@@ -149,7 +149,7 @@ def test_resume_after_a_kill_gives_the_same_adapter(
     assert [line["step"] for line in read_metrics(tmp_path / "run") if "loss" in line] == list(range(1, 15))
 
 
-def test_a_finished_run_is_not_trained_again_and_a_changed_one_is(
+def test_a_finished_run_is_not_trained_again_and_a_changed_one_only_if_told_to(
     tiny_model: Path, sets: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "run"
@@ -158,7 +158,11 @@ def test_a_finished_run_is_not_trained_again_and_a_changed_one_is(
     sft.main(options(tiny_model, sets["chats"], out, max_steps=1))
     assert "already finished" in capsys.readouterr().err
     assert (out / "adapter_model.safetensors").stat().st_mtime_ns == before
-    sft.main(options(tiny_model, sets["chats"], out, max_steps=1, learning_rate=1e-3))
+    changed = options(tiny_model, sets["chats"], out, max_steps=1, learning_rate=1e-3)
+    with pytest.raises(UserError, match=r"learning_rate: 0\.005 -> 0\.001"):
+        sft.main(changed)
+    assert (out / "adapter_model.safetensors").stat().st_mtime_ns == before
+    sft.main([*changed, "--resume", "never"])
     assert (out / "adapter_model.safetensors").stat().st_mtime_ns != before
 
 

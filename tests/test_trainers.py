@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
 import os
 import subprocess
 import sys
@@ -14,6 +16,7 @@ from peft import LoraConfig
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
 from trl.experimental.orpo import ORPOConfig, ORPOTrainer
+from trl.trainer.utils import FusedCausalLMOutput, add_fused_lm_head
 
 from data.errors import UserError
 from data.mixture import rows_to_dataset
@@ -26,6 +29,8 @@ LEANED_ON = [
     (SFTTrainer, "_prepare_dataset"), (SFTTrainer, "_set_signature_columns_if_needed"), (SFTTrainer, "compute_loss"),
     (SFTTrainer, "_get_train_sampler"), (SFTTrainer, "_get_num_items_in_batch"), (SFTTrainer, "training_step"),
     (SFTTrainer, "prediction_step"), (SFTTrainer, "evaluation_loop"), (SFTTrainer, "get_tp_size"),
+    (SFTTrainer, "_save_checkpoint"), (SFTTrainer, "_get_output_dir"), (SFTTrainer, "_run_epoch"),
+    (SFTTrainer, "_get_grad_norm"), (SFTTrainer, "_load_optimizer_and_scheduler"),
     (DPOTrainer, "_prepare_dataset"), (DPOTrainer, "_set_signature_columns_if_needed"), (DPOTrainer, "_compute_loss"),
     (DPOTrainer, "_precompute_ref_logps"), (DPOTrainer, "prediction_step"),
     (ORPOTrainer, "tokenize_row"), (ORPOTrainer, "concatenated_forward"), (ORPOTrainer, "_set_signature_columns_if_needed"),
@@ -36,6 +41,14 @@ LEANED_ON = [
 @pytest.mark.parametrize(("owner", "name"), LEANED_ON, ids=lambda part: getattr(part, "__name__", part))
 def test_trl_still_has_what_is_overridden(owner: type, name: str) -> None:
     assert callable(getattr(owner, name))
+
+
+def test_trls_head_still_gives_what_is_laid_out_anew() -> None:
+    assert {"log_probs", "entropy", "log_sum_sq_probs", "mean_logits", "is_top1", "label_mask"} <= {
+        field.name for field in dataclasses.fields(FusedCausalLMOutput)
+    }
+    assert next(iter(inspect.signature(add_fused_lm_head).parameters)) == "model"
+    assert "outputs" in inspect.signature(add_fused_lm_head).parameters
 
 
 def made_rows(count: int = 5) -> list[Rendered]:

@@ -25,6 +25,7 @@ from benchmark.worlds.api import open as open_api
 from benchmark.worlds.families import Family, families_to_tasks
 from benchmark.worlds.files import FilesWorld
 from benchmark.worlds.files import open as open_files
+from benchmark.worlds.sandbox import check_isolation
 from benchmark.worlds.table import WORLDS, make_tasks
 from data.errors import UserError
 from data.records import Action, Metadata, Outcome
@@ -35,6 +36,32 @@ TOKENIZER = ROOT / ".cache" / "smollm2-135m" / "tokenizer.json"
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 SPLITS: tuple[Split, ...] = ("train", "test")
 BOTH = [(world, split) for world in WORLDS for split in SPLITS]
+try:
+    check_isolation()
+    NOT_HERE: dict[str, str] = {}
+except UserError as error:
+    NOT_HERE = {"code": str(error)}
+"""Worlds that this machine cannot open, and why. Their tasks are tested all the same."""
+OPENED = [pair for pair in BOTH if pair[0] not in NOT_HERE]
+SHORT = {"files": 6, "api": 5}
+"""Worlds whose prompts the quickstart's model can read, and how many families they have at least."""
+KINDS = {
+    "files": {"not_found", "permission_denied", "busy", "malformed"},
+    "api": {"expired_token", "rate_limited", "server_error", "malformed"},
+    "web": {
+        *("server_error", "timeout", "rate_limited", "maintenance", "truncated", "moved", "broken_link"),
+        *("session_expired", "stale_form", "renamed_field"),
+    },
+    "code": {
+        *("busy", "timed_out", "out_of_memory", "malformed", "queue_full", "crashed"),
+        *("permission_denied", "disk_full", "stale", "not_found"),
+    },
+    "other": {
+        *("busy", "timed_out", "malformed", "rate_limited", "signed_out"),
+        *("stale", "renamed", "locked", "full"),
+    },
+}
+"""Every kind of fault of each world."""
 
 
 def as_action(command: str, arguments: dict[str, Any], result: Result) -> Action:
@@ -43,11 +70,12 @@ def as_action(command: str, arguments: dict[str, Any], result: Result) -> Action
     )
 
 
-def let_expert_work(world: World, history: list[Action], most: int = 20) -> Move:
+def let_expert_work(world: World, history: list[Action], most: int = 40) -> Move:
     """Add the expert's calls to the history until it answers."""
     for _ in range(most):
         move = world.expert(history)
         if move.command is None:
+            world.answer(move.answer or "")
             return move
         history.append(as_action(move.command, move.input, world.call(move.command, move.input)))
     raise AssertionError(f"the expert does not come to an end: {history}")
@@ -71,7 +99,7 @@ def with_fault(task: Task, *faults: Fault) -> Task:
 
 def task_of(world: str, family: str, number: int = 0, split: Split = "train") -> Task:
     """A task of a family, without faults."""
-    found = [task for task in WORLDS[world].tasks(split, 8 * (number + 1), 11) if task.family == family]
+    found = [task for task in WORLDS[world].tasks(split, 40 * (number + 1), 11) if task.family == family]
     return with_fault(found[number])
 
 
@@ -87,7 +115,12 @@ def test_train_and_test_share_no_parameter(world: str, train_seed: int, test_see
         drawn = {leaf for task in WORLDS[world].tasks(split, 400, seed) for leaf in leaves(task.parameters)}  # type: ignore[arg-type]
         values[split] = {str(value) for value in drawn}
         # Finer than asked: not even the parts of a path or a sentence are shared, but for the suffixes of files.
-        words[split] = {word for value in values[split] for word in re.findall(r"\w+", value)} - {"txt", "csv", "json"}
+        words[split] = {word for value in values[split] for word in re.findall(r"\w+", value)} - {
+            "txt",
+            "csv",
+            "json",
+            "py",
+        }
     assert len(words["train"]) > 100 and len(words["test"]) > 50
     assert not values["train"] & values["test"]
     assert not words["train"] & words["test"]
@@ -101,16 +134,20 @@ def test_tasks_are_distinct_even_and_the_same_each_time(world: str, split: Split
     assert tasks[0].id == f"{world}-{split}-5-0000" and len({task.id for task in tasks}) == 804
     assert len({task.family + json.dumps(task.parameters, sort_keys=True) for task in tasks}) == 804
     per_family = Counter(task.family for task in tasks)
-    assert len(per_family) >= {"files": 6, "api": 5}[world]
+    assert len(per_family) >= SHORT.get(world, 12)
     assert max(per_family.values()) - min(per_family.values()) <= 1
-    assert {task.tier for task in tasks} == {1, 2, 3}
-    assert 0.09 < sum(task.language == "ko" for task in tasks) / 804 < 0.17
+    korean = sum(task.language == "ko" for task in tasks) / 804
     assert 0.27 < sum(bool(task.faults) for task in tasks) / 804 < 0.40
+    assert {fault.kind for task in tasks for fault in task.faults} == KINDS[world]
     assert all(bool(re.search("[가-힣]", task.instruction)) == (task.language == "ko") for task in tasks)
     assert tasks[0].parameters != WORLDS[world].tasks(split, 1, 6)[0].parameters
-    for task in tasks:
-        assert 3 <= len(task.tools) <= 4
-        assert len(task.instruction.split()) < 45
+    if world in SHORT:
+        assert {task.tier for task in tasks} == {1, 2, 3} and 0.09 < korean < 0.17
+        assert all(3 <= len(task.tools) <= 4 and len(task.instruction.split()) < 45 for task in tasks)
+    else:
+        assert min(task.tier for task in tasks) <= 1 and max(task.tier for task in tasks) >= 12 and 0.4 < korean < 0.6
+        assert min(task.context_tokens for task in tasks if task.context_tokens) <= 512
+        assert max(task.context_tokens for task in tasks) >= 32768
     assert len({(task.family, tuple(tool.function.name for tool in task.tools)) for task in tasks}) == len(per_family)
 
 
@@ -132,7 +169,7 @@ def test_a_drawn_task_is_not_drawn_again() -> None:
 
 
 def test_tasks_do_not_depend_on_hash_seeds() -> None:
-    script = "from benchmark.worlds.table import make_tasks; print(make_tasks(['files', 'api'], 'train', 60, 3))"
+    script = "from benchmark.worlds.table import WORLDS, make_tasks; print(make_tasks(sorted(WORLDS), 'train', 90, 3))"
     texts = {
         subprocess.run(
             [sys.executable, "-c", script],
@@ -181,22 +218,27 @@ def test_worlds_import_neither_torch_nor_transformers() -> None:
 @pytest.mark.parametrize("seed", [0, 1, 2])
 @pytest.mark.parametrize(("world", "split"), BOTH)
 def test_expert_solves_every_task_by_what_can_be_known(world: str, split: Split, seed: int) -> None:
+    if world in NOT_HERE:
+        pytest.skip(NOT_HERE[world])
     struck: set[str] = set()
-    for task in WORLDS[world].tasks(split, 160, seed):
+    for task in WORLDS[world].tasks(split, 54 if world == "code" else 160, seed):  # code takes real runs
         with WORLDS[world].open(task) as live:
             before = live.verdict()
             assert (before.score, before.outcome) == (0, Outcome.FAILURE), task
             history: list[Action] = []
-            seen = task.instruction
+            seen = task.instruction + str(task.tools)
             while (move := live.expert(history)).command is not None:
-                for value in move.input.values():
-                    assert str(value) in seen, f"{task.id}: nobody could know {value!r}"
+                for name, value in move.input.items():
+                    # Code is written; everything else, also what an edit replaces, must have been seen.
+                    is_written = world == "code" and name in ("text", "new", "code")
+                    assert is_written or str(value) in seen, f"{task.id}: nobody could know {value!r}"
                 result = live.call(move.command, move.input)
                 history.append(as_action(move.command, move.input, result))
                 seen += "\n" + text_of(history[-1])
                 assert (result.error is None) == (result.injected is None), f"{task.id}: {result}"
                 struck |= {result.injected} - {None}  # type: ignore[arg-type]
-            assert move.answer == "Done."
+            live.answer(move.answer or "")
+            assert move.answer == "Done." or not task.tier
             assert live.verdict().outcome is Outcome.SUCCESS, task
             errors = sum(action.error is not None for action in history)
             assert errors == len(task.faults)
@@ -205,14 +247,9 @@ def test_expert_solves_every_task_by_what_can_be_known(world: str, split: Split,
             for name, value in task.facts.items():
                 where = [task.instruction, *(text_of(action) for action in history)]
                 read = next(i for i, text in enumerate(where) if value in text)
-                assert any(value == str(leaf) for action in history[read:] for leaf in leaves(action.input)), name
-    assert (
-        struck
-        == {
-            "files": {"not_found", "permission_denied", "busy", "malformed"},
-            "api": {"expired_token", "rate_limited", "server_error", "malformed"},
-        }[world]
-    )
+                used = [str(leaf) for action in history[read:] for leaf in leaves(action.input)]
+                assert value in used or (world == "code" and any(value in each for each in used)), name
+    assert struck <= KINDS[world]
 
 
 FAULTS = [
@@ -227,6 +264,12 @@ FAULTS = [
     ("api", "login-find-update", "expired_token", "list_orders"),
     ("api", "two", "server_error", "update_order"),
     ("api", "pages", "malformed", "list_orders"),
+    ("web", "collect", "moved", "read_page"),
+    ("web", "collect", "broken_link", "read_page"),
+    ("web", "confirm-three", "broken_link", "open_page"),
+    ("web", "login-restock", "session_expired", "read_page"),
+    ("web", "login-message", "maintenance", "submit_form"),
+    ("web", "login-message", "timeout", "open_page"),
 ]
 
 
@@ -260,7 +303,7 @@ def wrong_calls(live: World, task: Task, rng: random.Random, count: int) -> list
 
 
 @settings(max_examples=600, deadline=None, derandomize=True)
-@given(pair=st.sampled_from(BOTH), index=st.integers(0, 39), seed=st.integers(0, 10**6), count=st.integers(1, 8))
+@given(pair=st.sampled_from(OPENED), index=st.integers(0, 39), seed=st.integers(0, 10**6), count=st.integers(1, 8))
 def test_expert_goes_on_from_any_state(pair: tuple[str, Split], index: int, seed: int, count: int) -> None:
     world, split = pair
     task = WORLDS[world].tasks(split, 40, 4)[index]
@@ -270,7 +313,7 @@ def test_expert_goes_on_from_any_state(pair: tuple[str, Split], index: int, seed
         damage = re.search("is changed|is too many", live.verdict().why)
         answer = let_expert_work(live, history)
         after = live.verdict()
-        assert (answer.answer == "Done.") == (after.outcome is Outcome.SUCCESS)
+        assert (answer.answer == "Done.") == (after.outcome is Outcome.SUCCESS) or not task.tier
         assert damage or after.outcome is Outcome.SUCCESS, (task, history, after)
 
 
@@ -387,8 +430,8 @@ def run_policy(name: str, task: Task) -> Outcome:
 
 @pytest.mark.parametrize("policy", ["done", "echo", "first tool", "last tool"])
 def test_trivial_policies_win_nothing(policy: str) -> None:
-    outcomes = Counter(run_policy(policy, task) for task in make_tasks(["files", "api"], "test", 160, 0))
-    assert outcomes[Outcome.SUCCESS] / 160 < 0.02
+    outcomes = Counter(run_policy(policy, task) for task in make_tasks(["files", "api", "web"], "test", 240, 0))
+    assert outcomes[Outcome.SUCCESS] / 240 < 0.02
 
 
 # Calls.
@@ -428,7 +471,7 @@ def test_wrong_calls_are_told_not_raised(task: Task) -> None:
 
 @settings(max_examples=150, deadline=None, derandomize=True)
 @given(
-    world=st.sampled_from(sorted(WORLDS)),
+    world=st.sampled_from(sorted(WORLDS.keys() - NOT_HERE.keys())),
     index=st.integers(0, 7),
     calls=st.lists(
         st.tuples(

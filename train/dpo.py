@@ -8,7 +8,8 @@ With a whole model, the reference is that model with the new adapter switched of
 
 Options: those of TRL's DPOConfig and ModelConfig, and train/options.py. The command line wins over the YAML file.
 Exit codes: 0 done, or planned with --dry_run; 2 a mistake in options, data or model, or a run that the audit refuses
-(docs/audit.md), told in one message.
+(docs/audit.md); 3 no checkpoint is whole; 4 loss, gradients or weights are not finite; 75 stopped by SIGTERM or SIGUSR1 with
+everything saved. Each is told in one message and in `output_dir/status.json` (docs/reliability.md).
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from trl import DPOConfig
 from train.fit import fit, load_data, print_plan, resolved
 from train.model import load_model
 from train.options import ModelOptions, PairOptions, parse_options, prepare_environment, run_main
+from train.outcome import RunFolder
 from train.reference import ReferenceCache, cache_folder, reference_key
 from train.trainers import PairTrainer
 
@@ -31,34 +33,35 @@ from train.trainers import PairTrainer
 def main(argv: list[str] | None = None) -> None:
     """Parse, load the model, render the data, train, save."""
     options, model_options, training = parse_options((PairOptions, ModelOptions, DPOConfig), argv)
-    prepare_environment(options.wandb, training)
-    everything = resolved(options, model_options, training)
+    with RunFolder(training.output_dir, dry_run=options.dry_run) as run:
+        prepare_environment(options.wandb, training)
+        everything = resolved(options, model_options, training)
 
-    loaded = load_model(model_options, options.chat_template_path, training)
-    data = load_data(options, loaded, training, kind="pair")
+        loaded = load_model(model_options, options.chat_template_path, training)
+        data = load_data(options, loaded, training, kind="pair")
 
-    trainer = PairTrainer(
-        model=loaded.model,
-        args=training,
-        train_units=data.units["train"],
-        eval_units=data.units["validation"],
-        backend=data.backend,
-        data_collator=data.collator(loaded.renderer.tokenizer.pad_token_id),
-        processing_class=loaded.renderer.tokenizer,
-        peft_config=loaded.peft_config,
-    )
-    findings = print_plan(options, training, loaded, trainer, data)
-    if options.dry_run:
-        return
-    if training.precompute_ref_log_probs:
-        # With ld_alpha the reference's sums are cut by lengths, which are not those of a plain reference.
-        key = reference_key(loaded, autocast="bfloat16" if training.bf16 else "float16" if training.fp16 else None)
-        key += f"-ld{training.ld_alpha:g}" if training.ld_alpha is not None else ""
-        trainer.use_references(data.units, data.rendered, ReferenceCache(cache_folder(), model_key=key))
-    fit(
-        trainer=trainer, loaded=loaded, options=options, training=training, method="dpo",
-        everything=everything, data=data, findings=findings,
-    )  # fmt: skip
+        trainer = PairTrainer(
+            model=loaded.model,
+            args=training,
+            train_units=data.units["train"],
+            eval_units=data.units["validation"],
+            backend=data.backend,
+            data_collator=data.collator(loaded.renderer.tokenizer.pad_token_id),
+            processing_class=loaded.renderer.tokenizer,
+            peft_config=loaded.peft_config,
+        )
+        findings = print_plan(options, training, loaded, trainer, data)
+        if options.dry_run:
+            return
+        if training.precompute_ref_log_probs:
+            # With ld_alpha the reference's sums are cut by lengths, which are not those of a plain reference.
+            key = reference_key(loaded, autocast="bfloat16" if training.bf16 else "float16" if training.fp16 else None)
+            key += f"-ld{training.ld_alpha:g}" if training.ld_alpha is not None else ""
+            trainer.use_references(data.units, data.rendered, ReferenceCache(cache_folder(), model_key=key))
+        fit(
+            trainer=trainer, loaded=loaded, options=options, training=training, method="dpo",
+            everything=everything, data=data, findings=findings, run=run,
+        )  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -2,10 +2,13 @@
 
 A run folder holds
 
+* `status.json`: how the run ended (train/outcome.py), and `.lock` while it runs;
 * `run.json`: resolved options, versions, git revision, hashes of the data and the model it started from, final metrics;
 * `metrics.jsonl`: one line per logged step, each step once, also after a resume;
 * `loss.png`: the training and validation loss;
-* the final adapter (or weights) with tokenizer and chat template; checkpoints in `checkpoint-N/`.
+* the final adapter (or weights) with tokenizer and chat template; checkpoints in `checkpoint-N/` (train/checkpoints.py).
+
+docs/reliability.md says what happens when something goes wrong.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ import hashlib
 import json
 import os
 import platform
+import shutil
 import subprocess
 import sys
 from dataclasses import asdict
@@ -28,15 +32,17 @@ from rich.console import Console
 from rich.table import Table
 from transformers import PrinterCallback, TrainerCallback
 from transformers.trainer_callback import ProgressCallback
-from transformers.trainer_utils import get_last_checkpoint
 
 from data.errors import UserError
 from data.mixture import Prepared, read_prepared
+from train import checkpoints
 from train.attention import FLEX_BLOCK_TOKENS, Backend, choose_backend
 from train.audit import Finding, TestTasks, audit, check_allowed, print_findings, read_test_tasks, refusal
 from train.model import LoadedModel
 from train.options import DataOptions
+from train.outcome import NoCheckpoint, Preempted, RunFolder, Watch, from_main, is_main, say, write_whole
 from train.plan import make_plan
+from train.reference import source_sha256
 from train.trainers import steps_per_run
 from train.tree import (
     Rendered,
@@ -50,34 +56,6 @@ from train.tree import (
 )
 
 PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "bitsandbytes", "tooltune")
-# What may change between two runs without changing what is learned; left out of the run's identity.
-COSMETIC = (
-    "output_dir",
-    "logging_dir",
-    "report_to",
-    "run_name",
-    "disable_tqdm",
-    "logging_steps",
-    "wandb",
-    "resume",
-    "dry_run",
-    "benchmark_tasks",
-    "audit_allow",
-)
-
-
-def is_main() -> bool:
-    """Whether this is the process that prints and writes."""
-    return os.environ.get("RANK", "0") == "0"
-
-
-def say(text: str) -> None:
-    """One line on stderr, from one process only."""
-    if is_main():
-        sys.stderr.write(text + "\n")
-        sys.stderr.flush()
-
-
 SHARING_WORTH_A_TREE = 1.1
 """Tokens of all sequences / unique tokens, below which plain rows are taken."""
 
@@ -218,26 +196,24 @@ def resolved(*options: Any) -> dict[str, Any]:
     return json.loads(json.dumps(flat, default=str, sort_keys=True))
 
 
-def run_identity(options: dict[str, Any], data: dict[str, Any], model: dict[str, str]) -> str:
-    """Hash of everything that decides what is learned: equal identity, same run."""
-    kept = {name: value for name, value in options.items() if name not in COSMETIC}
-    text = json.dumps([kept, data, model], sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def model_hashes(loaded: LoadedModel) -> dict[str, str]:
-    """sha256 of what training starts from: each weight file's content for folders, the name for hub ids, the template."""
-    hashes = {"template": hashlib.sha256(str(loaded.renderer.tokenizer.chat_template).encode()).hexdigest()}
-    for part, folder in (("base", loaded.base), ("adapter", loaded.adapter)):
-        if folder is None:
-            continue
-        files = sorted(Path(folder).glob("*.safetensors")) if Path(folder).is_dir() else []
-        digest = hashlib.sha256()
-        for file in files:
-            with open(file, "rb") as stream:
-                digest.update(hashlib.file_digest(stream, "sha256").digest())
-        hashes[part] = digest.hexdigest() if files else str(folder)
-    return hashes
+def run_settings(
+    method: str, everything: dict[str, Any], data: TrainingData, loaded: LoadedModel, training: Any
+) -> dict[str, Any]:
+    """What decides what is learned: the options, and the contents of data, model and tokenizer."""
+    tokenizer = loaded.renderer.tokenizer
+    batch = training.per_device_train_batch_size * training.gradient_accumulation_steps * training.world_size
+    return {
+        "method": method,
+        "options": everything,
+        "units a step": batch,
+        "data": {f"{split}.jsonl": entry for split, entry in data.prepared.manifest["splits"].items()},
+        "model": {
+            "base": source_sha256(loaded.base, revision=getattr(loaded.model.config, "_commit_hash", None)),
+            "adapter": source_sha256(loaded.adapter) if loaded.adapter else None,
+            "tokenizer": hashlib.sha256(tokenizer.backend_tokenizer.to_str().encode()).hexdigest(),
+            "chat template": hashlib.sha256(str(tokenizer.chat_template).encode()).hexdigest(),
+        },
+    }
 
 
 def provenance() -> dict[str, Any]:
@@ -272,16 +248,17 @@ class MetricsFile(TrainerCallback):
         self.path = path
         if not is_main():
             return
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # Steps after the checkpoint are computed again, so their old lines go.
-        lines = path.read_text(encoding="utf-8").splitlines() if resumed_step and path.exists() else []
-        kept = [line for line in lines if json.loads(line).get("step", 0) <= resumed_step]
-        path.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+        # Steps after the checkpoint are computed again, so their old lines go; so does a line that a kill cut off.
+        lines = read_metrics(path.parent) if resumed_step and path.exists() else []
+        kept = [line for line in lines if line["step"] <= resumed_step]
+        write_whole(path, "".join(json.dumps(line) + "\n" for line in kept))
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
         """One line: the step, the epoch, and every number that was logged."""
         if not state.is_world_process_zero or not logs:
             return
+        if "train_runtime" in logs and state.global_step < state.max_steps:
+            return  # the sum of a process that a signal stopped, not of the run
         line = {"step": state.global_step, "time": datetime.now(UTC).isoformat(timespec="seconds"), **logs}
         with open(self.path, "a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
@@ -299,80 +276,153 @@ def fit(
     everything: dict[str, Any],
     data: TrainingData,
     findings: list[Finding],
+    run: RunFolder | None = None,
 ) -> None:
     """Train, unless this very run is already finished, and leave a run folder behind.
 
+    `run` is a command's hold on the folder; without it, as in a notebook, signals are not looked at.
+
     Raises:
-        UserError: if `options.resume` names no checkpoint.
+        UserError: if `options.resume` names no checkpoint, or the folder holds another run.
+        NoCheckpoint: if there are checkpoints and none is whole.
+        Diverged: if loss, gradients or weights are not finite.
+        Preempted: after a signal, when the checkpoint is written.
     """
     folder = Path(training.output_dir)
-    sources = {name: entry for name, entry in data.prepared.manifest.items() if name in ("sources", "splits")}
-    model = model_hashes(loaded)
-    identity = run_identity(everything, sources, model)
-    record = _read_record(folder / "run.json")
-    if options.resume == "auto" and record.get("identity") == identity and record.get("finished"):
+    settings = run_settings(method, everything, data, loaded, training)
+    start = from_main(lambda: _start(options, folder, settings, training.world_size))
+    if start.finished:
         say(f"{folder}: this run is already finished; --resume never trains it again")
         return
-    checkpoint = _checkpoint(options.resume, folder, record.get("identity") == identity)
-    resumed_step = int(Path(checkpoint).name.rsplit("-", 1)[-1]) if checkpoint else 0
-    run: dict[str, Any] = {
+    from_main(lambda: checkpoints.check_space(folder, checkpoints.bytes_of_a_checkpoint(trainer)))
+    record: dict[str, Any] = {
         "method": method,
-        "identity": identity,
+        "settings": settings,
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "finished": None,
-        "resumed_from": checkpoint,
+        "resumed_from": start.checkpoint,
+        "processes": training.world_size,
         **provenance(),
         "options": everything,
-        "data": sources,
-        "model": {"base": loaded.base, "adapter": loaded.adapter, "sha256": model},
+        "data": {name: entry for name, entry in data.prepared.manifest.items() if name in ("sources", "splits")},
+        "model": {"base": loaded.base, "adapter": loaded.adapter, "sha256": settings["model"]},
         "rows": {split: report.as_dict() for split, report in data.reports.items()},
         "trees": data.trees,
         "audit": [finding.as_dict() for finding in findings],
     }
-    _write_json(folder / "run.json", run)
+    _write_json(folder / "run.json", record)
     trainer.remove_callback(PrinterCallback)
     if not sys.stderr.isatty():
         trainer.remove_callback(ProgressCallback)
     say(data.trees)
-    trainer.add_callback(MetricsFile(folder / "metrics.jsonl", resumed_step=resumed_step))
+    trainer.add_callback(MetricsFile(folder / "metrics.jsonl", resumed_step=start.step))
+    trainer.settings, trainer.settings_changed = {**settings, "processes": training.world_size}, start.changed
+    watch = Watch(trainer, data.units["train"], data.rendered["train"], run)
+    trainer.add_callback(watch)
 
-    trainer.train(resume_from_checkpoint=checkpoint)
+    if run is not None:
+        run.start_training()
+    trainer.train(resume_from_checkpoint=start.checkpoint)
+    if watch.stopped_by:
+        step = trainer.state.global_step
+        raise Preempted(f"{watch.stopped_by}: stopped after step {step}, saved in {folder / f'checkpoint-{step}'}")
+    watch.check_weights(trainer.state)
+    if run is not None:
+        run.stop_training()
     metrics = trainer.evaluate() if trainer.eval_dataset is not None else {}
 
     save_model(trainer, loaded, folder)
     if is_main():
         plot_metrics(folder)
-        run["finished"] = datetime.now(UTC).isoformat(timespec="seconds")
-        run["metrics"] = {name: value for name, value in metrics.items() if isinstance(value, int | float)}
-        _write_json(folder / "run.json", run)
+        record["finished"] = datetime.now(UTC).isoformat(timespec="seconds")
+        record["metrics"] = {name: value for name, value in metrics.items() if isinstance(value, int | float)}
+        record["batches_without_targets"] = watch.batches_without_targets
+        _write_json(folder / "run.json", record)
         say(f"saved {folder} (adapter, run.json, metrics.jsonl, loss.png)")
     trainer.accelerator.wait_for_everyone()
 
 
 def save_model(trainer: Any, loaded: LoadedModel, folder: Path) -> None:
-    """The trained weights with tokenizer and chat template into `folder`; of adapters only the trained one."""
+    """The trained weights with tokenizer and chat template into `folder`; of adapters only the trained one.
+
+    They are written elsewhere and moved in file by file, weights last: a file that is there is whole.
+    """
+    saving = folder / checkpoints.SAVING / "final"
     model = trainer.accelerator.unwrap_model(trainer.model)
     if isinstance(model, PeftModel) and not trainer.is_fsdp_enabled and not trainer.is_deepspeed_enabled:
         if is_main():
-            model.save_pretrained(folder, selected_adapters=["default"])
+            model.save_pretrained(saving, selected_adapters=["default"])
     else:
-        trainer.save_model(str(folder))  # gathers shards where there are any
+        trainer.save_model(str(saving))  # gathers shards where there are any
     if is_main():
-        loaded.renderer.tokenizer.save_pretrained(folder)
+        loaded.renderer.tokenizer.save_pretrained(saving)
+        for path in sorted(saving.iterdir(), key=lambda path: path.suffix == ".safetensors"):
+            if path.is_file():
+                checkpoints.flush(path)
+                os.replace(path, folder / path.name)
+        shutil.rmtree(saving.parent)
+        checkpoints.flush(folder)
 
 
-def _checkpoint(resume: str, folder: Path, same_run: bool) -> str | None:
-    if resume == "never":
-        return None
-    if resume == "auto":
-        newest = get_last_checkpoint(str(folder)) if folder.is_dir() else None
-        if newest and not same_run:
-            say(f"{folder}: its checkpoints are of a run with other options, data or model; starting over")
-            return None
-        return newest
-    if not (Path(resume) / "trainer_state.json").exists():
-        raise UserError(f"--resume {resume}: expected auto, never or a checkpoint folder")
-    return resume
+class Start(NamedTuple):
+    """Where a run begins."""
+
+    checkpoint: str | None = None
+    step: int = 0
+    finished: bool = False
+    changed: bool = False
+    """Whether it was made with other settings."""
+
+
+def _start(options: DataOptions, folder: Path, settings: dict[str, Any], processes: int) -> Start:
+    """Decide what this run goes on from, and refuse to go on with what is another run's.
+
+    Raises:
+        UserError: if the folder holds a run with other settings, or `options.resume` is neither a word nor a checkpoint.
+        NoCheckpoint: if no checkpoint is whole.
+    """
+    if options.resume == "never":
+        checkpoints.set_aside(folder, after_step=-1)
+        return Start()
+    if options.resume == "auto":
+        record = _read_record(folder / "run.json")
+        if record.get("finished") and record.get("settings"):
+            changed = _refuse_changes(f"the finished run in {folder}", record["settings"], settings, options)
+            if not changed:
+                return Start(finished=True)
+        chosen = checkpoints.newest_whole(folder)
+        if chosen is None:
+            return Start()
+    else:
+        chosen = Path(options.resume)
+        if not (chosen / "trainer_state.json").exists():
+            raise UserError(f"--resume {options.resume}: expected auto, never or a checkpoint folder")
+        if problems := checkpoints.problems_of(chosen):
+            raise NoCheckpoint(f"--resume {options.resume}: not a whole checkpoint: {'; '.join(problems)}")
+    before = checkpoints.read_manifest(chosen)["settings"]
+    changed = _refuse_changes(str(chosen), before, settings, options)
+    if chosen.resolve().parent == folder.resolve() and options.resume != "auto":
+        checkpoints.set_aside(folder, after_step=checkpoints.step_of(chosen))
+    if before.get("processes") != processes:
+        say(
+            f"{chosen}: written by {before.get('processes')} processes, now {processes}: the same units in the same steps; "
+            "dropout draws other numbers"
+        )
+    say(f"going on from {chosen}")
+    return Start(str(chosen), checkpoints.step_of(chosen), changed=bool(changed))
+
+
+def _refuse_changes(what: str, before: dict[str, Any], now: dict[str, Any], options: DataOptions) -> list[str]:
+    changed = checkpoints.differences(before, now)
+    listed = "".join(f"\n  {line}" for line in changed)
+    if changed and not options.allow_mismatch:
+        raise UserError(
+            f"{what} was made with other settings:{listed}\n"
+            "--resume never starts over, --allow_mismatch true goes on with the new ones, or take another --output_dir"
+        )
+    if changed:
+        say(f"{what} was made with other settings, and --allow_mismatch goes on:{listed}")
+    return changed
 
 
 def _read_record(path: Path) -> dict[str, Any]:
@@ -385,14 +435,13 @@ def _read_record(path: Path) -> dict[str, Any]:
 
 def _write_json(path: Path, value: Any) -> None:
     if is_main():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(value, indent=2, ensure_ascii=False, default=str) + "\n", encoding="utf-8")
+        write_whole(path, json.dumps(value, indent=2, ensure_ascii=False, default=str) + "\n")
 
 
 def read_metrics(folder: Path | str) -> list[dict[str, Any]]:
-    """The lines of a run's metrics.jsonl."""
+    """The lines of a run's metrics.jsonl; a last one that a kill cut off is left out."""
     text = (Path(folder) / "metrics.jsonl").read_text(encoding="utf-8")
-    return [json.loads(line) for line in text.splitlines()]
+    return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
 
 
 def plot_metrics(folder: Path) -> None:

@@ -12,6 +12,7 @@ import logging
 import netrc
 import os
 import re
+import signal
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -26,6 +27,7 @@ from transformers.utils.logging import disable_progress_bar
 from trl import ModelConfig, TrlParser
 
 from data.errors import UserError, nearest
+from train.outcome import EXIT_CODES, SIGNALS, Preempted, say, status_of
 
 
 @dataclass
@@ -47,6 +49,13 @@ class DataOptions:
         default="auto",
         metadata={
             "help": "auto: go on from the newest checkpoint in output_dir; never: start over; or a checkpoint folder."
+        },
+    )
+    allow_mismatch: bool = field(
+        default=False,
+        metadata={
+            "help": "Go on from a checkpoint although options, data, tokenizer, template or base model have changed since; "
+            "the differences are printed."
         },
     )
     tree: str = field(
@@ -225,12 +234,20 @@ def quiet() -> None:
 
 
 def run_main(main: Callable[[], None]) -> NoReturn:
-    """Run an entry point: a user's mistake is one message on stderr and exit code 2, never a traceback."""
+    """Run an entry point: what can be foreseen is one message on stderr and an exit code, never a traceback.
+
+    Exit codes: 2 a user's mistake, 3 no whole checkpoint, 4 numbers that are not finite, 75 stopped by a signal.
+    """
     quiet()
     try:
         main()
+    except Preempted as stop:
+        for number in SIGNALS:  # a second one must not change the exit code while Python shuts down
+            signal.signal(number, signal.SIG_IGN)
+        say(str(stop))
+        sys.exit(EXIT_CODES["preempted"])
     except UserError as error:
         if os.environ.get("LOCAL_RANK", "0") == "0":
             sys.stderr.write(f"error: {error}\n")
-        sys.exit(2)
+        sys.exit(EXIT_CODES[status_of(error)])
     sys.exit(0)

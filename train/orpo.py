@@ -5,7 +5,8 @@
 
 Options: those of TRL's ORPOConfig and ModelConfig, and train/options.py. The command line wins over the YAML file.
 Exit codes: 0 done, or planned with --dry_run; 2 a mistake in options, data or model, or a run that the audit refuses
-(docs/audit.md), told in one message.
+(docs/audit.md); 3 no checkpoint is whole; 4 loss, gradients or weights are not finite; 75 stopped by SIGTERM or SIGUSR1 with
+everything saved. Each is told in one message and in `output_dir/status.json` (docs/reliability.md).
 """
 
 from __future__ import annotations
@@ -24,35 +25,37 @@ from trl.experimental.orpo import ORPOConfig
 from train.fit import fit, load_data, print_plan, resolved
 from train.model import load_model
 from train.options import ModelOptions, PairOptions, parse_options, prepare_environment, run_main
+from train.outcome import RunFolder
 from train.trainers import OddsRatioTrainer
 
 
 def main(argv: list[str] | None = None) -> None:
     """Parse, load the model, render the data, train, save."""
     options, model_options, training = parse_options((PairOptions, ModelOptions, ORPOConfig), argv)
-    prepare_environment(options.wandb, training)
-    everything = resolved(options, model_options, training)
+    with RunFolder(training.output_dir, dry_run=options.dry_run) as run:
+        prepare_environment(options.wandb, training)
+        everything = resolved(options, model_options, training)
 
-    loaded = load_model(model_options, options.chat_template_path, training)
-    data = load_data(options, loaded, training, kind="pair")
+        loaded = load_model(model_options, options.chat_template_path, training)
+        data = load_data(options, loaded, training, kind="pair")
 
-    trainer = OddsRatioTrainer(
-        model=loaded.model,
-        args=training,
-        train_units=data.units["train"],
-        eval_units=data.units["validation"],
-        backend=data.backend,
-        data_collator=data.collator(loaded.renderer.tokenizer.pad_token_id),
-        processing_class=loaded.renderer.tokenizer,
-        peft_config=loaded.peft_config,
-    )
-    findings = print_plan(options, training, loaded, trainer, data)
-    if options.dry_run:
-        return
-    fit(
-        trainer=trainer, loaded=loaded, options=options, training=training, method="orpo",
-        everything=everything, data=data, findings=findings,
-    )  # fmt: skip
+        trainer = OddsRatioTrainer(
+            model=loaded.model,
+            args=training,
+            train_units=data.units["train"],
+            eval_units=data.units["validation"],
+            backend=data.backend,
+            data_collator=data.collator(loaded.renderer.tokenizer.pad_token_id),
+            processing_class=loaded.renderer.tokenizer,
+            peft_config=loaded.peft_config,
+        )
+        findings = print_plan(options, training, loaded, trainer, data)
+        if options.dry_run:
+            return
+        fit(
+            trainer=trainer, loaded=loaded, options=options, training=training, method="orpo",
+            everything=everything, data=data, findings=findings, run=run,
+        )  # fmt: skip
 
 
 if __name__ == "__main__":

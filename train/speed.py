@@ -2,7 +2,7 @@
 
     pair         one preference pair, 515 tokens of history and 61 a side
     trajectory   eight step pairs of one trajectory: 130 tokens of prompt, 25 a turn, 23 a result
-    sft          sixteen chats of mixed lengths, against TRL padded (sorted by length, its best batch size) and TRL packed
+    sft          eight chats of mixed lengths, against TRL padded (sorted by length, its best batch size) and TRL packed
     render       chats to ids, against apply_chat_template in datasets.map; and how it grows with the turns
 
 Both sides are whole steps in one process, taken in turn: forward, reference, backward, optimizer, with LoRA on all linear
@@ -54,11 +54,12 @@ from data.render import Renderer, TokenTree
 from train.attention import FLEX_BLOCK_TOKENS, choose_backend
 from train.options import quiet
 from train.trainers import ChatTrainer, PairTrainer
-from train.tree import Rendered, UnitCollator, rendered_to_unit
+from train.tree import Rendered, UnitCollator, chats_to_rendered, rendered_to_unit
 
+RATIOS = ("measured", "measured_compact", "measured_one_core", "ideal", "ideal_flops")
 CASES = ("pair", "trajectory", "sft", "render")
-# Lengths of sixteen chats, spread like those of tool trajectories: many short ones, a long tail.
-SFT_LENGTHS_TOKENS = (93, 127, 151, 188, 204, 251, 263, 310, 348, 377, 421, 466, 540, 655, 803, 1024)
+# Lengths of eight chats, spread like those of tool trajectories: many short ones, a long tail.
+SFT_LENGTHS_TOKENS = (93, 151, 204, 310, 421, 540, 803, 1024)
 WORDS = "order invoice total 서울 부산 파일 customer shipped pending refund 2026-11-21 amount list of rows in the table"
 TOOLS = tuple(
     ToolSpec.model_validate({"function": {"name": name, "description": "Works on one file of the workspace.", "parameters": {
@@ -260,15 +261,32 @@ def compact(step: Callable[[], None]) -> Callable[[], None]:
 
 
 def measure(steps: dict[str, Callable[[], None]], reps: int) -> dict[str, list[float]]:
-    """Wall seconds of each, taken in turn; one round before is thrown away."""
-    seconds: dict[str, list[float]] = {name: [] for name in steps}
-    for rep in with_progress(range(reps + 1), "measuring", total=reps + 1):
-        for name, step in steps.items():
-            began = time.perf_counter()
-            step()
-            if rep:
-                seconds[name].append(time.perf_counter() - began)
+    """Wall seconds of ours, and of TRL's fastest form as shipped and compact, taken in turn.
+
+    A first round warms up and tells which form (batch size, packing, attention) is the fastest; the others are left out.
+    """
+    first = {name: _seconds_of(step) for name, step in with_progress(steps.items(), "warming up", total=len(steps))}
+    kept = ["ours"]
+    for forms in ([n for n in steps if _is_shipped(n)], [n for n in steps if n.endswith(COMPACT)]):
+        kept += [min(forms, key=first.__getitem__)] if forms else []
+    seconds: dict[str, list[float]] = {name: [] for name in kept}
+    for _ in with_progress(range(reps), "measuring", total=reps):
+        for name in kept:
+            seconds[name].append(_seconds_of(steps[name]))
     return seconds
+
+
+COMPACT = ", compact"
+
+
+def _is_shipped(name: str) -> bool:
+    return name != "ours" and not name.endswith(COMPACT)
+
+
+def _seconds_of(step: Callable[[], None]) -> float:
+    began = time.perf_counter()
+    step()
+    return time.perf_counter() - began
 
 
 def ideal_ratios(kind: str, rows: Sequence[Rendered], config: Any) -> tuple[float, float]:
@@ -314,7 +332,7 @@ def training_case(case: str, model: str, reps: int, only: str | None, folder: Pa
     makers: dict[str, Callable[[], Callable[[], None]]] = {"ours": partial(bench.ours, kind, rows)}
     for implementation in attention:
         suffix = f", {implementation}" if implementation else ""
-        sizes = {"pair": (1,), "trajectory": (1, 4, 8), "sft": (1, 4)}[case]
+        sizes = {"pair": (1,), "trajectory": (1, 4), "sft": (1, 4)}[case]
         for size in sizes:
             name = f"trl, batch {size}{suffix}"
             make: Any = bench.trl_pairs if kind == "pair" else bench.trl_chats
@@ -330,12 +348,13 @@ def training_case(case: str, model: str, reps: int, only: str | None, folder: Pa
     for name, maker in makers.items():
         steps[name] = maker()
         if name != "ours" and not bench.cuda:
-            steps[f"{name}, compact"] = compact(steps[name])
+            steps[name + COMPACT] = compact(steps[name])
     seconds = measure(steps, reps)
     medians = {name: statistics.median(values) for name, values in seconds.items()}
-    is_compact = (lambda name: True) if bench.cuda else (lambda name: name.endswith(", compact"))
-    shipped = min(value for name, value in medians.items() if name != "ours" and not name.endswith(", compact"))
-    best_compact = min(value for name, value in medians.items() if name != "ours" and is_compact(name))
+    fastest = next(name for name in medians if _is_shipped(name))
+    shipped = medians[fastest]
+    # On a GPU TRL's head is compact as it ships.
+    best_compact = next((value for name, value in medians.items() if name.endswith(COMPACT)), shipped)
     tokens, flops = ideal_ratios(kind, rows, steps_config(bench))
     result: dict[str, Any] = {
         "measured": shipped / medians["ours"],
@@ -351,9 +370,6 @@ def training_case(case: str, model: str, reps: int, only: str | None, folder: Pa
         result |= gpu_figures(bench, rows, kind, medians)
     del steps
     gc.collect()
-    fastest = min(
-        (name for name in medians if name != "ours" and not name.endswith(", compact")), key=medians.__getitem__
-    )
     result["peak_memory_gb"] = {name: _peak_of(case, model, name) for name in ("ours", fastest)}
     return result
 
@@ -421,7 +437,7 @@ def _peak_of(case: str, model: str, name: str) -> float | None:
 
 
 def made_chat(seed: int, turns: int, *, words: int = 22) -> Chat:
-    """A chat of `turns` calls with their results; 12 turns are about 830 tokens with two tools."""
+    """A chat of `turns` calls with their results; 6 turns are about 840 tokens with two tools."""
     random = Random(seed)
 
     def text() -> str:
@@ -437,8 +453,17 @@ def made_chat(seed: int, turns: int, *, words: int = 22) -> Chat:
     return Chat(messages=tuple(messages), tools=TOOLS, id=str(seed), source="speed")
 
 
+def _one_by_one(renderer: Renderer, chats: Sequence[Chat]) -> None:
+    for chat in chats:
+        renderer.chat_to_tree(chat)
+
+
 def render_case(model: str, template: str, reps: int) -> dict[str, Any]:
-    """Chats a second of our renderer against `apply_chat_template` for each row in datasets.map, on new chats each time."""
+    """Chats a second against `apply_chat_template` for each row in datasets.map (one process, as TRL does it by default).
+
+    `measured` is how training renders, in as many processes as there are cores; `measured_one_core` is one process. Every
+    round is about new chats. The growth is that of one process, too.
+    """
     renderer = Renderer.from_pretrained(model, chat_template_path=template)
     tools = [tool.model_dump() for tool in TOOLS]
 
@@ -446,38 +471,43 @@ def render_case(model: str, template: str, reps: int) -> dict[str, Any]:
         messages = json.loads(row["messages"])  # as text: as structs, arguments would be given invented keys
         return {"input_ids": renderer.tokenizer.apply_chat_template(messages, tools=tools, return_dict=False)}
 
-    count = 60
-    seconds: dict[str, list[float]] = {"ours": [], "datasets.map": []}
-    growth: dict[str, list[float]] = {"40 turns": [], "80 turns": []}
+    def timed(work: Callable[[], Any]) -> float:
+        began = time.perf_counter()
+        work()
+        return time.perf_counter() - began
+
+    count, turns = 2000, 6
+    seconds: dict[str, list[float]] = {
+        "all cores": [], "one core": [], "datasets.map": [], "40 turns": [], "80 turns": []
+    }  # fmt: skip
     tokens = 0
     for rep in with_progress(range(reps + 1), "measuring", total=reps + 1):
-        chats = [made_chat(rep * 1000 + number, 12) for number in range(count)]
+        chats = [made_chat(rep * 10_000 + number, turns) for number in range(count)]
+        few = [made_chat(rep * 10_000 + 5000 + number, turns) for number in range(count // 8)]
         rows = [{"messages": json.dumps([message.to_template() for message in chat.messages])} for chat in chats]
         dataset = rows_to_dataset(rows)
-        began = time.perf_counter()
-        trees = [renderer.chat_to_tree(chat) for chat in chats]
-        middle = time.perf_counter()
-        dataset.map(theirs, load_from_cache_file=False, keep_in_memory=True)
-        ended = time.perf_counter()
-        long = {turns: [made_chat(rep * 1000 + 500 + number, turns) for number in range(5)] for turns in (40, 80)}
-        spent = {}
-        for turns, of_turns in long.items():
-            start = time.perf_counter()
-            for chat in of_turns:
-                renderer.chat_to_tree(chat)
-            spent[turns] = time.perf_counter() - start
+        # A fingerprint of ours, because hashing `theirs` (with its tokenizer) would count against it.
+        their_map = partial(dataset.map, theirs, new_fingerprint=f"speed{rep}", keep_in_memory=True)
+        round_seconds = {
+            "all cores": timed(partial(chats_to_rendered, chats, renderer, max_tokens=None)),
+            "one core": 8 * timed(partial(_one_by_one, renderer, few)),
+            "datasets.map": timed(their_map),
+        }
+        for long in (40, 80):
+            long_chats = [made_chat(rep * 10_000 + 9000 + long + number, long) for number in range(8)]
+            round_seconds[f"{long} turns"] = timed(partial(_one_by_one, renderer, long_chats))
         if rep:
-            seconds["ours"].append(middle - began)
-            seconds["datasets.map"].append(ended - middle)
-            growth["40 turns"].append(spent[40])
-            growth["80 turns"].append(spent[80])
-            tokens += sum(len(tree.ids) for tree in trees if isinstance(tree, TokenTree))
+            for name, value in round_seconds.items():
+                seconds[name].append(value)
+    trees = [renderer.chat_to_tree(chat) for chat in few]
+    tokens = sum(len(tree.ids) for tree in trees if isinstance(tree, TokenTree))
     medians = {name: statistics.median(values) for name, values in seconds.items()}
     return {
-        "measured": medians["datasets.map"] / medians["ours"],
-        "growth_80_over_40_turns": statistics.median(growth["80 turns"]) / statistics.median(growth["40 turns"]),
-        "chats_per_second": {name: count / value for name, value in medians.items()},
-        "tokens_per_chat": tokens / count / reps,
+        "measured": medians["datasets.map"] / medians["all cores"],
+        "measured_one_core": medians["datasets.map"] / medians["one core"],
+        "growth_80_over_40_turns": medians["80 turns"] / medians["40 turns"],
+        "chats_per_second": {name: count / medians[name] for name in ("all cores", "one core", "datasets.map")},
+        "tokens_per_chat": tokens / len(few),
         "seconds": seconds,
     }
 
@@ -489,7 +519,7 @@ def plot(result: dict[str, Any], path: Path) -> None:
     mpl.use("Agg")
     import matplotlib.pyplot as plt  # noqa: PLC0415 - as above
 
-    names = [name for name in ("measured", "measured_compact", "ideal", "ideal_flops") if name in result]
+    names = [name for name in RATIOS if name in result]
     figure, axes = plt.subplots(figsize=(6, 0.6 * len(names) + 1.2), layout="constrained")
     bars = axes.barh(names[::-1], [result[name] for name in names[::-1]], color="#4477aa")
     axes.bar_label(bars, fmt="%.2f", padding=3)
@@ -536,7 +566,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     options.json.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     if options.only is None:
         plot(result, options.json.with_suffix(".png"))
-        for name in ("measured", "measured_compact", "ideal", "ideal_flops", "efficiency", "growth_80_over_40_turns"):
+        for name in (*RATIOS, "efficiency", "growth_80_over_40_turns"):
             if name in result:
                 sys.stdout.write(f"{name:24} {result[name]:.2f}\n")
         sys.stdout.write(f"wrote {options.json} and {options.json.with_suffix('.png')}\n")

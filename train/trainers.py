@@ -28,6 +28,7 @@ from trl.trainer.utils import add_fused_lm_head
 from data.errors import UserError
 from data.mixture import rows_to_dataset
 from train.attention import Backend, attention_arguments, prepare_attention
+from train.checkpoints import publishing
 from train.reference import LogProbs, ReferenceCache, fill
 from train.tree import Rendered, Unit, filler_of, rendered_to_unit
 
@@ -106,7 +107,7 @@ class EpochSampler(Sampler[int]):
         self.units, self.fillers, self.seed, self.epoch = units, fillers, seed, 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Called by accelerate's data loader before each epoch, also after a resume."""
+        """Called before each epoch, also after a resume."""
         self.epoch = epoch
 
     def __len__(self) -> int:
@@ -149,6 +150,13 @@ class _OnTrees(_Trainer):
     tree_backend: Backend
     _filler_units: int
     _is_checked = False
+    settings: dict[str, Any]
+    """What decides what is learned; written into each checkpoint."""
+    settings_changed = False
+    """Whether the checkpoint that is resumed from was written with other settings."""
+    seen: list[tuple[torch.Tensor, bool]]
+    """Of each batch of the step that is being made: its loss, and whether it had a scored token."""
+    gradient_norm: torch.Tensor | float = 0.0
 
     def _unit_datasets(self, args: Any, train: Sequence[Unit], evaluation: Sequence[Unit]) -> dict[str, Any]:
         train_batch = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
@@ -161,6 +169,7 @@ class _OnTrees(_Trainer):
         }
 
     def _start_on_trees(self) -> None:
+        self.settings, self.seen = {}, []
         compute_on_trees(self.model, self.tree_backend)
         self.loss_is_scaled_for_ga = True  # by `_shares`
         world = self.accelerator.num_processes
@@ -178,7 +187,8 @@ class _OnTrees(_Trainer):
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> EpochSampler:
         units = len(self.train_dataset) - self._filler_units
         seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
-        return EpochSampler(units, self._filler_units, seed)
+        self.train_sampler = EpochSampler(units, self._filler_units, seed)
+        return self.train_sampler
 
     def _totals(self, batch: dict[str, Any]) -> torch.Tensor:
         """(examples, loss weights of the sides that are imitated) of a batch."""
@@ -206,7 +216,41 @@ class _OnTrees(_Trainer):
         if not self._is_checked:
             self._is_checked = True
             check_trees(model, self._prepare_inputs(inputs), self.tree_backend)
-        return super().training_step(model, inputs, num_items_in_batch)
+        scored = bool((inputs["tree_weights"] != 0).any())
+        loss = super().training_step(model, inputs, num_items_in_batch)
+        self.seen.append((loss, scored))
+        return loss
+
+    def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
+        self.gradient_norm = super()._get_grad_norm(model, grad_norm)
+        return self.gradient_norm
+
+    def _run_epoch(self, *, epoch: int, **kwargs: Any) -> None:
+        # Resumed inside an epoch with several processes, accelerate's wrappers do not tell the sampler its epoch.
+        self.train_sampler.set_epoch(epoch)
+        # Resumed from the last step's checkpoint, the HF Trainer would make one step more.
+        if self.state.global_step < self.state.max_steps:
+            super()._run_epoch(epoch=epoch, **kwargs)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        """TRL's; after a resume with other settings, those of the optimizer are the new ones and not the checkpoint's."""
+        fresh = [{k: v for k, v in group.items() if k != "params"} for group in self.optimizer.param_groups]
+        super()._load_optimizer_and_scheduler(checkpoint)
+        if not self.settings_changed:
+            return
+        for group, new in zip(self.optimizer.param_groups, fresh, strict=True):
+            group.update(new)
+        scheduler = self.lr_scheduler
+        if isinstance(scheduler, torch.optim.lr_scheduler.LambdaLR):
+            scheduler.base_lrs = [new["initial_lr"] for new in fresh]
+            for group, base, shape in zip(
+                self.optimizer.param_groups, scheduler.base_lrs, scheduler.lr_lambdas, strict=True
+            ):
+                group["lr"] = base * shape(scheduler.last_epoch)
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        with publishing(self, self.settings):
+            super()._save_checkpoint(model, trial)
 
     def prediction_step(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         weight = self._totals(inputs)[0 if self.sides_per_example > 1 else 1]
@@ -217,7 +261,9 @@ class _OnTrees(_Trainer):
     def evaluation_loop(self, *args: Any, **kwargs: Any) -> Any:
         """TRL's, with the loss over all examples alike instead of the mean of the batches' means."""
         self._evaluated = torch.zeros(2, dtype=torch.float64)
-        output = super().evaluation_loop(*args, **kwargs)
+        # A data loader draws from the generator that dropout draws from: evaluating must not move what is trained.
+        with torch.random.fork_rng(devices=[]):
+            output = super().evaluation_loop(*args, **kwargs)
         loss, weight = self.accelerator.gather(self._evaluated.to(self.args.device)[None]).sum(dim=0).tolist()
         prefix = kwargs.get("metric_key_prefix", "eval")
         output.metrics[f"{prefix}_loss"] = loss / weight if weight else math.nan

@@ -17,11 +17,14 @@ scored token, and a token that two sides share is scored once and counted in bot
 
 from __future__ import annotations
 
+import os
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from itertools import groupby
+from multiprocessing import get_context
 from typing import Any, Literal
 
 import torch
@@ -192,22 +195,75 @@ def _render(
 ) -> tuple[list[Rendered], RenderReport]:
     report = RenderReport(read=len(rows))
     kept: list[Rendered] = []
-    for row in with_progress(rows, what):
-        tree = row_to_tree(row, max_tokens=max_tokens)
-        if isinstance(tree, Skip):
-            report.dropped[tree.reason] += 1
+    for done in with_progress(_in_processes(_Job(rows, row_to_tree, max_tokens)), what, total=len(rows)):
+        if isinstance(done, str):
+            report.dropped[done] += 1
             continue
-        rendered = tree_to_rendered(tree, getattr(row, "trunk", None) or "")
+        rendered, scored_tokens, cut_tokens, dropped_targets = done
         kept.append(rendered)
         lengths = [len(ids) for side in rendered.sides for ids, _ in side]
         report.kept += 1
         report.tokens += sum(lengths)
-        report.scored_tokens += sum(len(target.nodes) for target in tree.targets)
+        report.scored_tokens += scored_tokens
         report.longest = max(report.longest, *lengths)
-        report.cut_tokens += tree.cut_tokens
-        report.cut_rows += bool(tree.cut_tokens)
-        report.dropped_targets += tree.dropped_targets
+        report.cut_tokens += cut_tokens
+        report.cut_rows += bool(cut_tokens)
+        report.dropped_targets += dropped_targets
     return kept, report
+
+
+ROWS_WORTH_A_PROCESS = 256
+_Done = str | tuple[Rendered, int, int, int]
+"""The reason of a drop; or the sequences, scored tokens, cut tokens and dropped targets of a row."""
+
+
+@dataclass
+class _Job:
+    """Rows to render, for processes that are forked from this one: they find it in `_job`, so nothing is sent to them."""
+
+    rows: Sequence[Any]
+    row_to_tree: Any
+    max_tokens: int | None
+
+    def chunk(self, start: int) -> list[_Done]:
+        done: list[_Done] = []
+        for row in self.rows[start : start + ROWS_WORTH_A_PROCESS]:
+            tree = self.row_to_tree(row, max_tokens=self.max_tokens)
+            if isinstance(tree, Skip):
+                done.append(tree.reason)
+                continue
+            scored = sum(len(target.nodes) for target in tree.targets)
+            rendered = tree_to_rendered(tree, getattr(row, "trunk", None) or "")
+            done.append((rendered, scored, tree.cut_tokens, tree.dropped_targets))
+        return done
+
+
+_job: _Job | None = None
+
+
+def _chunk(start: int) -> list[_Done]:
+    assert _job is not None
+    return _job.chunk(start)
+
+
+def _in_processes(job: _Job) -> Iterator[_Done]:
+    """The rows of a job in their order, rendered by as many processes as there are cores for this one."""
+    global _job
+    starts = range(0, len(job.rows), ROWS_WORTH_A_PROCESS)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1  # no fork where that is missing
+    workers = min(cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")), len(starts))
+    if workers < 2:
+        for start in starts:
+            yield from job.chunk(start)
+        return
+    _job = job
+    try:
+        # Forked, not spawned: workers render text and touch neither threads of torch nor a GPU.
+        with ProcessPoolExecutor(workers, mp_context=get_context("fork")) as pool:
+            for chunk in pool.map(_chunk, starts):
+                yield from chunk
+    finally:
+        _job = None
 
 
 def rendered_to_units(rows: Sequence[Rendered], report: RenderReport, *, share: bool) -> list[Unit]:

@@ -53,6 +53,9 @@ class Task:
     facts: dict[str, str] = field(default_factory=dict)
     """Values that must be carried from where they are first read to where they are used, by name."""
     faults: tuple[Fault, ...] = ()
+    context_tokens: int = 0
+    """About how many tokens (as docs/kpis.md counts them) are put between where the needed fact is first read and where it is
+    used; 0 where none are."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,9 @@ class Move:
     command: str | None
     input: dict[str, Any] = field(default_factory=dict)
     answer: str | None = None
+    beside: tuple[Move, ...] = ()
+    """Further calls of the same turn: none of them needs the result of another. Whoever makes one call a turn may leave
+    them out; the expert asks for them again."""
 
 
 class World(Protocol):
@@ -94,6 +100,10 @@ class World(Protocol):
 
     def call(self, name: str, arguments: dict[str, Any]) -> Result:
         """Run one tool call. Wrong names and wrong arguments are errors in the result, never exceptions."""
+        ...
+
+    def answer(self, text: str) -> None:
+        """The agent ends with these words. They count only where a task can be done by saying so alone."""
         ...
 
     def verdict(self) -> Verdict:

@@ -6,15 +6,16 @@ import json
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import JsonValue
 
 from benchmark.worlds import Fault, Split, Task
-from benchmark.worlds.pools import Draw
+from benchmark.worlds.pools import Draw, filler
 from data.records import ToolSpec
 
-_KOREAN_SHARE = 1 / 8
+_KOREAN_SHARE = 1 / 2
+_KOREAN_SHARE_OF_SHORT = 1 / 8
 _FAULT_SHARE = 1 / 3
 
 # The quickstart's prompts stay under 450 tokens to the end. Each call with its result costs about 70 of them, and a Korean
@@ -43,6 +44,13 @@ class Family:
     faults: tuple[Fault, ...] = ()
     korean: str = ""
     """The same in Korean; empty where it does not fit."""
+    phrases: Callable[[Any, Literal["en", "ko"]], dict[str, str]] = lambda parameters, language: {}
+    """Further names in the patterns, which are told by the parameters and are none themselves."""
+    context_tokens: tuple[int, ...] = ()
+    """The sizes in which it comes, where something long stands before the use of a fact. A pattern that holds `{filler}`
+    has it in the instruction; else the world puts it into what a tool gives back."""
+    held_out: bool = False
+    """In the test split only."""
 
     def faults_that_fit(self, language: Literal["en", "ko"]) -> list[Fault]:
         """Those of the faults that leave the prompt short enough."""
@@ -57,13 +65,21 @@ def families_to_tasks(
     split: Split,
     count: int,
     seed: int,
+    short_prompts: bool = True,
 ) -> list[Task]:
     """`count` distinct tasks, the families in turn. A longer list starts with the shorter one of the same seed.
 
-    About one task in eight is told in Korean, about one in three has a fault.
+    About one task in two is told in Korean, about one in three has a fault. With `short_prompts` only one in eight is told in
+    Korean, which costs more tokens, and a fault strikes only where the prompt stays short.
     """
-    korean_chance = _KOREAN_SHARE * len(families) / sum(bool(family.korean) for family in families)
-    faulty = [language for family in families for language in ("en", "ko") if family.faults_that_fit(language)]
+    families = [family for family in families if split == "test" or not family.held_out]
+
+    def possible_faults(family: Family, language: Literal["en", "ko"]) -> Sequence[Fault]:
+        return family.faults_that_fit(language) if short_prompts else family.faults
+
+    korean_share = _KOREAN_SHARE_OF_SHORT if short_prompts else _KOREAN_SHARE
+    korean_chance = korean_share * len(families) / sum(bool(family.korean) for family in families)
+    faulty = [language for family in families for language in ("en", "ko") if possible_faults(family, language)]
     faulty_share = faulty.count("en") * (1 - korean_chance) + faulty.count("ko") * korean_chance
     fault_chance = _FAULT_SHARE * len(families) / faulty_share
     tasks: list[Task] = []
@@ -84,8 +100,12 @@ def families_to_tasks(
             raise RuntimeError(f"the pools are too small for {count} different tasks of family {family.name}")
         seen.add(key)
         pattern = family.korean if language == "ko" else rng.choice(family.english)
-        faults = family.faults_that_fit(language)
+        faults = possible_faults(family, language)
         is_struck = bool(faults) and rng.random() < fault_chance
+        size = rng.choice(family.context_tokens) if family.context_tokens else 0
+        words = {**parameters, **family.phrases(parameters, language)}
+        if "{filler}" in pattern:
+            words["filler"] = filler(source, split, size)
         tasks.append(
             Task(
                 id=f"{world}-{split}-{seed}-{index:04d}",
@@ -95,11 +115,12 @@ def families_to_tasks(
                 seed=seed,
                 tier=family.tier,
                 language=language,
-                instruction=pattern.format(**parameters),
+                instruction=pattern.format(**words),
                 tools=tuple(tools[name] for name in family.tools),
                 parameters=parameters,
                 facts={name: str(parameters[name]) for name in family.facts},
                 faults=(rng.choice(faults),) if is_struck else (),
+                context_tokens=size,
             )
         )
     return tasks

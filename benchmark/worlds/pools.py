@@ -120,3 +120,15 @@ class Draw:
             if split_of(value) == self._split and str(value) not in self._drawn:
                 self._drawn.add(str(value))
                 return value
+
+
+def filler(seed: str, split: Split, tokens: int) -> str:
+    """About `tokens` tokens (as docs/kpis.md counts them) of lines about stores, in which nothing stands that a task needs."""
+    rng = random.Random(seed + "-filler")
+    words, items = ([value for value in pool if split_of(value) == split] for pool in (WORDS, ITEMS))
+    lines = []
+    for number in range(1, tokens // 11 + 1):
+        first, second = rng.sample(items, 2)
+        counts = [3 * rng.randint(34, 3300) + (0 if split == "test" else 1) for _ in range(2)]
+        lines.append(f"{number}. {rng.choice(words)} store: {first} {counts[0]}, {second} {counts[1]}.")
+    return "\n".join(lines)

@@ -5,11 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import benchmark.worlds.api
+import benchmark.worlds.code
 import benchmark.worlds.files
+import benchmark.worlds.other
+import benchmark.worlds.web
 from benchmark.worlds import Split, Task, WorldKind
 from data.errors import UserError, nearest
 
-WORLDS: dict[str, WorldKind] = {"files": benchmark.worlds.files, "api": benchmark.worlds.api}
+WORLDS: dict[str, WorldKind] = {
+    "code": benchmark.worlds.code,
+    "web": benchmark.worlds.web,
+    "api": benchmark.worlds.api,
+    "files": benchmark.worlds.files,
+    "other": benchmark.worlds.other,
+}
 
 
 def make_tasks(worlds: Sequence[str], split: Split, count: int, seed: int) -> list[Task]:

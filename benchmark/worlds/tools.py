@@ -11,11 +11,12 @@ import inspect
 import json
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from pydantic import JsonValue
 
-from benchmark.worlds import Fault, Verdict
+from benchmark.worlds import Fault, Move, Verdict
 from data.errors import nearest
 from data.records import Action, Outcome, ToolFunction, ToolSpec
 
@@ -97,6 +98,16 @@ def failed_in_a_row(history: Sequence[Action], command: str, arguments: dict[str
             break
         count += 1
     return count
+
+
+def first_open_group(groups: Sequence[Sequence[Move]], history: Sequence[Action]) -> Move | None:
+    """The calls of the first group that have not all worked yet, as one turn; None when all have."""
+    done = [(action.command, action.input) for action in history if action.error is None]
+    for group in groups:
+        left = [move for move in group if (move.command, move.input) not in done]
+        if left:
+            return replace(left[0], beside=tuple(left[1:]))
+    return None
 
 
 def score_to_verdict(goals: int, missing: Sequence[str], damage: Sequence[str]) -> Verdict:

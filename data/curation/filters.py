@@ -29,13 +29,16 @@ START_CHARACTERS = 300
 """How far into a turn a refusal is looked for: who refuses, refuses at once."""
 
 
+Phrase = Annotated[str, Field(min_length=3, pattern=r"[^\s*]{2}")]  # `*` alone would be found everywhere
+
+
 class Phrases(BaseModel):
     """The list file: see data/curation/lists/phrases.yaml."""
 
     model_config = ConfigDict(extra="forbid")
 
-    refusals: list[Annotated[str, Field(min_length=3)]] = Field(default_factory=list)
-    boilerplate: list[Annotated[str, Field(min_length=3)]] = Field(default_factory=list)
+    refusals: list[Phrase] = Field(default_factory=list)
+    boilerplate: list[Phrase] = Field(default_factory=list)
 
 
 Share = Annotated[float, Field(gt=0, le=1)]
@@ -93,16 +96,19 @@ _HANGUL = re.compile(r"[가-힣]")
 
 
 def _phrase_to_search(phrase: str) -> tuple[str, re.Pattern[str]]:
-    """(longest word, pattern) of a phrase. Korean is found with and without its spaces, and before any ending.
+    """(what must be there, pattern) of a phrase. Korean is found wherever its spaces stand, and before any ending.
 
-    To look for the longest word first is ten times as fast as one pattern of all phrases.
+    To look first for the longest word, or for Korean the first syllable, is ten times as fast as one pattern of all phrases.
     """
     is_korean = _HANGUL.search(phrase) is not None
-    parts = _plain(phrase).split()
+    words = _plain(phrase).split()
+    parts = [part for word in words for part in (word if is_korean and word != "*" else [word])]
     pattern = (r"\s*" if is_korean else r"\s+").join(
         r"[^.!?\n]{0,40}?" if part == "*" else re.escape(part) for part in parts
     )
-    return max(parts, key=len), re.compile(pattern if is_korean else rf"\b{pattern}\b")
+    if is_korean:
+        return next(part for part in parts if part != "*"), re.compile(pattern)
+    return max(words, key=len), re.compile(rf"\b{pattern}\b")
 
 
 def _plain(text: str) -> str:
