@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import socket
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +12,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from peft import LoraConfig, get_peft_model
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
 from torch.nn.attention import flex_attention
 from transformers import (
     Gemma2Config,
@@ -355,3 +359,29 @@ def test_flex_attention_gives_the_same_log_probs(kind: str, monkeypatch: pytest.
             outputs = model(**batch_to_arguments(batch), use_cache=False, fused_lm_head=True)
         for side, values in zip(truth, outputs.log_probs, strict=True):
             assert values[: len(side)].tolist() == pytest.approx(side, abs=2e-5)
+
+
+def _sharded_process(rank: int, port: int, folder: str) -> None:
+    """One of two gloo processes that share the model's weights by FSDP2; writes log-probs and whole gradients."""
+    torch.distributed.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
+    model = with_adapter("gemma3, two kinds of layers")
+    compute_on_trees(model, "segments")
+    mesh = init_device_mesh("cpu", (2,))
+    for layer in model.get_base_model().model.layers:
+        fully_shard(layer, mesh=mesh)
+    fully_shard(model, mesh=mesh)
+    sides, gradients, _ = on_trees(model, made_pairs(3), "segments")
+    whole = {name: gradient.full_tensor() for name, gradient in gradients.items()}
+    if rank == 0:
+        torch.save({"sides": sides, "gradients": whole}, Path(folder) / "sharded.pt")
+    torch.distributed.destroy_process_group()
+
+
+def test_trees_hold_when_fsdp2_shards_the_model(tmp_path: Path) -> None:
+    truth = brute_force(with_adapter("gemma3, two kinds of layers"), made_pairs(3))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    torch.multiprocessing.spawn(_sharded_process, (port, str(tmp_path)), nprocs=2)
+    sharded = torch.load(tmp_path / "sharded.pt", weights_only=True)
+    assert largest_difference((sharded["sides"], sharded["gradients"]), truth) < 2e-5

@@ -266,9 +266,9 @@ def measure(steps: dict[str, Callable[[], None]], reps: int) -> dict[str, list[f
     A first round warms up and tells which form (batch size, packing, attention) is the fastest; the others are left out.
     """
     first = {name: _seconds_of(step) for name, step in with_progress(steps.items(), "warming up", total=len(steps))}
-    kept = ["ours"]
-    for forms in ([n for n in steps if _is_shipped(n)], [n for n in steps if n.endswith(COMPACT)]):
-        kept += [min(forms, key=first.__getitem__)] if forms else []
+    forms = [name for name in steps if _is_shipped(name)]
+    fastest = min(forms, key=lambda form: first[form] + first.get(form + COMPACT, 0.0))
+    kept = [name for name in ("ours", fastest, fastest + COMPACT) if name in steps]
     seconds: dict[str, list[float]] = {name: [] for name in kept}
     for _ in with_progress(range(reps), "measuring", total=reps):
         for name in kept:
