@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import socket
 from pathlib import Path
@@ -90,7 +91,7 @@ def made_pairs(seed: int) -> list[Rendered]:
 def with_adapter(kind: str, *, implementation: str = "sdpa") -> Any:
     torch.manual_seed(0)
     architecture, config = MODELS[kind]
-    model = architecture._from_config(config, attn_implementation=implementation)
+    model = architecture._from_config(copy.deepcopy(config), attn_implementation=implementation)
     adapted = get_peft_model(model, LoraConfig(r=4, target_modules="all-linear", init_lora_weights=False))
     add_fused_lm_head(adapted.get_base_model(), outputs=("log_probs", "entropy", "mean_logits", "is_top1"))
     return adapted
