@@ -10,7 +10,6 @@ through. NO_COLOR is honoured: trained tokens are then set in [brackets], cut on
 from __future__ import annotations
 
 import html
-import json
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,14 +19,14 @@ from types import MappingProxyType
 from typing import Annotated, Any
 
 import typer
-from pydantic import ValidationError
 from rich.console import Console
 from rich.text import Text
 
 from data.chats import Chat, Message, PreferencePair, Skip
 from data.control_tokens import common_prefix
+from data.curation.rows import value_to_record
 from data.errors import UserError
-from data.records import BadLine, Outcome, Trajectory, describe_validation_error, read_jsonl
+from data.records import BadLine, Outcome, Trajectory, read_jsonl
 from data.render import Renderer, TokenTree
 from data.trajectories import trajectory_to_chat
 
@@ -273,27 +272,16 @@ def read_row(path: Path, row: int) -> Chat | PreferencePair:
     line, value = found
     if isinstance(value, BadLine):
         raise UserError(str(value))
-    if not isinstance(value, dict):
-        raise UserError(f"{path}:{line}: expected an object, got {type(value).__name__}")
-    kinds: list[tuple[str, type[Chat] | type[PreferencePair] | type[Trajectory]]] = [
-        ("messages", Chat),
-        ("chosen", PreferencePair),
-        ("action_sequence", Trajectory),
-    ]
-    for key, kind in kinds:
-        if key not in value:
-            continue
-        try:
-            record = kind.model_validate_json(json.dumps(value))
-        except ValidationError as error:
-            raise UserError(f"{path}:{line}: {describe_validation_error(error, kind)}") from None
-        if not isinstance(record, Trajectory):
-            return record
-        chat = trajectory_to_chat(record, outcomes=frozenset(Outcome))
-        if isinstance(chat, Skip):
-            raise UserError(f"{path}:{line}: cannot be shown: {chat.reason}")
-        return chat
-    raise UserError(f"{path}:{line}: neither a chat (messages), a pair (chosen) nor a trajectory (action_sequence)")
+    try:
+        record = value_to_record(value)
+    except UserError as error:
+        raise UserError(f"{path}:{line}: {error}") from None
+    if not isinstance(record, Trajectory):
+        return record
+    chat = trajectory_to_chat(record, outcomes=frozenset(Outcome))
+    if isinstance(chat, Skip):
+        raise UserError(f"{path}:{line}: cannot be shown: {chat.reason}")
+    return chat
 
 
 def row_to_tree(record: Chat | PreferencePair, renderer: Renderer, *, max_tokens: int | None = None) -> TokenTree:
