@@ -14,7 +14,7 @@ is rendered whole.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from data.control_tokens import Unrenderable
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 _EVERYTHING = 1 << 60
 _TURNS = "messages_of_the_loop"
 _LOOP = "loop"
+_OF_A_DICT = frozenset(dir(dict))
 _LOOP_FACTS = frozenset({"index0", "index", "first", "last", "previtem", "nextitem", "length"})
 
 
@@ -138,34 +139,67 @@ class Beginnings:
                 self._whole = True
         return self._template.render(self._messages[:count], self._tools, generate=generate)
 
+    def text_with(self, count: int, last: dict[str, Any]) -> str:
+        """The text of the first `count` messages where `last` stands in the place of the last of them.
+
+        Raises:
+            Unrenderable: if the template raises.
+        """
+        messages = [*self._messages[: count - 1], *self._template._alias_reasoning([last])]
+        if not self._whole:
+            try:
+                text = self._text_with(messages)
+            except Exception:  # a template may raise anything; rendering it whole says what
+                text = None
+            if text is not None:
+                return text
+        return self._template.render(messages, self._tools, generate=False)
+
+    def _text_with(self, messages: list[dict[str, Any]]) -> str | None:
+        """As above, from the passes that know nothing of the last message, if there are such."""
+        parts = self._template._parts
+        assert parts is not None
+        start = self._begin(messages, False)
+        chain = self._chain(start.state, not parts.body_reads_generate)
+        last = len(messages) - start.offset - 1
+        if last < 0 or len(chain.passes) < last:
+            return None
+        k = last if last == 0 or chain.ends[last - 1] else last - 1
+        shown = _Watched(messages, start.watch, 0)
+        turns = _Watched(messages[start.offset :], start.watch, start.offset)
+        variables = start.variables_for(shown) | {"add_generation_prompt": False, _TURNS: turns}
+        _restore(start.namespaces, chain.passes[k - 1] if k else start.contents, shown)
+        passes = [self._pass(variables, turns, at, start.watch) for at in range(k, last + 1)]
+        return start.text + chain.text[k] + "".join(passes) + self._run(parts.after, variables)
+
     def _text(self, count: int, generate: bool) -> str:
         parts = self._template._parts
         assert parts is not None
         start = self._started(count, generate)
-        turns, namespaces, watch = start.turns, start.namespaces, start.watch
-        variables = {**start.variables, "add_generation_prompt": generate}
-        if not list.__len__(turns):
+        namespaces, watch = start.namespaces, start.watch
+        shown = _Watched(self._messages[:count], watch, 0)
+        turns = _Watched(self._messages[start.offset : count], watch, start.offset)
+        variables = start.variables_for(shown) | {"add_generation_prompt": generate, _TURNS: turns}
+        if count == start.offset:
+            _restore(namespaces, start.contents, shown)
             return start.text + self._run(parts.after, variables)
         chain = self._chain(start.state, generate or not parts.body_reads_generate)
-        last = list.__len__(turns) - 1
-        shown = _Watched(self._messages[:count], watch, 0)
+        last = count - start.offset - 1
         while len(chain.passes) < last:
             k = len(chain.passes)
-            if k:
-                _restore(namespaces, chain.passes[k - 1], shown)
+            _restore(namespaces, chain.passes[k - 1] if k else start.contents, shown)
             watch.furthest = 0
             text = self._pass(variables, turns, k, watch)
-            if watch.furthest > turns.offset + k + 1:
+            if watch.furthest > start.offset + k + 1:
                 raise _CannotBeTakenApart
-            chain.add(text, namespaces, ends=watch.furthest <= turns.offset + k)
+            chain.add(text, namespaces, ends=watch.furthest <= start.offset + k)
         if len(chain.passes) > last and chain.ends[last]:
             _restore(namespaces, chain.passes[last], shown)
             return start.text + chain.text[last + 1] + self._run(parts.after, variables)
-        if last:
-            _restore(namespaces, chain.passes[last - 1], shown)
+        _restore(namespaces, chain.passes[last - 1] if last else start.contents, shown)
         watch.furthest = 0
         text = self._pass(variables, turns, last, watch)
-        if watch.furthest <= turns.offset + last and len(chain.passes) == last:
+        if watch.furthest <= start.offset + last and len(chain.passes) == last:
             # It did not ask whether it is the last one, so it is the same where others follow.
             chain.add(text, namespaces, ends=True)
         return start.text + chain.text[last] + text + self._run(parts.after, variables)
@@ -180,23 +214,29 @@ class Beginnings:
             and count > known.looked_at
             and (known.generate == generate or not parts.before_reads_generate)
         ):
-            return known.with_count(self._messages, count)
+            return known
+        start = self._begin(self._messages[:count], generate)
+        # Not where it asked for a message that is not there yet; and a macro may hold on to the messages of its own run.
+        self._start = None if start.looked_at >= count or _holds_macro(start.variables) else start
+        return start
+
+    def _begin(self, messages: list[dict[str, Any]], generate: bool) -> _Start:
+        """Run the part before the loop."""
+        parts = self._template._parts
+        assert parts is not None
         watch = _Watch()
-        shown = _Watched(self._messages[:count], watch, 0)
+        shown = _Watched(messages, watch, 0)
         context = parts.before.new_context(self._template._variables_of(shown, self._tools, generate))
         text = "".join(parts.before.root_render_func(context))
         looked_at = watch.furthest
         turns = context.vars.get(_TURNS)
-        if not isinstance(turns, _Watched) or list.__len__(turns) != count - turns.offset:
+        if not isinstance(turns, _Watched) or list.__len__(turns) != len(messages) - turns.offset:
             raise _CannotBeTakenApart
         namespaces: list[Any] = []
         state = {name: _state_of(value, namespaces) for name, value in context.vars.items() if name != _TURNS}
         state[_TURNS] = turns.offset
         contents = [_content(namespace) for namespace in namespaces]
-        start = _Start(text, context.get_all(), turns, state, namespaces, contents, watch, looked_at, generate)
-        # Not where it asked for a message that is not there yet; and a macro may hold on to the messages of its own run.
-        self._start = None if looked_at >= count or _holds_macro(context.vars) else start
-        return start
+        return _Start(text, context.get_all(), turns.offset, state, namespaces, contents, watch, looked_at, generate)
 
     def _chain(self, state: dict[str, Any], generate: bool) -> _Chain:
         for chain in self._chains:
@@ -218,11 +258,12 @@ class Beginnings:
 
 @dataclass
 class _Start:
-    """What the part of a template before its loop has left, for some number of messages."""
+    """What the part of a template before its loop has left."""
 
     text: str
     variables: dict[str, Any]
-    turns: _Watched
+    offset: int
+    """Index of the loop's first message."""
     state: dict[str, Any]
     namespaces: list[Any]
     contents: list[dict[str, Any]]
@@ -231,13 +272,12 @@ class _Start:
     """Index of the furthest message that was looked at: with more messages it would have run just so."""
     generate: bool
 
-    def with_count(self, messages: list[Any], count: int) -> _Start:
-        """The same for another number of messages."""
-        shown = _Watched(messages[:count], self.watch, 0)
-        views = {name: _view(value, shown) for name, value in self.variables.items() if type(value) is _Watched}
-        variables = self.variables | views
-        _restore(self.namespaces, self.contents, shown)
-        return replace(self, variables=variables, turns=variables[_TURNS])
+    def __post_init__(self) -> None:
+        self._views = [name for name, value in self.variables.items() if type(value) is _Watched]
+
+    def variables_for(self, shown: _Watched) -> dict[str, Any]:
+        """The variables where the messages are those of `shown`."""
+        return self.variables | {name: _view(self.variables[name], shown) for name in self._views}
 
 
 class _CannotBeTakenApart(Exception):
@@ -252,7 +292,10 @@ class _Watch:
 
     def at(self, index: int | None) -> None:
         """Message `index` was looked at, or (None) something that depends on how many there are."""
-        self.furthest = max(self.furthest, _EVERYTHING if index is None else index)
+        if index is None:
+            index = _EVERYTHING
+        if index > self.furthest:
+            self.furthest = index
 
 
 class _Watched(list[Any]):
@@ -278,7 +321,7 @@ class _Watched(list[Any]):
         return list.__len__(self) > 0
 
     def __len__(self) -> int:
-        self.watch.at(None)
+        self.watch.furthest = _EVERYTHING  # asked often: some templates ask once for each message
         return list.__len__(self)
 
     def __iter__(self) -> Iterator[Any]:
@@ -355,7 +398,7 @@ def _quick_sandbox(environment: Environment) -> Environment:
     class QuickSandbox(type(environment)):  # type: ignore[misc] # the sandbox that transformers chose
         def getattr(self, obj: Any, attribute: str) -> Any:
             if type(obj) is dict:
-                if attribute in obj and not hasattr(dict, attribute):
+                if attribute in obj and attribute not in _OF_A_DICT:
                     return obj[attribute]
             elif isinstance(obj, Namespace) and not attribute.startswith("_"):
                 content = obj._Namespace__attrs
@@ -459,12 +502,8 @@ def _restore(namespaces: list[Any], contents: list[dict[str, Any]], shown: _Watc
         namespace._Namespace__attrs = content | views
 
 
-def _view(value: Any, shown: _Watched) -> Any:
-    return (
-        _Watched(list(list.__iter__(shown))[value.offset :], shown.watch, value.offset)
-        if isinstance(value, _Watched)
-        else value
-    )
+def _view(value: _Watched, shown: _Watched) -> _Watched:
+    return _Watched(list.__getitem__(shown, slice(value.offset, None)), shown.watch, value.offset)
 
 
 def _same(one: Any, other: Any) -> bool:

@@ -22,13 +22,12 @@ from __future__ import annotations
 
 import json
 import re
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
-
-from pydantic import ValidationError
 
 from data.chat_template import Beginnings, ChatTemplate, first_line
 from data.chats import Chat, Message, PreferencePair, Skip, ToolCall
@@ -76,7 +75,9 @@ class TokenTree:
     """Targets that did not fit even alone with system, tools and their own turn."""
 
     def path(self, node: int) -> list[int]:
-        """Nodes from the root to `node`, both included."""
+        """Nodes from the root to `node`, both included; ascending."""
+        if self.parents[: node + 1] == tuple(range(-1, node)):
+            return list(range(node + 1))  # most trees are one path
         nodes = []
         while node >= 0:
             nodes.append(node)
@@ -91,17 +92,17 @@ class TokenTree:
         open_targets = [target for target in self.targets if target.label == label]
         rows = []
         while open_targets:
-            leaf = max(open_targets, key=lambda target: target.nodes[-1])
-            place = {node: position for position, node in enumerate(self.path(leaf.nodes[-1]))}
-            weights = [0.0] * len(place)
+            path = self.path(max(target.nodes[-1] for target in open_targets))
+            weights = [0.0] * len(path)
             rest = []
             for target in open_targets:
-                if target.nodes[-1] in place:
-                    for node in target.nodes:
-                        weights[place[node]] = target.weight
+                start = bisect_left(path, target.nodes[0])
+                end = start + len(target.nodes)
+                if tuple(path[start:end]) == target.nodes:
+                    weights[start:end] = [target.weight] * len(target.nodes)
                 else:
                     rest.append(target)
-            rows.append(([self.ids[node] for node in place], weights))
+            rows.append(([self.ids[node] for node in path], weights))
             open_targets = rest
         return rows[::-1]
 
@@ -547,14 +548,15 @@ class Renderer:
         if after.startswith(before):
             return after[len(before) :]
         message = opened.marked[t]
-        for variant in (
-            self._with_empty_reasoning(opened, t, before),
-            self._with_switches(opened, t, before),
-            self._after_opened_reasoning(message, before, after),
-            self._after_shorter_history(opened, t, before, after),
-        ):
-            if variant is not None:
-                return variant
+        ways: tuple[Callable[[], str | None], ...] = (  # tried in turn: each renders the chat again
+            lambda: self._with_empty_reasoning(opened, t, before),
+            lambda: self._with_switches(opened, t, before),
+            lambda: self._after_opened_reasoning(message, before, after),
+            lambda: self._after_shorter_history(opened, t, before, after),
+        )
+        for way in ways:
+            if (completion := way()) is not None:
+                return completion
         if message.get("reasoning_content") and before.rstrip().endswith(("</think>", "/think>")):
             raise Unrenderable(f"the template's generation prompt leaves no room for reasoning; {TEMPLATE_ADVICE}")
         raise Unrenderable("the template shows a finished turn differently from its generation prompt")
@@ -568,8 +570,11 @@ class Renderer:
             return None
         placeholder = self._control.placeholder(opened.first)
         message = {**opened.marked[t], "reasoning_content": placeholder}
-        after = self._try([*opened.marked[:t], message], opened.specs)
-        if after is None or not after.startswith(before) or after.count(placeholder, len(before)) != 1:
+        try:
+            after = opened.beginnings.text_with(t + 1, message)
+        except Unrenderable:
+            return None
+        if not after.startswith(before) or after.count(placeholder, len(before)) != 1:
             return None
         return after[len(before) :].replace(placeholder, "")
 
@@ -788,24 +793,34 @@ class Renderer:
 
     # ---------------------------------------------------------------- and back
 
-    def completion_to_message(self, ids: Sequence[int]) -> Message | str:
-        """What a model emitted, as a message; or one line that says why it holds no readable call.
+    def completion_to_message(
+        self, ids: Sequence[int], *, prompt: Sequence[int] = (), tools: Sequence[ToolSpec] = ()
+    ) -> Message | str:
+        """What a model emitted after `prompt`, as a message; or one line that says why it holds no readable call.
 
         The model's own response template is used where its tokenizer carries one; otherwise calls are read as
         `<tool_call>` JSON, which is how the ChatML family writes them.
+
+        Args:
+            tools: tell the types of arguments where a format has only texts (Qwen3.5, GLM, Nemotron). Formats in JSON say
+                the types themselves, and are taken at their word.
         """
+        if response_template := getattr(self.tokenizer, "response_template", None):
+            calls = response_template.get("fields", {}).get("tool_calls", {})
+            specs = None if calls.get("content") == "json" else [tool.model_dump() for tool in tools]
+            try:
+                parsed = self.tokenizer.parse_response(list(ids), prefix=list(prompt), tools=specs) or {}
+                for stop in self._stop_texts:  # some templates leave it in: where a role's own token ends the turn, say
+                    parsed["content"] = (parsed.get("content") or "").removesuffix(stop)
+                return _parsed_to_message(parsed)
+            except Exception as error:  # whatever a response template raises, the text was not readable by it
+                return f"unreadable turn: {first_line(error)}"
         kept = list(ids)
         while kept and kept[-1] in self.stop_ids:
             kept.pop()
         text = self.tokenizer.decode(kept, skip_special_tokens=False)
         if self._opening and f"</{self._opening[1]}>" in text and self._opening[0].strip() not in text:
             text = self._opening[0] + text  # the prompt has opened the reasoning that the model goes on with
-        if getattr(self.tokenizer, "response_template", None):
-            try:
-                parsed = self.tokenizer.parse_response(text)
-            except Exception as error:  # whatever a response template raises, the text was not readable by it
-                return f"unreadable turn: {first_line(error)}"
-            return _parsed_to_message(parsed)
         return text_to_message(text)
 
 
@@ -842,20 +857,20 @@ def _parsed_to_message(parsed: dict[str, Any]) -> Message | str:
     calls = []
     for index, item in enumerate(parsed.get("tool_calls") or []):
         function = item.get("function", item)
-        arguments = function.get("arguments", {})
-        if isinstance(arguments, str):
-            try:
-                arguments = json_to_object(arguments)
-            except ValueError as error:
-                return f"the call's arguments are {error}"
-        try:
-            calls.append(ToolCall(id=f"call_{index}", name=function.get("name", ""), arguments=arguments))
-        except ValidationError:
-            return "the call has no name or its arguments are not a JSON object"
+        if not isinstance(function, dict) or not isinstance(function.get("name"), str) or not function["name"]:
+            return "the call has no name"
+        arguments = function.get("arguments") or {}
+        try:  # strict, because the parser takes NaN and a record does not
+            arguments = json_to_object(arguments if isinstance(arguments, str) else json.dumps(arguments))
+        except ValueError as error:
+            return f"the call's arguments are {error}"
+        if not isinstance(arguments, dict):
+            return "the call's arguments are not a JSON object"
+        calls.append(ToolCall(id=f"call_{index}", name=function["name"], arguments=arguments))
     return Message(
         role="assistant",
         content=parsed.get("content") or "",
-        reasoning_content=parsed.get("reasoning_content"),
+        reasoning_content=parsed.get("reasoning_content") or parsed.get("thinking") or None,
         tool_calls=tuple(calls),
     )
 

@@ -15,7 +15,7 @@ from made_chats import WORDS, chats
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from data.chats import Chat, Message, Skip
+from data.chats import Chat, Message, Skip, ToolCall
 from data.control_tokens import Unrenderable
 from data.records import ToolSpec
 from data.render import Renderer, TokenTree
@@ -289,8 +289,37 @@ def test_beginnings_are_what_the_whole_template_renders(name: str) -> None:
                         beginnings.text(count, generate=generate)
                 else:
                     assert beginnings.text(count, generate=generate) == whole
+            other = {**messages[count - 1], "reasoning_content": "another thought", "content": "other words"}
+            try:
+                whole = renderer.template.render([*messages[: count - 1], other], tools, generate=False)
+            except Unrenderable:
+                with pytest.raises(Unrenderable):
+                    beginnings.text_with(count, other)
+            else:
+                assert beginnings.text_with(count, other) == whole
 
     check()
+
+
+def test_a_prompt_that_opens_reasoning_costs_no_whole_chat_a_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its turns are rendered a second time with a placeholder; that must not make long chats quadratic."""
+    renderer = renderer_of("nemotron_3_nano", "bytes")
+    steps = [
+        message
+        for n in range(20)
+        for message in (
+            Message(role="assistant", tool_calls=(ToolCall(id=f"call_{n}", name="f", arguments={"n": n}),)),
+            Message(role="tool", content="1", tool_call_id=f"call_{n}", name="f"),
+        )
+    ]
+    tool = ToolSpec.model_validate({"function": {"name": "f", "description": "", "parameters": {}}})
+    chat = Chat(messages=(Message(role="user", content="Count."), *steps), tools=(tool,), id="long", source="test")
+    rendered = []
+    monkeypatch.setattr(renderer.template, "render", lambda *_args, **_options: rendered.append(1))
+    tree = renderer.chat_to_tree(chat)
+    assert isinstance(tree, TokenTree)
+    assert len(tree.targets) == 20
+    assert not rendered
 
 
 def test_most_templates_can_be_taken_apart() -> None:
