@@ -176,8 +176,8 @@ class Bench:
     def peft(self) -> LoraConfig:
         return LoraConfig(r=16, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM")
 
-    def ours(self, kind: str, rows: Sequence[Rendered]) -> Callable[[], None]:
-        """A step of our trainer over all rows as one batch."""
+    def ours(self, kind: str, rows: Sequence[Rendered], batch: int) -> Callable[[], None]:
+        """A step of our trainer over all rows, `batch` units at a time."""
         model = self.new_model()
         groups: dict[str, list[Rendered]] = {}
         for row in rows:
@@ -188,7 +188,7 @@ class Bench:
         layout: Any = {"dense": "bins", "causal": "paths"}.get(backend, "one")
         pair_classes: tuple[Any, Any] = (PairTrainer, DPOConfig)
         trainer_class, config_class = pair_classes if kind == "pair" else (ChatTrainer, SFTConfig)
-        arguments: Any = config_class(**self.arguments(len(units)))
+        arguments: Any = config_class(**self.arguments(batch))
         trainer = trainer_class(
             model=model, args=arguments, train_units=units, eval_units=[], backend=backend,
             data_collator=UnitCollator(0, layout, FLEX_BLOCK_TOKENS if backend == "flex" else 1),
@@ -261,14 +261,16 @@ def compact(step: Callable[[], None]) -> Callable[[], None]:
 
 
 def measure(steps: dict[str, Callable[[], None]], reps: int) -> dict[str, list[float]]:
-    """Wall seconds of ours, and of TRL's fastest form as shipped and compact, taken in turn.
+    """Wall seconds of our fastest form, and of TRL's as shipped and compact, taken in turn.
 
-    A first round warms up and tells which form (batch size, packing, attention) is the fastest; the others are left out.
+    A first round warms up and tells which form (batch size, packing, attention) of each side is the fastest; the others are
+    left out.
     """
     first = {name: _seconds_of(step) for name, step in with_progress(steps.items(), "warming up", total=len(steps))}
     forms = [name for name in steps if _is_shipped(name)]
     fastest = min(forms, key=lambda form: first[form] + first.get(form + COMPACT, 0.0))
-    kept = [name for name in ("ours", fastest, fastest + COMPACT) if name in steps]
+    ours = min((name for name in steps if _is_ours(name)), key=first.__getitem__)
+    kept = [name for name in (ours, fastest, fastest + COMPACT) if name in steps]
     seconds: dict[str, list[float]] = {name: [] for name in kept}
     for _ in with_progress(range(reps), "measuring", total=reps):
         for name in kept:
@@ -279,8 +281,12 @@ def measure(steps: dict[str, Callable[[], None]], reps: int) -> dict[str, list[f
 COMPACT = ", compact"
 
 
+def _is_ours(name: str) -> bool:
+    return name.startswith("ours")
+
+
 def _is_shipped(name: str) -> bool:
-    return name != "ours" and not name.endswith(COMPACT)
+    return not _is_ours(name) and not name.endswith(COMPACT)
 
 
 def _seconds_of(step: Callable[[], None]) -> float:
@@ -329,11 +335,13 @@ def training_case(case: str, model: str, reps: int, only: str | None, folder: Pa
             attention.append("flash_attention_2")
         except ImportError:
             pass
-    makers: dict[str, Callable[[], Callable[[], None]]] = {"ours": partial(bench.ours, kind, rows)}
+    our_sizes = (1, 4) if case == "sft" else (1,)
+    makers: dict[str, Callable[[], Callable[[], None]]] = {
+        f"ours, batch {size}": partial(bench.ours, kind, rows, size) for size in our_sizes
+    }
     for implementation in attention:
         suffix = f", {implementation}" if implementation else ""
-        sizes = {"pair": (1,), "trajectory": (1, 4), "sft": (1, 4)}[case]
-        for size in sizes:
+        for size in (1,) if case == "pair" else (1, 4):
             name = f"trl, batch {size}{suffix}"
             make: Any = bench.trl_pairs if kind == "pair" else bench.trl_chats
             makers[name] = partial(make, rows, size, implementation)
@@ -347,21 +355,22 @@ def training_case(case: str, model: str, reps: int, only: str | None, folder: Pa
     steps: dict[str, Callable[[], None]] = {}
     for name, maker in makers.items():
         steps[name] = maker()
-        if name != "ours" and not bench.cuda:
+        if not _is_ours(name) and not bench.cuda:
             steps[name + COMPACT] = compact(steps[name])
     seconds = measure(steps, reps)
     medians = {name: statistics.median(values) for name, values in seconds.items()}
     fastest = next(name for name in medians if _is_shipped(name))
+    ours = next(name for name in medians if _is_ours(name))
     shipped = medians[fastest]
     # On a GPU TRL's head is compact as it ships.
     best_compact = next((value for name, value in medians.items() if name.endswith(COMPACT)), shipped)
     tokens, flops = ideal_ratios(kind, rows, steps_config(bench))
     result: dict[str, Any] = {
-        "measured": shipped / medians["ours"],
-        "measured_compact": best_compact / medians["ours"],
+        "measured": shipped / medians[ours],
+        "measured_compact": best_compact / medians[ours],
         "ideal": tokens,
         "ideal_flops": flops,
-        "efficiency": best_compact / medians["ours"] / tokens,
+        "efficiency": best_compact / medians[ours] / tokens,
         "median_seconds": medians,
         "seconds": seconds,
         "tokens_in_sequences": sum(len(ids) for row in rows for side in row.sides for ids, _ in side),
@@ -370,7 +379,7 @@ def training_case(case: str, model: str, reps: int, only: str | None, folder: Pa
         result |= gpu_figures(bench, rows, kind, medians)
     del steps
     gc.collect()
-    result["peak_memory_gb"] = {name: _peak_of(case, model, name) for name in ("ours", fastest)}
+    result["peak_memory_gb"] = {name: _peak_of(case, model, name) for name in (ours, fastest)}
     return result
 
 
