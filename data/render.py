@@ -900,6 +900,12 @@ def find_base(model: str) -> tuple[str, str | None]:
     base = json.loads(config.read_text(encoding="utf-8")).get("base_model_name_or_path")
     if not base:
         raise UserError(f"{config}: base_model_name_or_path is missing, so the adapter's base is unknown")
+    if not (Path(model) / "adapter_model.safetensors").exists():
+        pickled = " (adapter_model.bin is a pickle, which may run code and is not read)"
+        raise UserError(
+            f"{model}: adapter_model.safetensors is missing"
+            f"{pickled if (Path(model) / 'adapter_model.bin').exists() else ''}"
+        )
     # A folder is stored as it was typed; it may be meant from where the adapter lies, too.
     if not Path(base).exists() and (Path(model) / base).exists():
         base = str(Path(model) / base)
