@@ -105,6 +105,7 @@ def export(
         card = model_card(base, Path(adapter), run, card_kpis, options, report)
         (partial / "README.md").write_text(card, encoding="utf-8")
         for path in partial.iterdir():
+            path.chmod((partial / "config.json").stat().st_mode)  # safetensors leaves files that only their owner reads
             checkpoints.flush(path)
         if folder.exists():
             folder.rmdir()  # it is empty
