@@ -11,6 +11,9 @@ import sys
 import unicodedata
 from collections.abc import Callable, Iterable
 
+WHITE = "\n\t\u200d"
+"""What text of several lines may hold; the last one joins emoji."""
+
 
 class UserError(ValueError):
     """Bad input, told to the person who can fix it: where, which field, which value, what was expected."""
@@ -24,15 +27,26 @@ def nearest(name: str, names: Iterable[str]) -> str:
     return f" Did you mean {by_letters[close[0]]!r}?" if close else ""
 
 
+def printable(text: str, *, keep: str = "") -> str:
+    """`text` with an escape for each character that could drive a terminal or reorder a line; those of `keep` stay."""
+    if text.isprintable():
+        return text
+    driving = ("Cc", "Cf", "Zl", "Zp", "Cs")
+    return "".join(
+        repr(character)[1:-1] if character not in keep and unicodedata.category(character) in driving else character
+        for character in text
+    )
+
+
 def run_command(command: Callable[..., object], *, name: str) -> None:
     """Run a command-line app called `name`; what the user can mend is told on one screen, without a traceback, exit 2."""
     try:
         command(prog_name=name)
     except UserError as error:
-        sys.stderr.write(f"error: {error}\n")
+        sys.stderr.write(f"error: {printable(str(error), keep=WHITE)}\n")
         sys.exit(2)
     except OSError as error:
         if error.filename is None:
             raise
-        sys.stderr.write(f"error: {error.filename}: {error.strerror}\n")
+        sys.stderr.write(f"error: {printable(str(error.filename))}: {error.strerror}\n")
         sys.exit(2)

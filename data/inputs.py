@@ -33,7 +33,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from data.errors import UserError, nearest
-from data.records import STRICT_JSON, BadLine, json_line_to_object
+from data.records import MAX_DEPTH, STRICT_JSON, BadLine, is_deeper_than, json_line_to_object
 
 if TYPE_CHECKING:
     import pyarrow
@@ -432,6 +432,8 @@ class _Document:
             text = self._text[self._at : end]
             self._at = end
             fault = fault or _half_character(text, value)
+            if fault is None and is_deeper_than(value, MAX_DEPTH):
+                fault = f"nested deeper than {MAX_DEPTH} levels"
             return value if fault is None else BadLine(str(self._path), place, fault)
 
     def _broken(self, reason: str, *, at: int | None = None) -> UserError:

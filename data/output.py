@@ -10,24 +10,29 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
+
+from data.errors import printable
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: str = "") -> None:
     """A table on a terminal; elsewhere aligned text without frames, never cut to a width."""
-    cells = [[str(cell) for cell in row] for row in rows]
+    cells = [[printable(str(cell), keep="\u200d") for cell in row] for row in rows]
     if sys.stdout.isatty():
         table = Table(*columns, title=title or None, title_justify="left")
         for row in cells:
             table.add_row(*row)
         Console(markup=False, emoji=False).print(table)
         return
-    widths = [max(len(row[index]) for row in [list(columns), *cells]) for index in range(len(columns))]
+    lines = [list(columns), *cells]
+    widths = [max(cell_len(line[index]) for line in lines) for index in range(len(columns))]  # Korean takes two columns
     if title:
         print(title)
-    for row in [list(columns), *cells]:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    for line in lines:
+        padded = (cell + " " * (width - cell_len(cell)) for cell, width in zip(line, widths, strict=True))
+        print("  ".join(padded).rstrip())
 
 
 def count_rows(name: str, counts: dict[str, Any]) -> list[tuple[str, str, int]]:

@@ -229,6 +229,9 @@ class Trajectory(BaseModel):
         return self.model_dump_json(exclude_unset=False, exclude_none=False)
 
 
+MAX_DEPTH = 150
+"""Levels of nesting that are read. Readers of JSON give up at some hundreds, each at another number."""
+
 NotJsonKind = Literal["encoding", "syntax", "constant", "duplicate_key", "number", "depth", "surrogate"]
 
 
@@ -278,8 +281,24 @@ STRICT_JSON = json.JSONDecoder(
 )
 
 
+def is_deeper_than(value: Any, depth: int) -> bool:
+    """Whether lists and dicts stand in each other more than `depth` levels deep."""
+    level = [value] if isinstance(value, dict | list) else []
+    for _ in range(depth):
+        level = [
+            inner
+            for outer in level
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+            if isinstance(inner, dict | list)
+        ]
+        if not level:
+            return False
+    return bool(level)
+
+
 def json_to_object(text: str) -> Any:
-    """`json.loads` that refuses what could not be written back: NaN, infinities, duplicate keys, half characters.
+    """`json.loads` that refuses what could not be written back: NaN, infinities, duplicate keys, half characters, and
+    what is nested deeper than `MAX_DEPTH`.
 
     Raises:
         NotJson: a ValueError with a one-line reason.
@@ -288,6 +307,8 @@ def json_to_object(text: str) -> Any:
         value = STRICT_JSON.decode(text)
         if "\\ud" in text or "\\uD" in text:
             json.dumps(value, ensure_ascii=False).encode()
+        if text.count("{") + text.count("[") > MAX_DEPTH and is_deeper_than(value, MAX_DEPTH):
+            raise NotJson("depth", f"nested deeper than {MAX_DEPTH} levels")
         return value
     except NotJson:
         raise
@@ -296,7 +317,7 @@ def json_to_object(text: str) -> Any:
     except UnicodeEncodeError:
         raise NotJson("surrogate", "half of a surrogate pair (\\ud800 to \\udfff) is no character") from None
     except RecursionError:
-        raise NotJson("depth", "nested too deeply") from None
+        raise NotJson("depth", f"nested deeper than {MAX_DEPTH} levels") from None
     except ValueError:  # Python reads no integer of more than 4,300 digits
         raise NotJson("number", "a number of thousands of digits is too large to be kept") from None
 

@@ -10,7 +10,6 @@ through. NO_COLOR is honoured: trained tokens are then set in [brackets], cut on
 from __future__ import annotations
 
 import html
-import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -25,7 +24,7 @@ from rich.text import Text
 from data.chats import Chat, Message, PreferencePair, Skip
 from data.control_tokens import common_prefix
 from data.curation.rows import value_to_record
-from data.errors import UserError
+from data.errors import WHITE, UserError, printable
 from data.records import BadLine, Outcome, Trajectory, read_jsonl
 from data.render import Renderer, TokenTree
 from data.trajectories import trajectory_to_chat
@@ -139,19 +138,13 @@ def tree_to_text(
                 text.append(BRACKETS[inside][1] if inside else "")
                 text.append(BRACKETS[piece.label][0] if piece.label else "")
             inside = piece.label
-            shown = "".join(map(_harmless, piece.text))
+            shown = printable(piece.text, keep=WHITE)
             text.append(shown, style=style if colour else None)
             if ids:
                 text.append("‹" + ",".join(map(str, piece.ids)) + "›", style="cyan" if colour else None)
         if not colour and inside:
             text.append(BRACKETS[inside][1])
     return text
-
-
-def _harmless(character: str) -> str:
-    """A row must not be able to drive the terminal, or to reorder what is shown."""
-    hidden = unicodedata.category(character) in ("Cc", "Cf") and character not in "\n\t\u200d"
-    return repr(character)[1:-1] if hidden else character
 
 
 def _segment_name(number: int) -> str:
@@ -181,7 +174,7 @@ def describe_tree(tree: TokenTree) -> list[str]:
     scored = sum(len(target.nodes) for target in tree.targets)
     sequences = sum(len(ids) for label in {t.label for t in tree.targets} for ids, _ in tree.rows(label))
     lines = [
-        f"id {tree.id}",
+        f"id {printable(tree.id)}",
         f"{len(tree.ids)} tokens in the tree, {sequences} in its sequences, {scored} scored",
     ]
     if tree.cut_tokens:

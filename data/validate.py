@@ -44,6 +44,7 @@ from data.records import (
     NotJson,
     Outcome,
     Trajectory,
+    is_deeper_than,
     json_to_object,
     validation_faults,
 )
@@ -140,20 +141,6 @@ def _kind_of_scalar(value: Any) -> str | None:
 
 def _shown(value: Any) -> str:
     return repr(redact_value(value)[0])
-
-
-def _nested_deeper_than(value: Any, depth: int) -> bool:
-    level = [value]
-    for _ in range(depth + 1):
-        level = [
-            inner
-            for outer in level
-            for inner in (outer.values() if isinstance(outer, dict) else outer if isinstance(outer, list) else ())
-            if isinstance(inner, dict | list)
-        ]
-        if not level:
-            return False
-    return True
 
 
 def _big_integers(value: Any) -> Iterator[int]:
@@ -304,7 +291,7 @@ class Checker:
         if not is_whole:
             found.append(("W602", "the last record has no line break"))
         brackets = line.count(b"{") + line.count(b"[")
-        if brackets > self.limits.depth and _nested_deeper_than(value, self.limits.depth):
+        if brackets > self.limits.depth and is_deeper_than(value, self.limits.depth + 1):
             return [*found, ("E205", f"nested deeper than {self.limits.depth} levels")], None
         if re.search(rb"\d{19}", line):
             found += [

@@ -93,7 +93,7 @@ BAD_LINES = [
     (b'{"a": [{"b": 1, "b": 1}]}', "stands twice"),
     (b'{"a": "\\ud800"}', "surrogate"),
     (b'{"a": "\xff"}', "not UTF-8"),
-    (b"[" * 100_000, "nested too deeply"),
+    (b"[" * 100_000, "nested deeper than 150 levels"),
 ]
 
 

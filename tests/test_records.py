@@ -98,7 +98,7 @@ def test_wrong_value_is_named_and_never_coerced(tmp_path: Path, row: dict[str, A
         ('{"id": "a", "id": "b"}', "key 'id' stands twice"),
         ('{"metadata": {"x": {"y": 1, "y": 1}}}', "key 'y' stands twice"),
         ('{"id": "\\ud800"}', "surrogate"),
-        ("[" * 100_000, "nested too deeply"),
+        ("[" * 100_000, "nested deeper than 150 levels"),
         ("[1]", "a record is a JSON object, got list"),
         ("null", "got NoneType"),
     ],

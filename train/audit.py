@@ -27,9 +27,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from rich.table import Table
 
 from data.chats import Chat, Message, PreferencePair, Skip, ToolCall, what_is_said
-from data.errors import UserError, nearest
+from data.errors import UserError, nearest, printable
 from data.progress import with_progress
-from train.plan import Plan, duration
+from train.plan import Plan, duration, shape_of
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -550,7 +550,8 @@ class TestTasks:
 
     A task is found in a row by its whole instruction, by 13 words of it in a row (all words of one with 8 to 13), or by a
     call that is made of its values alone: two of them or more, at least 12 characters together. What several tasks have in
-    common is the wording of a template, and betrays none of them.
+    common is the wording of a template, and betrays none of them; where a task names its parameters, words without any of
+    their values are taken for such wording, too.
     """
 
     __test__ = False  # not a test, whatever pytest thinks of the name
@@ -567,8 +568,11 @@ class TestTasks:
             first = same_instruction.setdefault(instruction, index)
             words = instruction.split()
             if len(words) >= SHORTEST_GRAM_WORDS:
-                for gram in _grams(words, min(len(words), GRAM_WORDS)):
-                    grams[gram].add(first)
+                size = min(len(words), GRAM_WORDS)
+                ends = _ends_of_values(words, task["parameters"], task.get("facts")) if task.get("parameters") else None
+                for start, gram in enumerate(_grams(words, size)):
+                    if ends is None or any(begin >= start and end <= start + size for begin, end in ends):
+                        grams[gram].add(first)
             for value in _strings([task.get("parameters"), task.get("facts")]):
                 self._values[words_of(value)].add(index)
         self._grams = {gram: next(iter(found)) for gram, found in grams.items() if len(found) == 1}
@@ -590,6 +594,17 @@ class TestTasks:
                 if len(values) > 1 and sum(map(len, values)) >= CALL_CHARACTERS:
                     found |= set.intersection(*(self._values.get(value, set()) for value in values))
         return found
+
+
+def _ends_of_values(words: Sequence[str], *values: Any) -> list[tuple[int, int]]:
+    """Where values stand among words: first word, and the word after the last."""
+    wanted = {tuple(words_of(value).split()) for value in _strings([*values])} - {()}
+    return [
+        (start, start + size)
+        for size in {len(value) for value in wanted}
+        for start, gram in enumerate(_grams(words, size))
+        if gram in wanted
+    ]
 
 
 def _grams(words: Sequence[str], size: int) -> Iterator[tuple[str, ...]]:
@@ -789,7 +804,7 @@ def audit(
             max_tokens=max_tokens,
             served_stop_ids=served if isinstance(served, list) else [] if served is None else [served],
             window=getattr(config, "max_position_embeddings", None),
-            vocabulary=model.get_input_embeddings().weight.shape[0],
+            vocabulary=shape_of(model.get_input_embeddings().weight)[0],
         ),
         *audit_plan(plan, prepared, rendered),
     ]  # fmt: skip
@@ -861,17 +876,12 @@ def _limit_of(finding: Finding) -> float | None:
 def explain(finding: Finding) -> str:
     """One finding in one line: what was counted, against which limit, in which rows, and what to do."""
     limit = LIMITS[finding.name]
-    rows = f" Rows: {', '.join(map(_printable, finding.rows))}." if finding.rows else ""
+    rows = f" Rows: {', '.join(printable(row)[:100] for row in finding.rows)}." if finding.rows else ""
     why = f" ({finding.detail})" if finding.detail else ""
     return (
         f"{finding.name}: {finding.told} {limit.counted}{why}; the limit is {_percent(_limit_of(finding))}.{rows} "
         f"{limit.advice[0].upper()}{limit.advice[1:]}."
     )
-
-
-def _printable(row: str) -> str:
-    """An id as it can be shown on a terminal, whatever it holds."""
-    return (row if row.isprintable() else ascii(row))[:100]
 
 
 def _percent(share: float | None) -> str:

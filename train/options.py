@@ -26,7 +26,7 @@ from datasets import disable_progress_bars
 from transformers.utils.logging import disable_progress_bar
 from trl import ModelConfig, TrlParser
 
-from data.errors import UserError, nearest
+from data.errors import WHITE, UserError, nearest, printable
 from train.outcome import EXIT_CODES, SIGNALS, Preempted, say, status_of
 
 
@@ -58,6 +58,13 @@ class DataOptions:
             "the differences are printed."
         },
     )
+    deterministic: bool = field(
+        default=False,
+        metadata={
+            "help": "Stop with an error at an operation that could give another result the next time (torch's deterministic "
+            "algorithms, as errors). Slower on a GPU."
+        },
+    )
     tree: str = field(
         default="auto",
         metadata={
@@ -70,6 +77,20 @@ class DataOptions:
         metadata={
             "help": "Test tasks that must not be in the data: the file that `python -m benchmark tasks` writes. "
             "The pre-flight audit looks for them."
+        },
+    )
+    benchmark_every: int = field(
+        default=0,
+        metadata={
+            "help": "Every N steps and after the last one, save a checkpoint, run the benchmark on it and wait; "
+            "best_checkpoint.json names the best. 0: never."
+        },
+    )
+    benchmark_args: str = field(
+        default="",
+        metadata={
+            "help": "For `python -m benchmark run`, as one text: '--worlds files,api --count 40'. Tasks are of the train split "
+            "unless it says otherwise."
         },
     )
     audit_allow: list[str] = field(
@@ -132,7 +153,7 @@ def parse_options(option_types: Sequence[Any], argv: Sequence[str] | None = None
     argv = [part for item in argv for part in (item.split("=", 1) if item.startswith("--config=") else [item])]
     for item in argv:
         option = item.split("=", 1)[0]
-        if option.startswith("--") and option not in options | {"--config"}:
+        if option.startswith("--") and " " not in option and option not in options | {"--config"}:  # or it is a value
             raise UserError(f"option {option} is unknown.{nearest(option, options | {'--config'})}")
     if argv and not argv[0].startswith("-"):
         raise UserError(f"argument {argv[0]!r}: expected options such as --config FILE.yaml")
@@ -248,6 +269,6 @@ def run_main(main: Callable[[], None]) -> NoReturn:
         sys.exit(EXIT_CODES["preempted"])
     except UserError as error:
         if os.environ.get("LOCAL_RANK", "0") == "0":
-            sys.stderr.write(f"error: {error}\n")
+            sys.stderr.write(f"error: {printable(str(error), keep=WHITE)}\n")
         sys.exit(EXIT_CODES[status_of(error)])
     sys.exit(0)
