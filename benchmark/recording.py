@@ -33,7 +33,7 @@ from benchmark.agent import (
     run_tasks,
     take_turn,
 )
-from benchmark.backends import Expert
+from benchmark.policies import Expert
 from benchmark.worlds import Task
 from benchmark.worlds.tools import DONE, GIVEN_UP
 from data.chats import Message, ToolCall

@@ -24,13 +24,14 @@ from benchmark.agent import LATENCY_SECONDS, SYSTEM, record_checksums, task_to_m
 from benchmark.recording import in_processes
 from benchmark.worlds import Result, Split, Task
 from benchmark.worlds.table import WORLDS
+from data.errors import UserError
 from data.quality import Difference, Replay
 from data.records import INVALID_CALL, Action, BadLine, Trajectory, scan_trajectories
 
 MAX_NUMBER = 100_000
 """Highest number of a task that is made again; tasks of a seed are made one after the other."""
 _RECORDS_TOGETHER = 50
-_ID = re.compile(r"(?P<world>\w+)-(?P<split>train|test)-(?P<seed>[0-9]{1,18})-(?P<number>[0-9]{4,9})")
+_ID = re.compile(r"(?P<world>\w+)(?P<short>-short)?-(?P<split>train|test)-(?P<seed>[0-9]{1,18})-(?P<number>[0-9]{4,9})")
 
 
 @dataclass(frozen=True)
@@ -47,16 +48,16 @@ NO_RECORD = "the line is no record"
 class _Lists:
     """Tasks of one seed, made as far as they are needed."""
 
-    def __init__(self, world: str, split: Split, seed: int) -> None:
-        self._world, self._split, self._seed = world, split, seed
+    def __init__(self, world: str, split: Split, seed: int, short: bool) -> None:
+        self._world, self._split, self._seed, self._short = world, split, seed, short
         self._tasks: list[Task] = []
 
     def task(self, number: int) -> Task | None:
         """The task of a number; None where the pools do not give so many different ones."""
         for count in (number + max(number // 2, 100), number + 1):  # further than needed, if that can be
             if number >= len(self._tasks):
-                with suppress(RuntimeError):
-                    self._tasks = WORLDS[self._world].tasks(self._split, count, self._seed)
+                with suppress(RuntimeError, UserError):
+                    self._tasks = WORLDS[self._world].tasks(self._split, count, self._seed, short=self._short)
         return self._tasks[number] if number < len(self._tasks) else None
 
 
@@ -82,7 +83,7 @@ def replay(record: Trajectory) -> Replay | CannotReplay:
     task = None
     if which is not None and which["world"] in WORLDS and int(which["number"]) < MAX_NUMBER:
         split: Split = "test" if which["split"] == "test" else "train"
-        task = _lists(which["world"], split, int(which["seed"])).task(int(which["number"]))
+        task = _lists(which["world"], split, int(which["seed"]), bool(which["short"])).task(int(which["number"]))
     if task is None:
         return CannotReplay(record.id, "metadata.task.id names no task of this benchmark")
     difference = _other_task(record, told, task) or _other_run(record, extra, made_with["sums"], task)

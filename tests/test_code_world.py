@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from benchmark.agent import FROZEN_START, run_tasks
-from benchmark.backends import POLICIES, Expert, policy_named
+from benchmark.policies import POLICIES, Expert, policy_named
 from benchmark.kpis import kpis
 from benchmark.worlds import Fault, Task
 from benchmark.worlds import code as code_world
@@ -310,7 +310,7 @@ def test_trivial_policies_win_nothing(name: str) -> None:
 
 def test_records_are_the_same_in_every_process_and_tell_nothing_of_the_machine() -> None:
     script = (
-        "from benchmark.agent import FROZEN_START, run_tasks\nfrom benchmark.backends import Expert\n"
+        "from benchmark.agent import FROZEN_START, run_tasks\nfrom benchmark.policies import Expert\n"
         "from benchmark.worlds.code import tasks\n"
         "for record in run_tasks(Expert(mistakes=0.5, seed=1), tasks('train', 30, 6), label='x', max_steps=40, "
         "start=FROZEN_START):\n    print(record.to_json())"

@@ -204,12 +204,13 @@ def test_the_solution_of_a_test_task_is_found_without_its_request(tasks: dict[st
             for action in record.action_sequence
             if isinstance(action.input, dict) and len(action.input) >= 2
         ]
-        # In other worlds a solution holds values that must be found out, which no task names.
-        if calls and record.environment.name in ("files", "api"):
+        # In other worlds a solution holds values that must be found out, and a careless run wrong ones; no task names them.
+        is_solution = (record.metadata.model_extra or {})["policy"] == "expert"
+        if calls and is_solution and record.environment.name in ("files", "api"):
             checked += 1
             row = chat(("user", "Do what I said."), *calls, ("assistant", "Done."))
             found += index.match(record_to_row(value_to_record(row))) is not None
-    assert checked >= 20
+    assert checked >= 15
     assert found >= 0.8 * checked
 
 

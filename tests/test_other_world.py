@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmark.agent import FROZEN_START, Turn, run_tasks
-from benchmark.backends import POLICIES, Expert, policy_named
+from benchmark.policies import POLICIES, Expert, policy_named
 from benchmark.kpis import kpis
 from benchmark.worlds import Fault, Task
 from benchmark.worlds.other import FAMILIES, TOOLS, OtherWorld, tasks

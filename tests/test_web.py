@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmark.agent import run_tasks
-from benchmark.backends import Expert
+from benchmark.policies import Expert
 from benchmark.kpis import retention_tokens
 from benchmark.worlds import Fault, Task
 from benchmark.worlds.web import CONTEXT_TOKENS, FAMILIES, WebWorld, tasks

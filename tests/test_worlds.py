@@ -21,7 +21,6 @@ from hypothesis import strategies as st
 
 from benchmark.worlds import Fault, Move, Result, Split, Task, World
 from benchmark.worlds.api import ApiWorld
-from benchmark.worlds.api import open as open_api
 from benchmark.worlds.families import Family, families_to_tasks
 from benchmark.worlds.files import FilesWorld
 from benchmark.worlds.files import open as open_files
@@ -43,11 +42,17 @@ except UserError as error:
     NOT_HERE = {"code": str(error)}
 """Worlds that this machine cannot open, and why. Their tasks are tested all the same."""
 OPENED = [pair for pair in BOTH if pair[0] not in NOT_HERE]
-SHORT = {"files": 6, "api": 5}
-"""Worlds whose prompts the quickstart's model can read, and how many families they have at least."""
+SHORT = ("files", "api")
+"""Worlds that have short tasks, whose prompts the quickstart's model can read."""
 KINDS = {
-    "files": {"not_found", "permission_denied", "busy", "malformed"},
-    "api": {"expired_token", "rate_limited", "server_error", "malformed"},
+    "files": {
+        *("busy", "timed_out", "malformed", "not_found", "permission_denied"),
+        *("disk_full", "locked", "unmounted", "stale"),
+    },
+    "api": {
+        *("expired_token", "invalid_grant", "rate_limited", "service_down", "server_error", "malformed", "timeout"),
+        *("lost_answer", "stale_cursor", "version_conflict", "renamed_field", "moved", "partial_data"),
+    },
     "web": {
         *("server_error", "timeout", "rate_limited", "maintenance", "truncated", "moved", "broken_link"),
         *("session_expired", "stale_form", "renamed_field"),
@@ -62,6 +67,9 @@ KINDS = {
     },
 }
 """Every kind of fault of each world."""
+
+
+SUFFIXES = {"txt", "csv", "json", "toml", "xml", "zip", "sh", "png", "gif", "bmp", "wav", "py"}
 
 
 def as_action(command: str, arguments: dict[str, Any], result: Result) -> Action:
@@ -115,12 +123,7 @@ def test_train_and_test_share_no_parameter(world: str, train_seed: int, test_see
         drawn = {leaf for task in WORLDS[world].tasks(split, 400, seed) for leaf in leaves(task.parameters)}  # type: ignore[arg-type]
         values[split] = {str(value) for value in drawn}
         # Finer than asked: not even the parts of a path or a sentence are shared, but for the suffixes of files.
-        words[split] = {word for value in values[split] for word in re.findall(r"\w+", value)} - {
-            "txt",
-            "csv",
-            "json",
-            "py",
-        }
+        words[split] = {word for value in values[split] for word in re.findall(r"\w+", value)} - SUFFIXES
     assert len(words["train"]) > 100 and len(words["test"]) > 50
     assert not values["train"] & values["test"]
     assert not words["train"] & words["test"]
@@ -134,21 +137,32 @@ def test_tasks_are_distinct_even_and_the_same_each_time(world: str, split: Split
     assert tasks[0].id == f"{world}-{split}-5-0000" and len({task.id for task in tasks}) == 804
     assert len({task.family + json.dumps(task.parameters, sort_keys=True) for task in tasks}) == 804
     per_family = Counter(task.family for task in tasks)
-    assert len(per_family) >= SHORT.get(world, 12)
+    assert len(per_family) >= 12 + 3 * (split == "test")
     assert max(per_family.values()) - min(per_family.values()) <= 1
     korean = sum(task.language == "ko" for task in tasks) / 804
     assert 0.27 < sum(bool(task.faults) for task in tasks) / 804 < 0.40
-    assert {fault.kind for task in tasks for fault in task.faults} == KINDS[world]
+    drawn = {fault.kind for task in tasks for fault in task.faults}
+    families: Sequence[Family] = WORLDS[world].FAMILIES  # type: ignore[attr-defined]  # every world has them
+    assert len(drawn) >= 8 and drawn <= {fault.kind for family in families for fault in family.faults} == KINDS[world]
     assert all(bool(re.search("[가-힣]", task.instruction)) == (task.language == "ko") for task in tasks)
     assert tasks[0].parameters != WORLDS[world].tasks(split, 1, 6)[0].parameters
-    if world in SHORT:
-        assert {task.tier for task in tasks} == {1, 2, 3} and 0.09 < korean < 0.17
-        assert all(3 <= len(task.tools) <= 4 and len(task.instruction.split()) < 45 for task in tasks)
-    else:
-        assert min(task.tier for task in tasks) <= 1 and max(task.tier for task in tasks) >= 12 and 0.4 < korean < 0.6
-        assert min(task.context_tokens for task in tasks if task.context_tokens) <= 512
-        assert max(task.context_tokens for task in tasks) >= 32768
+    assert min(task.tier for task in tasks) <= 1 and max(task.tier for task in tasks) >= 12 and 0.4 < korean < 0.6
+    assert min(task.context_tokens for task in tasks if task.context_tokens) <= 512
+    assert max(task.context_tokens for task in tasks) >= 32768
     assert len({(task.family, tuple(tool.function.name for tool in task.tools)) for task in tasks}) == len(per_family)
+
+
+@pytest.mark.parametrize("split", SPLITS)
+@pytest.mark.parametrize("world", SHORT)
+def test_short_tasks_have_few_calls_and_ids_of_their_own(world: str, split: Split) -> None:
+    tasks = WORLDS[world].tasks(split, 400, 5, short=True)
+    assert tasks[:40] == WORLDS[world].tasks(split, 40, 5, short=True)
+    assert [task.id for task in tasks[:2]] == [f"{world}-short-{split}-5-0000", f"{world}-short-{split}-5-0001"]
+    assert {task.tier for task in tasks} == {1, 2, 3} and not any(task.context_tokens for task in tasks)
+    assert len({task.family for task in tasks}) >= 5
+    assert 0.09 < sum(task.language == "ko" for task in tasks) / 400 < 0.17
+    assert 0.27 < sum(bool(task.faults) for task in tasks) / 400 < 0.40
+    assert all(3 <= len(task.tools) <= 4 and len(task.instruction.split()) < 45 for task in tasks)
 
 
 def test_a_drawn_task_is_not_drawn_again() -> None:
@@ -197,11 +211,12 @@ def test_worlds_take_turns() -> None:
         ((["api", "api"], "test", 3, 1), "different"),
         ((["api"], "tests", 3, 1), "Did you mean 'test'?"),
         ((["api"], "test", 0, 1), "count: 0"),
+        ((["files", "web"], "test", 4, 1, True), "'web' has no short tasks"),
     ],
 )
 def test_wrong_orders_are_the_users_to_fix(arguments: Any, told: str) -> None:
     with pytest.raises(UserError, match=re.escape(told)):
-        make_tasks(*arguments)
+        make_tasks(*arguments[:4], short=len(arguments) > 4)
 
 
 def test_worlds_import_neither_torch_nor_transformers() -> None:
@@ -231,7 +246,9 @@ def test_expert_solves_every_task_by_what_can_be_known(world: str, split: Split,
                 for name, value in move.input.items():
                     # Code is written; everything else, also what an edit replaces, must have been seen.
                     is_written = world == "code" and name in ("text", "new", "code")
-                    assert is_written or str(value) in seen, f"{task.id}: nobody could know {value!r}"
+                    # Paths, patterns and lists of several values are put together in files, queries in api.
+                    parts = re.findall(r"\w+", str(value)) if world in ("files", "api") else [str(value)]
+                    assert is_written or all(part in seen for part in parts), f"{task.id}: nobody could know {value!r}"
                 result = live.call(move.command, move.input)
                 history.append(as_action(move.command, move.input, result))
                 seen += "\n" + text_of(history[-1])
@@ -248,17 +265,11 @@ def test_expert_solves_every_task_by_what_can_be_known(world: str, split: Split,
                 where = [task.instruction, *(text_of(action) for action in history)]
                 read = next(i for i, text in enumerate(where) if value in text)
                 used = [str(leaf) for action in history[read:] for leaf in leaves(action.input)]
-                assert value in used or (world == "code" and any(value in each for each in used)), name
+                assert value in used or (world in ("code", "api") and any(value in each for each in used)), name
     assert struck <= KINDS[world]
 
 
 FAULTS = [
-    ("files", "write", "permission_denied", "write_file"),
-    ("files", "move", "not_found", "move_file"),
-    ("files", "convert", "permission_denied", "convert_file"),
-    ("files", "find-copy", "malformed", "search_text"),
-    ("files", "find-copy", "not_found", "read_file"),
-    ("files", "convert-price", "busy", "write_file"),
     ("api", "create", "expired_token", "create_order"),
     ("api", "login-create", "rate_limited", "get_token"),
     ("api", "login-find-update", "expired_token", "list_orders"),
@@ -309,109 +320,42 @@ def test_expert_goes_on_from_any_state(pair: tuple[str, Split], index: int, seed
     task = WORLDS[world].tasks(split, 40, 4)[index]
     with WORLDS[world].open(task) as live:
         history = wrong_calls(live, task, random.Random(seed), count)
-        # No tool deletes or brings back what was overwritten, so damage of that kind may be beyond repair.
-        damage = re.search("is changed|is too many", live.verdict().why)
+        # No tool brings back what was overwritten or deleted, so damage of that kind may be beyond repair.
+        damage = bool(re.search("is changed|is missing|is too many|has other permissions", live.verdict().why))
+        if isinstance(live, FilesWorld):
+            tree = live._tree()
+            damage = damage or any(tree.get(path) != content for path, content in live.before.items())
         answer = let_expert_work(live, history)
         after = live.verdict()
         assert (answer.answer == "Done.") == (after.outcome is Outcome.SUCCESS) or not task.tier
         assert damage or after.outcome is Outcome.SUCCESS, (task, history, after)
 
 
-def test_expert_undoes_wrong_moves() -> None:
-    task = task_of("files", "move")
-    p: Any = task.parameters
-    with open_files(task) as live:
-        history: list[Action] = []
-        for source, target in [
-            (p["source"], "wrong/a.txt"),
-            (p["other"], p["source"]),
-            ("wrong/a.txt", p["other"]),
-        ]:
-            arguments = {"source": source, "target": target}
-            history.append(as_action("move_file", arguments, live.call("move_file", arguments)))
-        assert live.verdict().score == 0
-        let_expert_work(live, history)
-        assert live.verdict().outcome is Outcome.SUCCESS
-
-
-def test_expert_writes_back_what_it_has_read() -> None:
-    task = task_of("files", "convert-price")
-    p: Any = task.parameters
-    with open_files(task) as live:
-        history: list[Action] = []
-        for command, arguments in [
-            ("read_file", {"path": p["source"]}),
-            ("write_file", {"path": p["source"], "text": "gone"}),
-        ]:
-            history.append(as_action(command, arguments, live.call(command, arguments)))
-        let_expert_work(live, history)
-        assert live.verdict().outcome is Outcome.SUCCESS
-    with open_files(task) as live:
-        history = [as_action(command, arguments, live.call(command, arguments))]
-        assert let_expert_work(live, history).answer != "Done."
-
-
 # Verdicts.
 
 
-def test_parts_of_a_task_are_partial_and_damage_is_no_success() -> None:
-    task = task_of("files", "convert-price")
-    p: Any = task.parameters
-    with open_files(task) as live:
-        live.call("convert_file", {"source": p["source"], "target": p["target"]})
-        assert (live.verdict().outcome, live.verdict().score) == (Outcome.PARTIAL, 0.5)
-        live.call("write_file", {"path": p["note"], "text": f"{p['price']}\n"})
-        assert live.verdict().outcome is Outcome.SUCCESS
-        live.call("write_file", {"path": "more.txt", "text": "x"})
-        assert live.verdict().outcome is Outcome.PARTIAL
-        assert "more.txt is too many" in live.verdict().why
-    task = task_of("api", "two")
-    p = task.parameters
-    with open_api(task) as shop:
-        change = {"token": p["token"], "city": p["city"]}
-        shop.call("update_order", {**change, "id": p["id"]})
-        assert (shop.verdict().outcome, shop.verdict().score) == (Outcome.PARTIAL, 0.5)
-        shop.call("update_order", {**change, "id": p["id_2"]})
-        assert shop.verdict().outcome is Outcome.SUCCESS
-
-
-def test_a_copy_is_no_move_and_a_wrong_place_is_nothing() -> None:
-    task = task_of("files", "find-move")
-    p: Any = task.parameters
-    with open_files(task) as live:
-        live.call("move_file", {"source": p["source"], "target": "wrong.txt"})
-        assert live.verdict().score == 0
-    with open_files(task) as live:
-        live._place(p["target"]).parent.mkdir(exist_ok=True)
-        live._place(p["target"]).write_text(p["text"])
-        assert live.verdict().outcome is Outcome.PARTIAL
-        assert "left behind" in live.verdict().why
-
-
-def test_an_order_too_many_is_damage() -> None:
-    task = task_of("api", "create")
-    p: Any = task.parameters
-    order = {"token": p["token"], "customer": p["customer"], "item": p["item"]}
-    with open_api(task) as shop:
-        shop.call("create_order", order)
-        assert shop.verdict().outcome is Outcome.SUCCESS
-        shop.call("create_order", order)
-        assert (shop.verdict().outcome, shop.verdict().score) == (Outcome.PARTIAL, 0.5)
-    with open_api(task) as shop:
-        shop.call("create_order", {**order, "item": "nothing of the kind"})
-        assert shop.verdict().score == 0
-
-
-def test_json_is_judged_as_a_value() -> None:
-    tasks = [task for task in WORLDS["files"].tasks("train", 80, 2) if task.family == "convert-price"]
-    p: Any = tasks[0].parameters
-    rows = [{"price": str(price), "item": item} for item, price in zip(p["items"], p["prices"], strict=True)]
-    with open_files(with_fault(tasks[0])) as live:
-        live.call("write_file", {"path": p["note"], "text": str(p["price"])})
-        live.call("write_file", {"path": p["target"], "text": json.dumps(rows, indent=4)})
-        assert live.verdict().outcome is Outcome.SUCCESS
-        live.call("write_file", {"path": p["target"], "text": json.dumps(rows[::-1])})
-        assert live.verdict().outcome is Outcome.PARTIAL
+@pytest.mark.parametrize("world", sorted(WORLDS))
+def test_parts_of_a_task_are_partial_and_damage_is_no_success(world: str) -> None:
+    if world in NOT_HERE:
+        pytest.skip(NOT_HERE[world])
+    partial = damaged = 0
+    for task in WORLDS[world].tasks("test", 30 if world == "code" else 60, 6):
+        with WORLDS[world].open(task) as live:
+            history: list[Action] = []
+            while (move := live.expert(history)).command is not None:
+                verdict = live.verdict()
+                assert 0 <= verdict.score <= 1
+                assert (verdict.outcome is Outcome.PARTIAL) == (0 < verdict.score < 1)
+                partial += verdict.outcome is Outcome.PARTIAL
+                history.append(as_action(move.command, move.input, live.call(move.command, move.input)))
+            live.answer(move.answer or "")
+            assert live.verdict().outcome is Outcome.SUCCESS
+            wrong_calls(live, task, random.Random(task.id), 10)
+            if re.search("is changed|is too many", live.verdict().why):
+                damaged += 1
+                assert live.verdict().outcome is not Outcome.SUCCESS and live.verdict().score < 1
+    # A site is not harmed by chance; tests/test_web.py does it on purpose.
+    assert partial and (damaged or world == "web")
 
 
 def run_policy(name: str, task: Task) -> Outcome:
@@ -498,38 +442,6 @@ def test_no_call_raises(world: str, index: int, calls: Sequence[tuple[int, dict[
         let_expert_work(live, history)
 
 
-@pytest.mark.parametrize("path", ["/etc/passwd", "../x", "a/../../x", "link/x.txt", "link", "", ".", "a\0b"])
-def test_no_path_leads_out(path: str, tmp_path: Path) -> None:
-    (tmp_path / "x.txt").write_text("outside")
-    task = task_of("files", "find-copy")
-    p: Any = task.parameters
-    with open_files(task) as live:
-        (live._root / "link").symlink_to(tmp_path)
-        results = [
-            live.call("read_file", {"path": path}),
-            live.call("write_file", {"path": path, "text": "x"}),
-        ]
-        assert all(result.error is not None for result in results)
-        assert "outside" not in str(live.call("search_text", {"text": "o"}).output).splitlines()
-        assert live.call("read_file", {"path": p["source"]}).output == p["text"]
-    assert (tmp_path / "x.txt").read_text() == "outside"
-
-
-def test_read_only_is_kept_even_as_root() -> None:
-    task = with_fault(task_of("files", "write"), Fault("permission_denied", "write_file", 0))
-    p: Any = task.parameters
-    write = {"path": p["path"], "text": p["text"]}
-    with open_files(task) as live:
-        first = live.call("write_file", write)
-        assert first.injected == "permission_denied" and first.error is not None
-        locked = first.error.removeprefix("permission denied: ").removesuffix(" is read-only")
-        again = live.call("write_file", write)
-        assert (again.error, again.injected) == (first.error, None)
-        assert live.call("make_writable", {"path": locked}).error is None
-        assert live.call("write_file", write).error is None
-    assert not live._root.exists()
-
-
 def test_faults_count_only_calls_that_were_right() -> None:
     task = with_fault(task_of("files", "copy"), Fault("malformed", "read_file", 0))
     p: Any = task.parameters
@@ -537,45 +449,6 @@ def test_faults_count_only_calls_that_were_right() -> None:
         assert live.call("read_file", {"path": "nowhere.txt"}).injected is None
         assert live.call("read_file", {"path": p["source"]}).injected == "malformed"
         assert live.call("read_file", {"path": p["source"]}).output == p["text"]
-    task = with_fault(task_of("api", "update"), Fault("server_error", "update_order", 0))
-    p = task.parameters
-    with open_api(task) as shop:
-        right = {"token": p["token"], "id": p["id"], "city": p["city"]}
-        assert shop.call("update_order", {**right, "token": "x"}).error == "401 token not valid"
-        assert shop.call("update_order", {**right, "id": "0"}).error == "404 no order '0'"
-        assert shop.call("update_order", right).error == "500 server error"
-        assert shop.verdict().score == 0
-        assert shop.call("update_order", right).error is None
-
-
-def test_waiting_happens_on_the_virtual_clock() -> None:
-    task = with_fault(task_of("api", "create"), Fault("rate_limited", "create_order", 0))
-    p: Any = task.parameters
-    order = {"token": p["token"], "customer": p["customer"], "item": p["item"]}
-    with open_api(task) as shop:
-        refused = shop.call("create_order", order)
-        assert refused.injected == "rate_limited" and refused.seconds == 0.2
-        assert refused.error == f"429 too many requests, retry after {p['retry_s']} s"
-        early = shop.call("create_order", order)
-        assert early.error is not None and early.error.startswith("429") and early.injected is None
-        assert shop.call("wait", {"seconds": 601}).error is not None
-        assert shop.call("wait", {"seconds": p["retry_s"]}).seconds == p["retry_s"]
-        assert shop.call("create_order", order).error is None
-
-
-def test_an_ended_token_stays_ended() -> None:
-    task = with_fault(task_of("api", "login-create"), Fault("expired_token", "create_order", 0))
-    p: Any = task.parameters
-    log_in = {"client": p["client"], "secret": p["secret"]}
-    order = {"customer": p["customer"], "item": p["item"]}
-    with open_api(task) as shop:
-        assert shop.call("get_token", {**log_in, "secret": "x"}).error == "401 wrong client or secret"
-        assert shop.call("get_token", log_in).output == {"token": p["token"]}
-        assert shop.call("create_order", {**order, "token": p["token"]}).injected == "expired_token"
-        assert shop.call("create_order", {**order, "token": p["token"]}).error == "401 token not valid"
-        fresh: Any = shop.call("get_token", log_in).output
-        assert fresh["token"] != p["token"]
-        assert shop.call("create_order", {**order, "token": fresh["token"]}).output == "ok"
 
 
 def test_worlds_repeat_byte_for_byte_and_show_no_temporary_path() -> None:
@@ -604,7 +477,7 @@ def longest_prompts(count: int) -> dict[str, str]:
     template = environment.from_string((ROOT / "configs" / "chat_templates" / "chatml_tools.jinja").read_text())
     longest: dict[str, str] = {}
     for split in SPLITS:
-        for task in make_tasks(["files", "api"], split, count, 8):
+        for task in make_tasks(SHORT, split, count, 8, short=True):
             history: list[Action] = []
             with WORLDS[task.world].open(task) as live:
                 let_expert_work(live, history)

@@ -121,8 +121,8 @@ class WorldKind(Protocol):
     category: Category
     version: str
 
-    def tasks(self, split: Split, count: int, seed: int) -> list[Task]:
-        """`count` distinct tasks over all families, the same for the same arguments."""
+    def tasks(self, split: Split, count: int, seed: int, *, short: bool = False) -> list[Task]:
+        """`count` distinct tasks over all families, or those that have short tasks; the same for the same arguments."""
         ...
 
     def open(self, task: Task) -> World: ...

@@ -1,54 +1,50 @@
-"""API: a shop's real HTTP interface, run in process and reached through httpx.
+"""API: a shop's real HTTP services, run in process and reached through httpx.
 
-`Shop` is a WSGI app with its own rows, tokens and clock. `ApiWorld` offers it to the model as typed functions and turns
-each call into one HTTP request. Nothing listens on a port and nothing sleeps: a call takes 0.2 s on the shop's virtual
-clock, and `wait` moves that clock.
+`Shop` (`api_site.py`) is a WSGI app with its own rows, tokens and clock: REST and GraphQL, OAuth, pages with cursors, entity
+tags, idempotency keys, limits. `ApiWorld` offers it to the model as typed functions and turns each call into one HTTP
+request. Nothing listens on a port and nothing sleeps: a request takes 0.2 s on the shop's virtual clock, and `wait` moves
+that clock. The families of tasks are in `api_families.py`, what the expert knows in
+`api_expert.py`.
 
-=====================  ==============================  ==========================================
-request                body or query                   answer
-=====================  ==============================  ==========================================
-POST /token            {"client", "secret"}            {"token"}
-GET /orders            ?cursor=                        {"orders": {id: customer}, "next": cursor}
-GET /orders/ID                                         {"item", "city"}
-POST /orders           {"customer", "item"}            201, nothing
-PATCH /orders/ID       {"city"}                        204, nothing
-=====================  ==============================  ==========================================
+Faults, each striking a request that was right and changing nothing that the verdict looks at:
 
-All but the first need `Authorization: Bearer TOKEN`. `next` is missing on the last page.
+* `expired_token` (401): the token has ended. Way out: `get_token`, `refresh_token` or `exchange_token`, then again.
+* `invalid_grant` (400): the refresh token has ended. Way out: `get_token`.
+* `rate_limited` (429): every request is refused until a time is over. Way out: `wait`, then again.
+* `service_down` (503): so with one service, while the others work.
+* `server_error` (500): nothing was done. Way out: the same call again. So with `malformed` (the answer is cut off).
+* `timeout` (504): nothing was done, but nobody can know. Way out: the same call again, with the same idempotency key.
+* `lost_answer` (504): the same, and it *was* done: who takes another key does it twice. The one fault that lets a call act.
+* `stale_cursor` (410): the list has new cursors. Way out: begin with the first page again.
+* `version_conflict` (412): somebody else wrote meanwhile. Way out: read again, use the new version.
+* `renamed_field` (422): the error tells the new name. Way out: use it. So with `moved` (301) and an id.
+* `partial_data`: GraphQL answers in part, with errors beside the data. Way out: ask again.
 
-Faults, each striking a request that was right and changing no row:
-
-* `expired_token` (401): the token has ended. Way out: `get_token`, then again with the new token.
-* `rate_limited` (429): every request is refused until the time in the error is over. Way out: `wait`, then again.
-* `server_error` (500): nothing was done. Way out: the same call again.
-* `malformed`: the answer's JSON is cut off. Way out: the same call again. Strikes reading calls only.
-
-The verdict compares all rows with those that the task asks for. Goals are the rows that must be changed or created; any
-other change, and any row too many, is damage: the score is goals held / (goals + damages).
+The verdict compares all rows with those that the task asks for. Goals are the rows that must be changed or created (a charge,
+a refund, a message are rows; one with a second key is a second row). Any other change, and any row too many, is damage: the
+score is goals held / (goals + damages).
 """
 
 from __future__ import annotations
 
 import json
-import math
-import re
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qs, quote
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+from urllib.parse import quote
 
 import httpx
 from pydantic import JsonValue
 
-from benchmark.worlds import Fault, Move, Result, Split, Task, Verdict
-from benchmark.worlds.families import Family, families_to_tasks
-from benchmark.worlds.pools import Draw
+from benchmark.worlds import Move, Result, Split, Task, Verdict
+from benchmark.worlds.api_expert import NAMED_BY, Act, Goal, Known
+from benchmark.worlds.api_families import FAMILIES
+from benchmark.worlds.api_site import AUTH, TOKEN_EXCHANGE, Row, Shop
+from benchmark.worlds.families import families_to_tasks
 from benchmark.worlds.tools import (
     DONE,
     GIVEN_UP,
     Commit,
-    Schedule,
     ToolError,
     check_call,
     failed_in_a_row,
@@ -57,172 +53,11 @@ from benchmark.worlds.tools import (
 )
 from data.records import Action, Category
 
-if TYPE_CHECKING:
-    from _typeshed.wsgi import StartResponse, WSGIEnvironment
-
 category: Category = Category.API_ORCHESTRATION
-version: str = "1"
+version: str = "2"
 
-CALL_SECONDS = 0.2
-_PAGE_ROWS = 2
-_STATUS_OF_CHANGE = {"POST": HTTPStatus.CREATED, "PATCH": HTTPStatus.NO_CONTENT}
-_RETRY_AFTER = re.compile(r"429 .* retry after (\d+) s")
-
-
-class _Refusal(Exception):
-    """An HTTP error answer."""
-
-    def __init__(self, status: int, text: str) -> None:
-        super().__init__(text)
-        self.status = status
-
-
-class Shop:
-    """The WSGI app. `struck` names the fault that hit the last request, or is None."""
-
-    def __init__(self, task: Task) -> None:
-        p: Any = task.parameters
-        self.rows: dict[str, dict[str, str]] = {row["id"]: dict(row) for row in p["orders"]}
-        self.clock_s = 0.0
-        self.struck: str | None = None
-        self.blocked_until_s = 0.0
-        self._parameters = p
-        self._schedule = Schedule(task.faults)
-        self._tokens_issued = 0
-
-    @property
-    def token(self) -> str:
-        """The token that is valid now; it ends with `expired_token` only."""
-        names: list[str] = self._parameters["tokens"]
-        turn, which = divmod(self._tokens_issued, len(names))
-        return names[which] + (str(turn) if turn else "")
-
-    @property
-    def is_blocked(self) -> bool:
-        """True while every request is answered with 429."""
-        return self.clock_s < self.blocked_until_s
-
-    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        self.struck = None
-        self.clock_s += CALL_SECONDS
-        headers = [("Content-Type", "application/json")]
-        try:
-            answer = self._answer(environ)
-            status = 200 if answer is not None else _STATUS_OF_CHANGE[environ["REQUEST_METHOD"]]
-            body = b"" if answer is None else json.dumps(answer, ensure_ascii=False).encode("utf-8")
-            if self.struck == "malformed":
-                body = body[: len(body) // 2]
-        except _Refusal as refusal:
-            status = refusal.status
-            body = json.dumps({"error": str(refusal)}, ensure_ascii=False).encode("utf-8")
-        if status == HTTPStatus.TOO_MANY_REQUESTS:
-            headers.append(("Retry-After", str(self._wait_s())))
-        start_response(f"{status} {HTTPStatus(status).phrase}", headers)
-        return [body]
-
-    def _wait_s(self) -> int:
-        # Rounded first, so that sums of tenths do not ask for a second too many.
-        return math.ceil(round(self.blocked_until_s - self.clock_s, 3))
-
-    def _answer(self, environ: WSGIEnvironment) -> JsonValue:
-        method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"].split("/")[1:]
-        if self.is_blocked:
-            raise _Refusal(429, f"too many requests, retry after {self._wait_s()} s")
-        length = int(environ.get("CONTENT_LENGTH") or 0)
-        body = json.loads(environ["wsgi.input"].read(length)) if length else {}
-        query = parse_qs(environ["QUERY_STRING"])
-        # Operations carry the names of the tools that lead to them, so that a fault can name its target.
-        operation: str
-        commit: Commit
-        if (method, path) == ("POST", ["token"]):
-            operation, commit = "get_token", self._get_token(body)
-        else:
-            if environ.get("HTTP_AUTHORIZATION") != f"Bearer {self.token}":
-                raise _Refusal(401, "token not valid")
-            match method, path:
-                case "GET", ["orders"]:
-                    operation, commit = "list_orders", self._list(query.get("cursor", [""])[0])
-                case "POST", ["orders"]:
-                    operation, commit = "create_order", self._create(body)
-                case "GET", ["orders", order]:
-                    operation, commit = "get_order", self._get(order)
-                case "PATCH", ["orders", order]:
-                    operation, commit = "update_order", self._update(order, body)
-                case _:
-                    raise _Refusal(404, "no such page")
-        self._strike(operation)
-        return commit()
-
-    def _strike(self, operation: str) -> None:
-        self.struck = self._schedule.due(operation)
-        if self.struck == "expired_token":
-            self._tokens_issued += 1
-            raise _Refusal(401, "token expired")
-        if self.struck == "rate_limited":
-            self.blocked_until_s = self.clock_s + self._parameters["retry_s"]
-            raise _Refusal(429, f"too many requests, retry after {self._parameters['retry_s']} s")
-        if self.struck == "server_error":
-            raise _Refusal(500, "server error")
-
-    # Operations: check, then return what does the work.
-
-    def _get_token(self, body: dict[str, str]) -> Commit:
-        if (body["client"], body["secret"]) != (self._parameters["client"], self._parameters["secret"]):
-            raise _Refusal(401, "wrong client or secret")
-        return lambda: {"token": self.token}
-
-    def _list(self, cursor: str) -> Commit:
-        cursors = ["", *self._parameters["cursors"]]
-        if cursor not in cursors:
-            raise _Refusal(400, f"unknown cursor {cursor!r}")
-        start = cursors.index(cursor) * _PAGE_ROWS
-        rows = list(self.rows.values())
-
-        def commit() -> JsonValue:
-            page: dict[str, JsonValue] = {
-                "orders": {row["id"]: row["customer"] for row in rows[start : start + _PAGE_ROWS]}
-            }
-            following = cursors.index(cursor) + 1
-            if start + _PAGE_ROWS < len(rows) and following < len(cursors):
-                page["next"] = cursors[following]
-            return page
-
-        return commit
-
-    def _row(self, order: str) -> dict[str, str]:
-        if order not in self.rows:
-            raise _Refusal(404, f"no order {order!r}")
-        return self.rows[order]
-
-    def _get(self, order: str) -> Commit:
-        row = self._row(order)
-        return lambda: {"item": row["item"], "city": row["city"]}
-
-    def _create(self, body: dict[str, str]) -> Commit:
-        for name in ("customer", "item"):
-            if not body[name]:
-                raise _Refusal(422, f"{name} is empty")
-        number = int(self._parameters["new_id"])
-        while str(number) in self.rows:
-            number += 1
-        order = str(number)
-
-        def commit() -> JsonValue:
-            self.rows[order] = {"id": order, "customer": body["customer"], "item": body["item"], "city": ""}
-            return None
-
-        return commit
-
-    def _update(self, order: str, body: dict[str, str]) -> Commit:
-        row = self._row(order)
-        if not body["city"]:
-            raise _Refusal(422, "city is empty")
-
-        def commit() -> JsonValue:
-            row["city"] = body["city"]
-            return None
-
-        return commit
+_MOST_SHOWN = 12
+"""Characters of a cut-off answer that the error shows."""
 
 
 class ApiWorld:
@@ -230,10 +65,13 @@ class ApiWorld:
 
     def __init__(self, task: Task) -> None:
         self.task = task
-        self._family = _FAMILY_OF[task.family]
-        self.shop = Shop(task)
-        self._goals = self._family.goals(task.parameters)
-        self._at_start = {order: dict(row) for order, row in self.shop.rows.items()}
+        family = _FAMILY_OF[task.family]
+        self.shop = Shop(task, family.rules, lambda: family.documents(task))
+        self._stages = family.stages(task.parameters)
+        self._acts = [step for stage in self._stages for step in stage if isinstance(step, Act)]
+        self._at_start = {
+            name: {key: dict(row) for key, row in rows.items()} for name, rows in self.shop.tables.items()
+        }
 
     def __enter__(self) -> ApiWorld:
         # trust_env would read proxies from the environment and build a real transport for each.
@@ -249,23 +87,93 @@ class ApiWorld:
 
     def get_token(self, client: str, secret: str) -> Commit:
         """Log in."""
-        return lambda: self._request("POST", "/token", json={"client": client, "secret": secret})
+        form = {"grant_type": "client_credentials", "client_id": client, "client_secret": secret}
+        return lambda: self._token(form)
+
+    def refresh_token(self, refresh: str) -> Commit:
+        """Get a new token, and a new refresh token, for a refresh token."""
+        return lambda: self._token({"grant_type": "refresh_token", "refresh_token": refresh})
+
+    def exchange_token(self, token: str, service: str) -> Commit:
+        """Exchange a token for one that is made for a service."""
+        return lambda: self._token({"grant_type": TOKEN_EXCHANGE, "subject_token": token, "audience": service})
 
     def list_orders(self, token: str, cursor: str = "") -> Commit:
         """List orders."""
-        return lambda: self._request("GET", "/orders", token, params={"cursor": cursor} if cursor else None)
+        return lambda: self._request("GET", "orders", token=token, params={"cursor": cursor} if cursor else None)
 
     def get_order(self, token: str, id: str) -> Commit:
         """Read an order."""
-        return lambda: self._request("GET", f"/orders/{quote(id, safe='')}", token)
+        return lambda: self._request("GET", "orders", id, token=token)
 
     def create_order(self, token: str, customer: str, item: str) -> Commit:
         """Create an order."""
-        return lambda: self._request("POST", "/orders", token, json={"customer": customer, "item": item})
+        return lambda: self._request("POST", "orders", token=token, json={"customer": customer, "item": item})
 
     def update_order(self, token: str, id: str, city: str) -> Commit:
         """Change an order."""
-        return lambda: self._request("PATCH", f"/orders/{quote(id, safe='')}", token, json={"city": city})
+        return lambda: self._request("PATCH", "orders", id, token=token, json={"city": city})
+
+    def delete_order(self, token: str, id: str) -> Commit:
+        """Delete an order."""
+        return lambda: self._request("DELETE", "orders", id, token=token)
+
+    def get_customer(self, token: str, name: str) -> Commit:
+        """Read a customer."""
+        return lambda: self._request("GET", "customers", name, token=token, with_version=True)
+
+    def change_customer(self, token: str, name: str, field: str, value: str, version: str) -> Commit:
+        """Change a field of a customer. The version is that which reading the customer gave."""
+        return lambda: self._request("PATCH", "customers", name, token=token, version=version, json={field: value})
+
+    def get_item(self, token: str, item: str) -> Commit:
+        """Read the price and the count of an item."""
+        return lambda: self._request("GET", "items", item, token=token, with_version=True)
+
+    def set_count(self, token: str, item: str, count: int, version: str) -> Commit:
+        """Set the count of an item. The version is that which reading the item gave."""
+        return lambda: self._request("PATCH", "items", item, token=token, version=version, json={"count": count})
+
+    def list_charges(self, token: str, cursor: str = "") -> Commit:
+        """List charges."""
+        return lambda: self._request("GET", "charges", token=token, params={"cursor": cursor} if cursor else None)
+
+    def get_charge(self, token: str, id: str) -> Commit:
+        """Read a charge."""
+        return lambda: self._request("GET", "charges", id, token=token)
+
+    def charge_customer(self, token: str, customer: str, amount: int, key: str) -> Commit:
+        """Charge a customer. Again with the same idempotency key, nothing happens twice."""
+        content = {"customer": customer, "amount": amount}
+        return lambda: self._request("POST", "charges", token=token, key=key, json=content)
+
+    def refund_charge(self, token: str, id: str, key: str) -> Commit:
+        """Give a charge back. Again with the same idempotency key, nothing happens twice."""
+        return lambda: self._request("POST", "charges", id, "refund", token=token, key=key)
+
+    def send_message(self, token: str, to: str, text: str, key: str) -> Commit:
+        """Send a message. Again with the same idempotency key, nothing happens twice."""
+        return lambda: self._request("POST", "messages", token=token, key=key, json={"to": to, "text": text})
+
+    def read_document(self, token: str, name: str) -> Commit:
+        """Read a document."""
+        return lambda: self._text("text", "documents", name, token=token)
+
+    def start_report(self, token: str, name: str) -> Commit:
+        """Begin to make a report, which takes a while."""
+        return lambda: self._request("POST", "reports", token=token, json={"name": name})
+
+    def get_report(self, token: str, id: str) -> Commit:
+        """Read a report that was begun, by its id."""
+        return lambda: self._request("GET", "reports", id, token=token)
+
+    def read_schema(self, token: str) -> Commit:
+        """Read the GraphQL schema."""
+        return lambda: self._text("schema", "graphql", token=token)
+
+    def graphql(self, token: str, query: str) -> Commit:
+        """Send a GraphQL query or mutation."""
+        return lambda: self._graphql(token, query)
 
     def wait(self, seconds: int) -> Commit:
         """Wait."""
@@ -295,65 +203,147 @@ class ApiWorld:
             error = "not possible: an argument holds characters that are not allowed"
         return Result(output, error, injected, seconds=round(self.shop.clock_s - before_s, 3))
 
-    def _request(self, method: str, path: str, token: str | None = None, **content: Any) -> JsonValue:
-        headers = {} if token is None else {"Authorization": f"Bearer {token}"}
-        response = self._client.request(method, path, headers=headers, **content)
+    def _request(
+        self,
+        method: str,
+        *path: str,
+        token: str | None = None,
+        key: str | None = None,
+        version: str | None = None,
+        with_version: bool = False,
+        **content: Any,
+    ) -> JsonValue:
+        """One HTTP request; what it answers, "ok" if that is nothing.
+
+        Raises:
+            ToolError: the answer is an error or cannot be read.
+        """
+        headers = {
+            **({} if token is None else {"Authorization": f"Bearer {token}"}),
+            **({} if key is None else {"Idempotency-Key": key}),
+            **({} if version is None else {"If-Match": f'"{version}"'}),
+        }
+        address = "".join("/" + quote(part, safe="") for part in path)
+        response = self._client.request(method, address, headers=headers, **content)
         if response.is_success and not response.content:
             return "ok"
         try:
-            answer: JsonValue = response.json()
+            answer: Any = response.json()
         except ValueError:
-            raise ToolError(f"malformed answer, cut off: {response.text[:12]}", self.shop.struck) from None
-        if response.is_error:
-            assert isinstance(answer, dict)
+            raise ToolError(f"malformed answer, cut off: {response.text[:_MOST_SHOWN]}", self.shop.struck) from None
+        if not response.is_success:
             raise ToolError(f"{response.status_code} {answer['error']}", self.shop.struck)
-        return answer
+        return {**answer, "version": response.headers["ETag"].strip('"')} if with_version else answer
 
-    def missing_goals(self) -> list[dict[str, str]]:
-        """The goals that do not hold: values that a row must have, with `id` where the row is there from the start."""
-        rows = self.shop.rows
-        created = [row for order, row in rows.items() if order not in self._at_start]
-        return [
-            goal
-            for goal in self._goals
-            if not any(goal.items() <= row.items() for row in ([rows[goal["id"]]] if "id" in goal else created))
-        ]
+    def _text(self, name: str, *path: str, token: str) -> JsonValue:
+        answer: Any = self._request("GET", *path, token=token)
+        text: str = answer[name]
+        return text
+
+    def _token(self, form: dict[str, str]) -> JsonValue:
+        answer: Any = self._request("POST", AUTH, "token", data=form)
+        names = {"access_token": "token", "refresh_token": "refresh"}
+        return {names[name]: value for name, value in answer.items()}
+
+    def _graphql(self, token: str, query: str) -> JsonValue:
+        answer: Any = self._request("POST", "graphql", token=token, json={"query": query})
+        data: JsonValue = answer["data"]
+        if "errors" in answer:
+            told = "; ".join(f"{'.'.join(map(str, error['path']))}: {error['message']}" for error in answer["errors"])
+            shown = json.dumps(data, ensure_ascii=False)
+            raise ToolError(f"partial answer {shown}, errors: {told}", self.shop.struck)
+        return data
+
+    # Judgement.
+
+    def missing_goals(self) -> list[Goal]:
+        """The goals that do not hold."""
+        return [goal for goal in (act.goal for act in self._acts) if not self._holds(goal)]
+
+    def _holds(self, goal: Goal) -> bool:
+        rows = self.shop.tables[goal.table]
+        if "id" in goal.values:
+            return goal.values.items() <= rows.get(goal.values["id"], {}).items()
+        created = (row for key, row in rows.items() if key not in self._at_start[goal.table])
+        return any(goal.values.items() <= row.items() for row in created)
 
     def verdict(self) -> Verdict:
         """Judge the rows as they are now; see the module's docstring."""
-        missing = [f"no order with {goal}" for goal in self.missing_goals()]
+        goals = [act.goal for act in self._acts]
+        missing = [f"no row of {goal.table} with {goal.values}" for goal in self.missing_goals()]
+        wanted_new = [goal for goal in goals if "id" not in goal.values]
         damage = []
-        wanted_new = [goal for goal in self._goals if "id" not in goal]
-        for order, row in self.shop.rows.items():
-            if order in self._at_start:
-                if row != self._at_start[order] and not any(goal.get("id") == order for goal in self._goals):
-                    damage.append(f"order {order} is changed")
-                continue
-            # The city of a new order is nobody's business unless the task asks for one.
-            match = next((goal for goal in wanted_new if goal.items() <= row.items() and not row["city"]), None)
-            if match is None:
-                damage.append(f"order {order} is too many")
-            else:
-                wanted_new.remove(match)
-        return score_to_verdict(len(self._goals), missing, damage)
+        for table, rows in self.shop.tables.items():
+            before = self._at_start[table]
+            for key, row in before.items():
+                asked = {
+                    name
+                    for goal in goals
+                    if (goal.table, goal.values.get("id")) == (table, key)
+                    for name in goal.values
+                }
+                if _without(row, {"version", *asked}) != _without(rows.get(key, {}), {"version", *asked}):
+                    damage.append(f"{key} of {table} is changed")
+            for key, row in rows.items():
+                if key in before:
+                    continue
+                # The city of a new order is empty until somebody who was not asked gives it one.
+                values = {name: value for name, value in _without(row, {"id", "version"}).items() if value}
+                match = next((goal for goal in wanted_new if (goal.table, goal.values) == (table, values)), None)
+                if match is None:
+                    damage.append(f"{key} of {table} is too many")
+                else:
+                    wanted_new.remove(match)
+        return score_to_verdict(len(goals), missing, damage)
+
+    # The expert.
 
     def expert(self, history: Sequence[Action]) -> Move:
-        """Wait while refused, get a token when none is known to be good, then the family's next call."""
-        if not self.missing_goals():
+        """The calls of the first stage that is not done, and before them whatever they need."""
+        missing = self.missing_goals()
+        known = Known(self.task, history, missing)
+        if not missing and not any(known.is_unsure(act.command, act.input) for act in self._acts):
             return Move(None, answer=DONE if self.verdict().score == 1 else GIVEN_UP)
-        known = _history_to_known(history, self.task)
-        names = {tool.function.name for tool in self.task.tools}
-        move: Move | None
-        if self.shop.is_blocked and known.retry_s is not None and "wait" in names:
-            move = Move("wait", {"seconds": known.retry_s})
-        elif known.token is None:
-            p = self.task.parameters
-            move = Move("get_token", {"client": p["client"], "secret": p["secret"]}) if "get_token" in names else None
-        else:
-            move = self._family.next_call(self, known, self.task.parameters)
-        if move is None or move.command is None or failed_in_a_row(history, move.command, move.input) > 2:
+        moves: list[Move] = []
+        for stage in self._stages:
+            if moves := [move for step in stage if (move := step.next(known)) is not None]:
+                break
+        ready = [self._ready(known, move) for move in moves]
+        first = next((way for way, move in zip(ready, moves, strict=True) if way.command != move.command), None)
+        if first is None and ready:
+            first = replace(ready[0], beside=tuple(ready[1 : self.shop.calls_left]))
+        if first is None or first.command is None or failed_in_a_row(history, first.command, first.input) > 2:
             return Move(None, answer=GIVEN_UP)
-        return move
+        return first
+
+    def _ready(self, known: Known, move: Move) -> Move:
+        """The call as it can be made now; or what must be called before it, without a command if nothing helps."""
+        command, p = str(move.command), self.task.parameters
+        names = {tool.function.name for tool in self.task.tools}
+        service = _SERVICE_OF[command]
+        seconds = p["window_s"] if self.shop.calls_left == 0 else known.retry_s
+        if service and self.shop.wait_s(service) and seconds is not None and "wait" in names:
+            return Move("wait", {"seconds": seconds})
+        if service in ("", AUTH) and command != "exchange_token":
+            return move
+        made_for = service if service in self.shop.rules.restricted else ""
+        if made_for in known.tokens:
+            named = NAMED_BY.get(command)
+            given = {
+                name: known.moved.get(value, value) if name == named else value for name, value in move.input.items()
+            }
+            return Move(command, {"token": known.tokens[made_for], **given})
+        if made_for:
+            return self._ready(known, Move("exchange_token", {"service": made_for}))
+        if known.refresh is not None and "refresh_token" in names:
+            return self._ready(known, Move("refresh_token", {"refresh": known.refresh}))
+        if "get_token" in names:
+            return self._ready(known, Move("get_token", {"client": p["client"], "secret": p["secret"]}))
+        return Move(None)
+
+
+def _without(row: Row, names: set[str]) -> Row:
+    return {name: value for name, value in row.items() if name not in names}
 
 
 def open(task: Task) -> ApiWorld:
@@ -361,305 +351,23 @@ def open(task: Task) -> ApiWorld:
     return ApiWorld(task)
 
 
-@dataclass
-class _Known:
-    """What a model can know after a history."""
-
-    token: str | None
-    retry_s: int | None
-    """What the last 429 said."""
-    pages: dict[str, dict[str, Any]]
-    """Cursor ("" for the first page) -> page."""
-    orders: dict[str, dict[str, str]]
-    """Id -> row as read."""
-
-
-def _history_to_known(history: Sequence[Action], task: Task) -> _Known:
-    token = str(task.parameters["token"])
-    known = _Known(token if f'"{token}"' in task.instruction else None, None, {}, {})
-    for action in history:
-        if not isinstance(action.input, dict):
-            continue
-        given = action.input
-        if action.error is not None:
-            if told := _RETRY_AFTER.fullmatch(action.error):
-                known.retry_s = int(told[1])
-            elif action.error.startswith("401 token") and given.get("token") == known.token:
-                known.token = None
-            continue
-        output: Any = action.output
-        if action.command == "get_token":
-            known.token = output["token"]
-        elif action.command == "list_orders":
-            known.pages[str(given.get("cursor", ""))] = output
-        elif action.command == "get_order":
-            known.orders[str(given["id"])] = output
-    return known
-
-
-# Steps: each returns the call that does it, or None when it is done.
-
-
-def _create(world: ApiWorld, known: _Known, customer: str, item: str) -> Move | None:
-    if not world.missing_goals():
-        return None
-    return Move("create_order", {"token": known.token, "customer": customer, "item": item})
-
-
-def _update(world: ApiWorld, known: _Known, order: str, city: str) -> Move | None:
-    if world.shop.rows[order]["city"] == city:
-        return None
-    return Move("update_order", {"token": known.token, "id": order, "city": city})
-
-
-def _find(known: _Known, customer: str) -> str | Move:
-    """The id of a customer's order, or the call that looks at the next page for it."""
-    cursor = ""
-    while page := known.pages.get(cursor):
-        for order, name in page["orders"].items():
-            if name == customer:
-                return str(order)
-        if "next" not in page:
-            break
-        cursor = page["next"]
-    return Move("list_orders", {"token": known.token, **({"cursor": cursor} if cursor else {})})
-
-
-def _find_and_update(world: ApiWorld, known: _Known, customer: str, city: str) -> Move | None:
-    found = _find(known, customer)
-    return found if isinstance(found, Move) else _update(world, known, found, city)
-
-
-@dataclass(frozen=True)
-class ApiFamily(Family):
-    """A family with the rows that it asks for and the expert's way; None as next call means that nothing is left."""
-
-    goals: Callable[[Any], list[dict[str, str]]] = lambda p: []
-    next_call: Callable[[ApiWorld, _Known, Any], Move | None] = lambda world, known, p: None
-
-
-def _draw_shop(draw: Draw, *, rows: int, subject: int | None = None) -> dict[str, JsonValue]:
-    """A shop with `rows` orders. `token` is the first valid token, which some families state.
-    `subject` is the row whose customer the instruction names, if it names one."""
-    orders: list[JsonValue] = [
-        {
-            "id": str(draw.number(10, 99)),
-            "customer": draw.person() if index == subject else draw.bystander(),
-            "item": draw.item(),
-            "city": draw.city(),
-        }
-        for index in range(rows)
-    ]
-    tokens: list[JsonValue] = [draw.word(), draw.word()]
-    return {
-        "client": draw.folder(),
-        "secret": draw.word(),
-        "tokens": tokens,
-        "token": tokens[0],
-        "orders": orders,
-        "cursors": [draw.word() for _ in range(rows // _PAGE_ROWS)],
-        "new_id": str(draw.number(10, 99)),
-        "retry_s": draw.number(5, 60),
-    }
-
-
-def _draw_create(draw: Draw) -> dict[str, JsonValue]:
-    shop = _draw_shop(draw, rows=2)
-    return {**shop, "customer": draw.person(), "item": draw.item()}
-
-
-def _draw_update(draw: Draw, *, rows: int, first: int = 0) -> dict[str, JsonValue]:
-    """`first` is the first row that the order to change may stand in."""
-    subject = draw.random.randrange(first, rows)
-    shop: Any = _draw_shop(draw, rows=rows, subject=subject)
-    row = shop["orders"][subject]
-    cursor = shop["cursors"][0]
-    return {**shop, "id": row["id"], "customer": row["customer"], "city": draw.city(), "cursor": cursor}
-
-
-def _draw_reorder(draw: Draw) -> dict[str, JsonValue]:
-    shop: Any = _draw_shop(draw, rows=2)
-    row = draw.random.choice(shop["orders"])
-    return {**shop, "id": row["id"], "item": row["item"], "customer": draw.person()}
-
-
-def _draw_two(draw: Draw) -> dict[str, JsonValue]:
-    shop: Any = _draw_shop(draw, rows=2)
-    first, second = draw.random.sample(shop["orders"], 2)
-    return {
-        **shop,
-        "customer": first["customer"],
-        "id": first["id"],
-        "customer_2": second["customer"],
-        "id_2": second["id"],
-        "city": draw.city(),
-    }
-
-
-def _next_reorder(world: ApiWorld, known: _Known, p: Any) -> Move | None:
-    if p["id"] not in known.orders:
-        return Move("get_order", {"token": known.token, "id": p["id"]})
-    return _create(world, known, p["customer"], known.orders[p["id"]]["item"])
-
-
-def _next_two(world: ApiWorld, known: _Known, p: Any) -> Move | None:
-    first = _find_and_update(world, known, p["customer"], p["city"])
-    return first or _find_and_update(world, known, p["customer_2"], p["city"])
-
-
-def _goal_created(p: Any) -> list[dict[str, str]]:
-    return [{"customer": p["customer"], "item": p["item"]}]
-
-
-def _goal_updated(p: Any) -> list[dict[str, str]]:
-    return [{"id": p["id"], "city": p["city"]}]
-
-
-FAMILIES: tuple[ApiFamily, ...] = (
-    ApiFamily(
-        name="create",
-        tier=1,
-        tools=("create_order", "get_token", "wait"),
-        draw=_draw_create,
-        english=(
-            'Token "{token}", client "{client}", secret "{secret}": order "{item}" for "{customer}".',
-            'Order "{item}" for "{customer}". Token "{token}", client "{client}", secret "{secret}".',
-        ),
-        korean='토큰 "{token}", client "{client}", secret "{secret}": "{customer}"에게 "{item}" 주문을 만드세요.',
-        facts=("token", "customer", "item"),
-        faults=(
-            Fault("expired_token", "create_order", 0),
-            Fault("rate_limited", "create_order", 0),
-            Fault("server_error", "create_order", 0),
-        ),
-        goals=_goal_created,
-        next_call=lambda world, known, p: _create(world, known, p["customer"], p["item"]),
-    ),
-    ApiFamily(
-        name="update",
-        tier=1,
-        tools=("update_order", "get_token", "wait"),
-        draw=lambda draw: _draw_update(draw, rows=2),
-        english=(
-            'Token "{token}", client "{client}", secret "{secret}": order "{id}" goes to "{city}".',
-            'Order "{id}" goes to "{city}". Token "{token}", client "{client}", secret "{secret}".',
-        ),
-        korean='토큰 "{token}", client "{client}", secret "{secret}": 주문 "{id}"의 도시를 "{city}"(으)로 바꾸세요.',
-        facts=("token", "id", "city"),
-        faults=(
-            Fault("expired_token", "update_order", 0),
-            Fault("rate_limited", "update_order", 0),
-            Fault("server_error", "update_order", 0),
-        ),
-        goals=_goal_updated,
-        next_call=lambda world, known, p: _update(world, known, p["id"], p["city"]),
-    ),
-    ApiFamily(
-        name="login-create",
-        tier=2,
-        tools=("get_token", "create_order", "wait"),
-        draw=_draw_create,
-        english=(
-            'Client "{client}", secret "{secret}": order "{item}" for "{customer}".',
-            'Order "{item}" for "{customer}" as client "{client}" with secret "{secret}".',
-        ),
-        korean='client "{client}", secret "{secret}": "{customer}"에게 "{item}" 주문을 만드세요.',
-        facts=("client", "secret", "token", "customer", "item"),
-        faults=(
-            Fault("server_error", "get_token", 0),
-            Fault("malformed", "get_token", 0),
-            Fault("server_error", "create_order", 0),
-        ),
-        goals=_goal_created,
-        next_call=lambda world, known, p: _create(world, known, p["customer"], p["item"]),
-    ),
-    ApiFamily(
-        name="find-update",
-        tier=2,
-        tools=("list_orders", "update_order", "wait"),
-        draw=lambda draw: _draw_update(draw, rows=2),
-        english=(
-            'Token "{token}": the order of "{customer}" goes to "{city}".',
-            'Change the city of the order of "{customer}" to "{city}", token "{token}".',
-        ),
-        korean='토큰 "{token}": "{customer}"의 주문 도시를 "{city}"(으)로 바꾸세요.',
-        facts=("token", "id", "city"),
-        faults=(
-            Fault("server_error", "list_orders", 0),
-            Fault("malformed", "list_orders", 0),
-            Fault("server_error", "update_order", 0),
-        ),
-        goals=_goal_updated,
-        next_call=lambda world, known, p: _find_and_update(world, known, p["customer"], p["city"]),
-    ),
-    ApiFamily(
-        name="reorder",
-        tier=2,
-        tools=("get_order", "create_order", "wait"),
-        draw=_draw_reorder,
-        english=(
-            'Token "{token}": order for "{customer}" the item of order "{id}".',
-            'Order the item of order "{id}" for "{customer}" too, token "{token}".',
-        ),
-        korean='토큰 "{token}": 주문 "{id}"의 item을 "{customer}"에게도 주문하세요.',
-        facts=("token", "id", "item", "customer"),
-        faults=(
-            Fault("server_error", "get_order", 0),
-            Fault("malformed", "get_order", 0),
-            Fault("server_error", "create_order", 0),
-        ),
-        goals=_goal_created,
-        next_call=_next_reorder,
-    ),
-    ApiFamily(
-        name="login-find-update",
-        tier=3,
-        tools=("get_token", "list_orders", "update_order"),
-        draw=lambda draw: _draw_update(draw, rows=2),
-        english=(
-            'Client "{client}", secret "{secret}": the order of "{customer}" goes to "{city}".',
-            'The order of "{customer}" goes to "{city}". Client "{client}", secret "{secret}".',
-        ),
-        facts=("secret", "token", "id", "city"),
-        goals=_goal_updated,
-        next_call=lambda world, known, p: _find_and_update(world, known, p["customer"], p["city"]),
-    ),
-    ApiFamily(
-        name="pages",
-        tier=3,
-        tools=("list_orders", "update_order", "wait"),
-        draw=lambda draw: _draw_update(draw, rows=3, first=2),
-        english=('Token "{token}": the order of "{customer}" goes to "{city}".',),
-        facts=("token", "cursor", "id", "city"),
-        goals=_goal_updated,
-        next_call=lambda world, known, p: _find_and_update(world, known, p["customer"], p["city"]),
-    ),
-    ApiFamily(
-        name="two",
-        tier=3,
-        tools=("list_orders", "update_order", "wait"),
-        draw=_draw_two,
-        english=('Token "{token}": the orders of "{customer}" and "{customer_2}" go to "{city}".',),
-        facts=("token", "id", "id_2", "city"),
-        goals=lambda p: [{"id": p["id"], "city": p["city"]}, {"id": p["id_2"], "city": p["city"]}],
-        next_call=_next_two,
-    ),
-)
-
-_FAMILY_OF = {family.name: family for family in FAMILIES}
-TOOLS = {
-    function.__name__: function_to_spec(function)
-    for function in (
-        ApiWorld.get_token,
-        ApiWorld.list_orders,
-        ApiWorld.get_order,
-        ApiWorld.create_order,
-        ApiWorld.update_order,
-        ApiWorld.wait,
-    )
+_SERVICE_OF = {
+    **dict.fromkeys(("get_token", "refresh_token", "exchange_token"), AUTH),
+    **dict.fromkeys(("list_orders", "get_order", "create_order", "update_order", "delete_order"), "orders"),
+    **dict.fromkeys(("get_customer", "change_customer"), "customers"),
+    **dict.fromkeys(("get_item", "set_count"), "items"),
+    **dict.fromkeys(("list_charges", "get_charge", "charge_customer", "refund_charge"), "charges"),
+    "send_message": "messages",
+    "read_document": "documents",
+    **dict.fromkeys(("start_report", "get_report"), "reports"),
+    **dict.fromkeys(("read_schema", "graphql"), "graphql"),
+    "wait": "",
 }
+"""The service that a tool asks; "" for none."""
+_FAMILY_OF = {family.name: family for family in FAMILIES}
+TOOLS = {name: function_to_spec(getattr(ApiWorld, name)) for name in _SERVICE_OF}
 
 
-def tasks(split: Split, count: int, seed: int) -> list[Task]:
-    """`count` distinct tasks over all families, the same for the same arguments."""
-    return families_to_tasks(FAMILIES, TOOLS, world="api", split=split, count=count, seed=seed)
+def tasks(split: Split, count: int, seed: int, *, short: bool = False) -> list[Task]:
+    """`count` distinct tasks over all families, or those that have short tasks; the same for the same arguments."""
+    return families_to_tasks(FAMILIES, TOOLS, world="api", split=split, count=count, seed=seed, short=short)

@@ -30,21 +30,20 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import PurePosixPath
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import JsonValue
 
-from benchmark.worlds import Fault, Move, Result, Split, Task, Verdict
-from benchmark.worlds.families import Family, families_to_tasks
+from benchmark.worlds import Fault, Move, Split, Task, Verdict
+from benchmark.worlds.families import CONTEXT_TOKENS, Family, families_to_tasks
 from benchmark.worlds.pools import Draw, filler
 from benchmark.worlds.sandbox import SECONDS, Run, check_isolation, run_python
 from benchmark.worlds.tools import (
     DONE,
     GIVEN_UP,
     Commit,
-    Schedule,
     ToolError,
-    check_call,
+    ToolWorld,
     failed_in_a_row,
     first_open_group,
     function_to_spec,
@@ -118,11 +117,17 @@ def values_of_calls(files: Files, calls: Sequence[tuple[str, str]]) -> list[str 
     return values if is_whole else [None] * len(calls)
 
 
-class CodeWorld:
+class CodeWorld(ToolWorld):
     """One task's project. Nothing is on disk; entering makes sure that code can be isolated here."""
 
+    TOLD: ClassVar = {
+        "busy": "the project is busy, try again",
+        "timed_out": "timed out before it began, try again",
+        "out_of_memory": "out of memory before it began, try again",
+    }
+
     def __init__(self, task: Task) -> None:
-        self.task = task
+        super().__init__(task)
         self._family = _FAMILY_OF[task.family]
         plan = self._family.plan(task)
         self.goals = plan.goals
@@ -131,13 +136,11 @@ class CodeWorld:
         """The files at the start, with the changes that faults make."""
         self.files = dict(self.before)
         self.is_crashed = False
-        self._clock_s = 0.0
         self._free_at_s = 0.0
         self._read_only: set[str] = set()
         self._stale: set[str] = set()
         self._in_the_way: str | None = None
         self._now_at: dict[str, str] = {}
-        self._schedule = Schedule(task.faults)
 
     def __enter__(self) -> CodeWorld:
         check_isolation()
@@ -231,17 +234,6 @@ class CodeWorld:
 
         return commit
 
-    def wait(self, seconds: int) -> Commit:
-        """Wait."""
-        if not 0 <= seconds <= 600:
-            raise ToolError("argument 'seconds' must be 0 to 600")
-
-        def commit() -> JsonValue:
-            self._clock_s += seconds
-            return "ok"
-
-        return commit
-
     def restart_runner(self) -> Commit:
         """Start what runs code anew; files stay."""
 
@@ -255,20 +247,7 @@ class CodeWorld:
         """Install a Python package."""
         raise ToolError(f"cannot install {name[:40]!r}: there is no network")
 
-    # The world's side of a call.
-
-    def call(self, name: str, arguments: dict[str, Any]) -> Result:
-        """Run one tool call; see `World`."""
-        before_s = self._clock_s
-        output, error, injected = None, None, None
-        try:
-            commit = check_call(self, self.task.tools, name, arguments)
-            if kind := self._schedule.due(name):
-                self._strike(kind, name, arguments, commit)
-            output = commit()
-        except ToolError as fault:
-            error, injected = str(fault), fault.injected
-        return Result(output, error, injected, seconds=round(self._clock_s - before_s, 3))
+    # What the tools are made of.
 
     def _place(self, path: str) -> str:
         pure = PurePosixPath(path)
@@ -303,12 +282,12 @@ class CodeWorld:
         if self.is_crashed:
             raise ToolError("the runner has crashed, restart it")
         if self.is_queue_full:
-            raise ToolError(f"the queue is full, wait {round(self._free_at_s - self._clock_s)} seconds")
+            raise ToolError(f"the queue is full, wait {round(self._free_at_s - self.clock_s)} seconds")
 
     @property
     def is_queue_full(self) -> bool:
         """True while runs are refused."""
-        return self._clock_s < self._free_at_s
+        return self.clock_s < self._free_at_s
 
     def _put(self, name: str, content: bytes) -> JsonValue:
         if sum(map(len, self.files.values())) + len(content) > _MAX_BYTES or len(self.files) > 400:
@@ -320,7 +299,7 @@ class CodeWorld:
         return tuple(sorted(self.files.items()))
 
     def _finish(self, run: Run) -> JsonValue:
-        self._clock_s += SECONDS if run.ended == "time" else RUN_SECONDS
+        self.clock_s += SECONDS if run.ended == "time" else RUN_SECONDS
         if run.ended is None:
             self.files = dict(run.files)
         text = (run.output + run.errors).rstrip()
@@ -340,27 +319,12 @@ class CodeWorld:
             raise ToolError(f"exit code {run.exit_code}\n{text}".rstrip())
         return text or "no output"
 
-    def _strike(self, kind: str, name: str, arguments: dict[str, Any], commit: Commit) -> None:
-        """Let a fault of `kind` hit a call that was right.
-
-        Raises:
-            ToolError: what the model reads. Nothing is raised where the fault has nothing to hit.
-        """
-        if kind == "malformed":
-            output = str(commit())
-            start = json.dumps(output[: min(len(output) // 2, 16)], ensure_ascii=False)
-            raise ToolError(f"malformed output, cut off: {start[:-1]}", kind)
-        told = {
-            "busy": "the project is busy, try again",
-            "timed_out": "timed out before it began, try again",
-            "out_of_memory": "out of memory before it began, try again",
-        }
-        if kind in told:
-            raise ToolError(told[kind], kind)
+    def bring_about(self, kind: str, name: str, arguments: dict[str, Any]) -> None:
+        """Crash, fill, lock, move or change what the call needs."""
         path = str(PurePosixPath(arguments.get("path", "")))
         p: Any = self.task.parameters
         if kind == "queue_full":
-            self._free_at_s = self._clock_s + p["wait_s"]
+            self._free_at_s = self.clock_s + p["wait_s"]
         elif kind == "crashed":
             self.is_crashed = True
         elif kind == "permission_denied":
@@ -378,17 +342,10 @@ class CodeWorld:
             self.files[new] = self.files.pop(path)
             self.before[new] = self.before.pop(path)
             self._now_at[path] = new
-        try:
-            check_call(self, self.task.tools, name, arguments)
-        except ToolError as error:
-            raise ToolError(str(error), kind) from None
 
     def text_at(self, path: str) -> str | None:
         """The text of the file at `path` as it is now, or None where there is none."""
         return self.files[path].decode("utf-8", "replace") if path in self.files else None
-
-    def answer(self, text: str) -> None:
-        """Words change nothing here."""
 
     def missing_goals(self) -> list[Goal]:
         """The goals that do not hold now."""
@@ -469,7 +426,8 @@ class CodeWorld:
         now, wanted = (text or "").splitlines(), goal.text.splitlines()
         # What somebody has added at the end is kept.
         wrong = [place for place, line in enumerate(wanted) if now[place : place + 1] != [line]]
-        if text is not None and len(wrong) == 1 and wrong[0] < len(now):
+        can_edit = any(tool.function.name == "edit_file" for tool in self.task.tools)
+        if can_edit and text is not None and len(wrong) == 1 and wrong[0] < len(now):
             place = wrong[0]
             for first in range(place, -1, -1):
                 old, new = ("\n".join(lines[first : place + 1]) for lines in (now, wanted))
@@ -1033,7 +991,6 @@ _WRITE_FAULTS = tuple(Fault(kind, "write_file", 0) for kind in ("busy", "disk_fu
 _RUN_FAULTS = tuple(
     Fault(kind, "run_file", 0) for kind in ("not_found", "out_of_memory", "queue_full", "crashed", "malformed")
 )
-_CONTEXTS = (512, 1024, 2048, 4096, 8192, 16384, 32768)
 
 
 def _fix_family(bug: str, english: str, korean: str, *, held_out: bool = False) -> CodeFamily:
@@ -1162,7 +1119,7 @@ FAMILIES: tuple[CodeFamily, ...] = (
         korean='"{log}"의 첫 줄에 "{path}"의 상수가 가져야 할 값이 있습니다. 읽고 바꾸세요.',
         facts=("path", "log", "new_n"),
         faults=(*_EDIT_FAULTS, Fault("not_found", "read_file", 1)),
-        context_tokens=_CONTEXTS,
+        context_tokens=CONTEXT_TOKENS,
         plan=_plan_log,
     ),
     _fix_family("syntax", "a syntax error", "문법 오류"),
@@ -1287,6 +1244,6 @@ TOOLS = {
 }
 
 
-def tasks(split: Split, count: int, seed: int) -> list[Task]:
+def tasks(split: Split, count: int, seed: int, *, short: bool = False) -> list[Task]:
     """`count` distinct tasks over all families, the same for the same arguments."""
-    return families_to_tasks(FAMILIES, TOOLS, world="code", split=split, count=count, seed=seed, short_prompts=False)
+    return families_to_tasks(FAMILIES, TOOLS, world="code", split=split, count=count, seed=seed, short=short)

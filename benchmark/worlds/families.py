@@ -12,13 +12,17 @@ from pydantic import JsonValue
 
 from benchmark.worlds import Fault, Split, Task
 from benchmark.worlds.pools import Draw, filler
+from data.errors import UserError
 from data.records import ToolSpec
 
 _KOREAN_SHARE = 1 / 2
 _KOREAN_SHARE_OF_SHORT = 1 / 8
 _FAULT_SHARE = 1 / 3
 
-# The quickstart's prompts stay under 450 tokens to the end. Each call with its result costs about 70 of them, and a Korean
+CONTEXT_TOKENS = (512, 1024, 2048, 4096, 8192, 16384, 32768)
+"""Sizes of what stands between a fact and its use, for families that have such."""
+
+# The prompts of short tasks stay under 450 tokens to the end. Each call with its result costs about 70 of them, and a Korean
 # instruction about as much more than an English one; so this is how many calls fit, those that a fault adds included.
 _MAX_CALLS = {"en": 3, "ko": 2}
 _CALLS_ADDED = {"permission_denied": 2, "expired_token": 2, "rate_limited": 2}
@@ -51,9 +55,17 @@ class Family:
     has it in the instruction; else the world puts it into what a tool gives back."""
     held_out: bool = False
     """In the test split only."""
+    is_short: bool = False
+    """Also among the short tasks: up to three calls, with few tools and short outputs."""
 
-    def faults_that_fit(self, language: Literal["en", "ko"]) -> list[Fault]:
-        """Those of the faults that leave the prompt short enough."""
+    def is_told_in_korean(self, short: bool) -> bool:
+        """Whether a task can be told in Korean; a short one only where the prompt stays short."""
+        return bool(self.korean) and (not short or self.tier <= _MAX_CALLS["ko"])
+
+    def possible_faults(self, language: Literal["en", "ko"], short: bool) -> Sequence[Fault]:
+        """What may strike a task; a short one only what leaves the prompt short."""
+        if not short:
+            return self.faults
         return [fault for fault in self.faults if self.tier + _CALLS_ADDED.get(fault.kind, 1) <= _MAX_CALLS[language]]
 
 
@@ -65,21 +77,26 @@ def families_to_tasks(
     split: Split,
     count: int,
     seed: int,
-    short_prompts: bool = True,
+    short: bool = False,
 ) -> list[Task]:
     """`count` distinct tasks, the families in turn. A longer list starts with the shorter one of the same seed.
 
-    About one task in two is told in Korean, about one in three has a fault. With `short_prompts` only one in eight is told in
-    Korean, which costs more tokens, and a fault strikes only where the prompt stays short.
+    About one task in two is told in Korean, about one in three has a fault. With `short` only the families of short tasks
+    are taken, only one task in eight is told in Korean, which costs more tokens, and a fault strikes only where the prompt
+    stays short.
+
+    Raises:
+        UserError: `short`, and none of the families has short tasks.
     """
     families = [family for family in families if split == "test" or not family.held_out]
-
-    def possible_faults(family: Family, language: Literal["en", "ko"]) -> Sequence[Fault]:
-        return family.faults_that_fit(language) if short_prompts else family.faults
-
-    korean_share = _KOREAN_SHARE_OF_SHORT if short_prompts else _KOREAN_SHARE
-    korean_chance = korean_share * len(families) / sum(bool(family.korean) for family in families)
-    faulty = [language for family in families for language in ("en", "ko") if possible_faults(family, language)]
+    if short:
+        families = [family for family in families if family.is_short]
+        if not families:
+            raise UserError(f"worlds: {world!r} has no short tasks, leave out --short or the world")
+    korean_share = _KOREAN_SHARE_OF_SHORT if short else _KOREAN_SHARE
+    korean_chance = korean_share * len(families) / sum(family.is_told_in_korean(short) for family in families)
+    languages: tuple[Literal["en", "ko"], ...] = ("en", "ko")
+    faulty = [language for family in families for language in languages if family.possible_faults(language, short)]
     faulty_share = faulty.count("en") * (1 - korean_chance) + faulty.count("ko") * korean_chance
     fault_chance = _FAULT_SHARE * len(families) / faulty_share
     tasks: list[Task] = []
@@ -91,7 +108,8 @@ def families_to_tasks(
             # A string seeds Random the same way on every machine; a tuple would not.
             source = f"{world}-{split}-{seed}-{index}-{attempt}"
             rng = random.Random(source)
-            language: Literal["en", "ko"] = "ko" if family.korean and rng.random() < korean_chance else "en"
+            is_korean = family.is_told_in_korean(short) and rng.random() < korean_chance
+            language: Literal["en", "ko"] = "ko" if is_korean else "en"
             parameters = family.draw(Draw(source + "-draw", split, language))
             key = family.name + json.dumps(parameters, sort_keys=True)
             if key not in seen:
@@ -100,7 +118,7 @@ def families_to_tasks(
             raise RuntimeError(f"the pools are too small for {count} different tasks of family {family.name}")
         seen.add(key)
         pattern = family.korean if language == "ko" else rng.choice(family.english)
-        faults = possible_faults(family, language)
+        faults = family.possible_faults(language, short)
         is_struck = bool(faults) and rng.random() < fault_chance
         size = rng.choice(family.context_tokens) if family.context_tokens else 0
         words = {**parameters, **family.phrases(parameters, language)}
@@ -108,7 +126,7 @@ def families_to_tasks(
             words["filler"] = filler(source, split, size)
         tasks.append(
             Task(
-                id=f"{world}-{split}-{seed}-{index:04d}",
+                id=f"{world}{'-short' if short else ''}-{split}-{seed}-{index:04d}",
                 world=world,
                 family=family.name,
                 split=split,

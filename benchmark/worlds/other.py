@@ -31,20 +31,19 @@ from datetime import date, timedelta
 from decimal import Decimal, InvalidOperation
 from fractions import Fraction
 from functools import partial
-from typing import Any, Literal, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
 from pydantic import JsonValue
 
 from benchmark.worlds import Fault, Move, Result, Split, Task, Verdict
-from benchmark.worlds.families import Family, families_to_tasks
+from benchmark.worlds.families import CONTEXT_TOKENS, Family, families_to_tasks
 from benchmark.worlds.pools import Draw
 from benchmark.worlds.tools import (
     DONE,
     GIVEN_UP,
     Commit,
-    Schedule,
     ToolError,
-    check_call,
+    ToolWorld,
     failed_in_a_row,
     first_open_group,
     function_to_spec,
@@ -54,7 +53,7 @@ from data.errors import nearest
 from data.records import Action, Category
 
 category: Category = Category.OTHER
-version: str = "1"
+version: str = "2"
 
 NO_TOOL = {"en": "No tool can do that.", "ko": "도구 없음: 할 수 있는 도구가 없습니다."}
 """What the expert says where none fits."""
@@ -81,11 +80,16 @@ _UNITS = {
 _WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 
 
-class OtherWorld:
+class OtherWorld(ToolWorld):
     """One task's tables and notes, all in memory."""
 
+    TOLD: ClassVar = {
+        "busy": "busy, nothing was done, try again",
+        "timed_out": "timed out, nothing was done, try again",
+    }
+
     def __init__(self, task: Task) -> None:
-        self.task = task
+        super().__init__(task)
         plan = _FAMILY_OF[task.family].plan(task)
         self.goals = plan.goals
         self.looks = plan.looks
@@ -96,14 +100,12 @@ class OtherWorld:
         self.notes = dict(self.before)
         self.calls = 0
         self.said = ""
-        self._clock_s = 0.0
         self._free_at_s = 0.0
         self._is_signed_out = False
         self._stale: set[str] = set()
         self._locked: set[str] = set()
         self._in_the_way: str | None = None
         self._renamed: dict[str, str] = {}
-        self._schedule = Schedule(task.faults)
 
     def __enter__(self) -> OtherWorld:
         return self
@@ -248,37 +250,18 @@ class OtherWorld:
 
         return commit
 
-    def wait(self, seconds: int) -> Commit:
-        """Wait."""
-        if not 0 <= seconds <= 600:
-            raise ToolError("argument 'seconds' must be 0 to 600")
-
-        def commit() -> JsonValue:
-            self._clock_s += seconds
-            return "ok"
-
-        return commit
-
     # The world's side of a call.
 
     def call(self, name: str, arguments: dict[str, Any]) -> Result:
         """Run one tool call; see `World`."""
         self.calls += 1
-        before_s = self._clock_s
-        output, error, injected = None, None, None
-        try:
-            commit = self._check(name, arguments)
-            if kind := self._schedule.due(name):
-                self._strike(kind, name, arguments, commit)
-            output = commit()
-        except ToolError as fault:
-            error, injected = str(fault), fault.injected
-        return Result(output, error, injected, seconds=round(self._clock_s - before_s, 3))
+        return super().call(name, arguments)
 
-    def _check(self, name: str, arguments: dict[str, Any]) -> Commit:
-        commit = check_call(self, self.task.tools, name, arguments)
+    def check(self, name: str, arguments: dict[str, Any]) -> Commit:
+        """Whether a call is right as things are."""
+        commit = super().check(name, arguments)
         if self.is_limited and name != "wait":
-            raise ToolError(f"too many requests, wait {round(self._free_at_s - self._clock_s)} seconds")
+            raise ToolError(f"too many requests, wait {round(self._free_at_s - self.clock_s)} seconds")
         if self._is_signed_out and name not in ("sign_in", "wait"):
             raise ToolError("the session has ended, sign in")
         return commit
@@ -286,7 +269,7 @@ class OtherWorld:
     @property
     def is_limited(self) -> bool:
         """True while every call but waiting is refused."""
-        return self._clock_s < self._free_at_s
+        return self.clock_s < self._free_at_s
 
     def _table(self, table: str) -> dict[str, str]:
         if table in self._renamed:
@@ -299,21 +282,11 @@ class OtherWorld:
         if name not in self.notes:
             raise ToolError(f"no note {name[:40]!r}.{nearest(name, self.notes)}")
 
-    def _strike(self, kind: str, name: str, arguments: dict[str, Any], commit: Commit) -> None:
-        """Let a fault of `kind` hit a call that was right.
-
-        Raises:
-            ToolError: what the model reads.
-        """
-        if kind == "malformed":
-            output = str(commit())
-            raise ToolError(f'malformed output, cut off: "{output[: len(output) // 2]}', kind)
-        told = {"busy": "busy, nothing was done, try again", "timed_out": "timed out, nothing was done, try again"}
-        if kind in told:
-            raise ToolError(told[kind], kind)
+    def bring_about(self, kind: str, name: str, arguments: dict[str, Any]) -> None:
+        """Refuse, change, rename, lock or fill what the call needs."""
         p: Any = self.task.parameters
         if kind == "rate_limited":
-            self._free_at_s = self._clock_s + p["wait_s"]
+            self._free_at_s = self.clock_s + p["wait_s"]
         elif kind == "signed_out":
             self._is_signed_out = True
         elif kind == "stale":
@@ -327,10 +300,6 @@ class OtherWorld:
         else:
             self._in_the_way = p["spare"]
             self.notes[p["spare"]] = "old"
-        try:
-            self._check(name, arguments)
-        except ToolError as error:
-            raise ToolError(str(error), kind) from None
 
     def answer(self, text: str) -> None:
         """The agent's last words; where no tool fits, they must say so."""
@@ -971,7 +940,7 @@ FAMILIES: tuple[OtherFamily, ...] = (
         "recall", 1, ("list_tables", "count_words"), _draw_recall, _plan_recall,
         ('The number of {person} is {number}. Here is a list of stores:\n{filler}\nSave the number of {person} as "{name}".',),
         '{person}의 번호는 {number}입니다. 상점 목록:\n{filler}\n{person}의 번호를 "{name}"(으)로 저장하세요.',
-        facts=("name", "number"), context_tokens=(512, 1024, 2048, 4096, 8192, 16384, 32768),
+        facts=("name", "number"), context_tokens=CONTEXT_TOKENS,
     ),
     _family(
         "no-tool-act", 0, (*_TABLES, "add_days", "weekday"), _draw_no_tool, _plan_no_tool, ("{request}",), "{request}",
@@ -1010,6 +979,6 @@ TOOLS = {
 }
 
 
-def tasks(split: Split, count: int, seed: int) -> list[Task]:
+def tasks(split: Split, count: int, seed: int, *, short: bool = False) -> list[Task]:
     """`count` distinct tasks over all families, the same for the same arguments."""
-    return families_to_tasks(FAMILIES, TOOLS, world="other", split=split, count=count, seed=seed, short_prompts=False)
+    return families_to_tasks(FAMILIES, TOOLS, world="other", split=split, count=count, seed=seed, short=short)

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import random
 import zlib
-from typing import Literal
+from collections.abc import Sequence
+from typing import Literal, TypeVar
 
 from benchmark.worlds import Split
 
@@ -63,7 +64,15 @@ CITIES = _words(
     "Oslo Oxford Paris Perth Rome Seattle Seoul Tokyo Toronto Venice Vienna York"
 )
 
+_MODES = tuple(
+    int(mode)
+    for mode in _words(
+        "400 440 444 500 550 555 600 606 640 660 664 666 700 704 705 711 744 750 754 755 764 770 774 775"
+    )
+)
+
 _TEST_EVERY = 3
+_Value = TypeVar("_Value", str, int)
 
 
 def split_of(value: str | int) -> Split:
@@ -82,16 +91,20 @@ class Draw:
         self._language = language
         self._drawn: set[str] = set()
 
-    def _one_of(self, pool: tuple[str, ...]) -> str:
+    def _one_of(self, pool: Sequence[_Value]) -> _Value:
         while True:
             value = self.random.choice(pool)
-            if split_of(value) == self._split and value not in self._drawn:
-                self._drawn.add(value)
+            if split_of(value) == self._split and str(value) not in self._drawn:
+                self._drawn.add(str(value))
                 return value
 
     def person(self) -> str:
         """A first name, in Korean tasks a Korean one: whom the task is about."""
         return self._one_of(KOREAN_PEOPLE if self._language == "ko" else PEOPLE)
+
+    def korean(self) -> str:
+        """A Korean first name in every language, for text that not every encoding writes alike."""
+        return self._one_of(KOREAN_PEOPLE)
 
     def bystander(self) -> str:
         """A first name that only fills the world; never Korean, because that costs tokens."""
@@ -113,13 +126,13 @@ class Draw:
         """The name of a city."""
         return self._one_of(CITIES)
 
+    def mode(self) -> str:
+        """Permissions of a file in octal, other than the usual 644; its owner may read it."""
+        return str(self._one_of(_MODES))
+
     def number(self, low: int, high: int) -> int:
         """A whole number in low..high, both included."""
-        while True:
-            value = self.random.randint(low, high)
-            if split_of(value) == self._split and str(value) not in self._drawn:
-                self._drawn.add(str(value))
-                return value
+        return self._one_of(range(low, high + 1))
 
 
 def filler(seed: str, split: Split, tokens: int) -> str:

@@ -21,11 +21,11 @@ WORLDS: dict[str, WorldKind] = {
 }
 
 
-def make_tasks(worlds: Sequence[str], split: Split, count: int, seed: int) -> list[Task]:
-    """`count` tasks that take the worlds in turn, the same for the same arguments.
+def make_tasks(worlds: Sequence[str], split: Split, count: int, seed: int, *, short: bool = False) -> list[Task]:
+    """`count` tasks that take the worlds in turn, the same for the same arguments; with `short` only short tasks.
 
     Raises:
-        UserError: an unknown world or split, no world, or a count below 1.
+        UserError: an unknown world or split, no world, a count below 1, or `short` and a world without short tasks.
     """
     for name in worlds:
         if name not in WORLDS:
@@ -37,5 +37,5 @@ def make_tasks(worlds: Sequence[str], split: Split, count: int, seed: int) -> li
     if count < 1:
         raise UserError(f"count: {count}, expected 1 or more")
     each = -(-count // len(worlds))
-    columns = [WORLDS[name].tasks(split, each, seed) for name in worlds]
+    columns = [WORLDS[name].tasks(split, each, seed, short=short) for name in worlds]
     return [task for row in zip(*columns, strict=True) for task in row][:count]

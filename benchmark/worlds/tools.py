@@ -12,11 +12,12 @@ import json
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from functools import cache
+from typing import Any, ClassVar
 
 from pydantic import JsonValue
 
-from benchmark.worlds import Fault, Move, Verdict
+from benchmark.worlds import Fault, Move, Result, Task, Verdict
 from data.errors import nearest
 from data.records import Action, Outcome, ToolFunction, ToolSpec
 
@@ -43,9 +44,8 @@ def function_to_spec(function: Callable[..., Any]) -> ToolSpec:
     The list `required` is left out (it costs about six tokens a tool in every prompt); a call that lacks an argument is
     told so.
     """
-    parameters = list(inspect.signature(function, eval_str=True).parameters.values())[1:]
     properties: dict[str, JsonValue] = {
-        parameter.name: {"type": _JSON_TYPE[parameter.annotation]} for parameter in parameters
+        name: {"type": _JSON_TYPE[parameter.annotation]} for name, parameter in _parameters(function).items()
     }
     return ToolSpec(
         function=ToolFunction(
@@ -54,6 +54,13 @@ def function_to_spec(function: Callable[..., Any]) -> ToolSpec:
             parameters={"type": "object", "properties": properties},
         )
     )
+
+
+@cache
+def _parameters(method: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+    """The parameters of a method by name, without `self`."""
+    _, *others = inspect.signature(method, eval_str=True).parameters.items()
+    return dict(others)
 
 
 def check_call(world: object, tools: Sequence[ToolSpec], name: str, arguments: dict[str, Any]) -> Commit:
@@ -68,8 +75,8 @@ def check_call(world: object, tools: Sequence[ToolSpec], name: str, arguments: d
         raise ToolError(f"unknown tool {name!r}.{nearest(name, names) or ' There are: ' + ', '.join(names) + '.'}")
     if not isinstance(arguments, dict):
         raise ToolError(f"arguments must be a JSON object, got {type(arguments).__name__}")
-    method = getattr(world, name)
-    known = inspect.signature(method, eval_str=True).parameters
+    method = getattr(type(world), name)
+    known = _parameters(method)
     for key, value in arguments.items():
         if key not in known:
             raise ToolError(f"{name} has no argument {key!r}.{nearest(str(key), known)}")
@@ -81,7 +88,7 @@ def check_call(world: object, tools: Sequence[ToolSpec], name: str, arguments: d
     for key, parameter in known.items():
         if parameter.default is parameter.empty and key not in arguments:
             raise ToolError(f"argument {key!r} is missing")
-    commit: Commit = method(**arguments)
+    commit: Commit = method(world, **arguments)
     return commit
 
 
@@ -133,3 +140,71 @@ class Schedule:
         nth = self._calls[tool]
         self._calls[tool] += 1
         return next((fault.kind for fault in self._faults if fault.tool == tool and fault.nth == nth), None)
+
+
+class ToolWorld:
+    """What worlds share that hold their state themselves: a virtual clock, and calls that a fault may strike.
+
+    A subclass has its tools as methods; those of a task are the ones that can be called.
+    """
+
+    TOLD: ClassVar[dict[str, str]]
+    """Kinds of faults that change nothing -> what the model reads. A call that is made again works."""
+
+    def __init__(self, task: Task) -> None:
+        self.task = task
+        self.clock_s = 0.0
+        self._schedule = Schedule(task.faults)
+
+    def bring_about(self, kind: str, name: str, arguments: dict[str, Any]) -> None:
+        """Change the world so that a call that was right is wrong; for kinds that are neither in `TOLD` nor `malformed`."""
+        raise NotImplementedError
+
+    def wait(self, seconds: int) -> Commit:
+        """Wait."""
+        if not 0 <= seconds <= 600:
+            raise ToolError("argument 'seconds' must be 0 to 600")
+
+        def commit() -> JsonValue:
+            self.clock_s += seconds
+            return "ok"
+
+        return commit
+
+    def answer(self, text: str) -> None:
+        """Words change nothing, unless a world says otherwise."""
+
+    def check(self, name: str, arguments: dict[str, Any]) -> Commit:
+        """Whether a call is right as things are; see `check_call`."""
+        return check_call(self, self.task.tools, name, arguments)
+
+    def call(self, name: str, arguments: dict[str, Any]) -> Result:
+        """Run one tool call; see `World`."""
+        before_s = self.clock_s
+        output, error, injected = None, None, None
+        try:
+            commit = self.check(name, arguments)
+            if kind := self._schedule.due(name):
+                self._strike(kind, name, arguments, commit)
+            output = commit()
+        except ToolError as fault:
+            error, injected = str(fault), fault.injected
+        return Result(output, error, injected, seconds=round(self.clock_s - before_s, 3))
+
+    def _strike(self, kind: str, name: str, arguments: dict[str, Any], commit: Commit) -> None:
+        """Let a fault hit a call that was right.
+
+        Raises:
+            ToolError: what the model reads. Nothing is raised where the fault has nothing to hit.
+        """
+        if kind == "malformed":
+            output = str(commit())
+            start = json.dumps(output[: min(len(output) // 2, 16)], ensure_ascii=False)
+            raise ToolError(f"malformed output, cut off: {start[:-1]}", kind)
+        if kind in self.TOLD:
+            raise ToolError(self.TOLD[kind], kind)
+        self.bring_about(kind, name, arguments)
+        try:
+            self.check(name, arguments)
+        except ToolError as error:
+            raise ToolError(str(error), kind) from None

@@ -33,7 +33,7 @@ import httpx
 from pydantic import JsonValue
 
 from benchmark.worlds import Fault, Move, Result, Split, Task, Verdict
-from benchmark.worlds.families import Family, families_to_tasks
+from benchmark.worlds.families import CONTEXT_TOKENS, Family, families_to_tasks
 from benchmark.worlds.pools import Draw, filler
 from benchmark.worlds.tools import (
     DONE,
@@ -51,8 +51,6 @@ from data.records import Action, Category
 
 category: Category = Category.WEB
 version: str = "1"
-
-CONTEXT_TOKENS = (512, 1024, 2048, 4096, 8192, 16384, 32768)
 
 _BLOCKED = re.compile(r"(?:429|503) .* try again in (\d+) s")
 _MOVED = re.compile(r"410 (\S+) has moved to (\S+)")
@@ -1191,6 +1189,6 @@ TOOLS = {
 }
 
 
-def tasks(split: Split, count: int, seed: int) -> list[Task]:
+def tasks(split: Split, count: int, seed: int, *, short: bool = False) -> list[Task]:
     """`count` distinct tasks over all families, the same for the same arguments."""
-    return families_to_tasks(FAMILIES, TOOLS, world="web", split=split, count=count, seed=seed, short_prompts=False)
+    return families_to_tasks(FAMILIES, TOOLS, world="web", split=split, count=count, seed=seed, short=short)
