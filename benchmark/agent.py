@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import platform
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
@@ -38,16 +38,33 @@ class Unreadable(NamedTuple):
 
     text: str
     reason: str
+    ends: bool = False
+    """Whether nothing can follow, because the model's window is full."""
 
 
 Turn = Message | Unreadable
+
+
+@dataclass(frozen=True)
+class Try:
+    """A task to be tried. Where it is tried more than once, `sample` counts the tries and `seed` makes them differ."""
+
+    task: Task
+    sample: int | None = None
+    seed: int | None = None
+    """What a model that samples draws from in this try; null for one that does not."""
+
+    @property
+    def key(self) -> str:
+        """Names the try among all tries of a run."""
+        return self.task.id if self.sample is None else f"{self.task.id}-s{self.sample}"
 
 
 @dataclass(eq=False)
 class Episode:
     """One task under way: its live world and the record so far."""
 
-    task: Task
+    attempt: Try
     world: World
     metadata: Metadata
     clock: datetime
@@ -60,6 +77,11 @@ class Episode:
     over: bool = False
 
     @property
+    def task(self) -> Task:
+        """The task that is tried."""
+        return self.attempt.task
+
+    @property
     def messages(self) -> list[Message]:
         """What the policy is given now."""
         return actions_to_messages(self.metadata, self.actions)
@@ -68,8 +90,8 @@ class Episode:
 class Policy(Protocol):
     """Whatever chooses the next turn: a model, an expert, or something trivial to compare with."""
 
-    def act(self, episodes: Sequence[Episode]) -> list[Turn]:
-        """The next turn of each episode."""
+    def act(self, episodes: Sequence[Episode]) -> Sequence[Turn | None]:
+        """The next turn of each episode; None for one that is still being thought about, which is asked for again."""
         ...
 
     def forget(self, episode: Episode) -> None:
@@ -79,23 +101,23 @@ class Policy(Protocol):
 
 def run_tasks(
     policy: Policy,
-    tasks: Sequence[Task],
+    tasks: Iterable[Task | Try],
     *,
     label: str,
     max_steps: int = 12,
     live: int = 16,
     advise: bool = False,
-    invalid: Literal["stop", "retry"] = "stop",
+    invalid: Literal["stop", "retry"] = "retry",
     start: datetime | None = None,
 ) -> Iterator[Trajectory]:
-    """Run every task once and yield its record, in the order in which tasks end.
+    """Carry out every try and yield its record, in the order in which they end. A bare task is tried once.
 
     Args:
         label: who acted; part of each record's id.
         max_steps: turns after which an episode ends as it is.
         live: how many tasks are under way at once.
         advise: store the expert's move at each failed step (see `_advice`).
-        invalid: whether a turn that cannot be read ends the episode or goes back to the model as an error.
+        invalid: whether a turn that cannot be read goes back to the model as an error or ends the episode.
         start: time of the first action of every record; null is now.
     """
     waiting = iter(tasks)
@@ -107,6 +129,8 @@ def run_tasks(
             if not episodes:
                 return
             for episode, turn in zip(episodes, policy.act(episodes), strict=True):
+                if turn is None:
+                    continue
                 take_turn(episode, turn, advise=advise, invalid=invalid)
                 episode.over = episode.over or episode.turns >= max_steps
             for episode in [episode for episode in episodes if episode.over]:
@@ -118,8 +142,11 @@ def run_tasks(
             episode.world.__exit__(None, None, None)
 
 
-def open_episode(task: Task, *, label: str, start: datetime | None = None) -> Episode:
-    """A fresh world of `task` and an empty record."""
+def open_episode(attempt: Task | Try, *, label: str, start: datetime | None = None) -> Episode:
+    """A fresh world of a task and an empty record."""
+    if isinstance(attempt, Task):
+        attempt = Try(attempt)
+    task = attempt.task
     metadata = Metadata.model_validate(
         {
             "instruction": task.instruction,
@@ -131,11 +158,12 @@ def open_episode(task: Task, *, label: str, start: datetime | None = None) -> Ep
             "group": task.id,
             "policy": label,
             "task": task_to_metadata(task),
+            **({} if attempt.seed is None else {"sampling": {"sample": attempt.sample, "seed": attempt.seed}}),
         }
     )
     world = WORLDS[task.world].open(task)
     world.__enter__()
-    return Episode(task, world, metadata, start or datetime.now(UTC).replace(microsecond=0))
+    return Episode(attempt, world, metadata, start or datetime.now(UTC).replace(microsecond=0))
 
 
 def task_to_metadata(task: Task) -> dict[str, object]:
@@ -161,7 +189,7 @@ def take_turn(episode: Episode, turn: Turn, *, advise: bool, invalid: Literal["s
     if isinstance(turn, Unreadable):
         _append(episode, INVALID_CALL, {"text": turn.text}, Result(error=turn.reason), None, None)
         episode.failed_turns.add(step)
-        episode.over = invalid == "stop"
+        episode.over = invalid == "stop" or turn.ends
         return
     if not turn.tool_calls:
         episode.metadata.answer = turn.content
@@ -218,7 +246,7 @@ def close_episode(episode: Episode, *, advise: bool = False) -> Trajectory:
     }
     world = WORLDS[episode.task.world]
     return Trajectory(
-        id=f"{episode.task.id}-{metadata.model_extra['policy']}" if metadata.model_extra else episode.task.id,
+        id=try_to_record_id(episode.attempt, label=str((metadata.model_extra or {}).get("policy"))),
         category=world.category,
         timestamp=episode.actions[0].start_time if episode.actions else episode.clock,
         environment=Environment(name=episode.task.world, version=world.version, details=dict(_VERSIONS)),
@@ -227,6 +255,11 @@ def close_episode(episode: Episode, *, advise: bool = False) -> Trajectory:
         outcome=verdict.outcome,
         metadata=Metadata.model_validate({**metadata.model_dump(), **extra}),
     )
+
+
+def try_to_record_id(attempt: Try, *, label: str) -> str:
+    """The id of the record of a try by `label`."""
+    return f"{attempt.task.id}-{label}" + ("" if attempt.sample is None else f"-s{attempt.sample}")
 
 
 def record_checksums(metadata: Metadata, actions: Sequence[Action]) -> list[int]:

@@ -1,163 +1,58 @@
-"""Who acts: a model under transformers, the expert, an expert that errs on purpose, and policies too trivial to succeed."""
+"""A model under transformers, and the format in which a model writes its calls."""
 
 from __future__ import annotations
 
 import logging
 import random
-import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-from benchmark.agent import Episode, Policy, Turn, Unreadable, move_to_message
-from benchmark.worlds.table import WORLDS
-from data.chats import Message, ToolCall
-from data.errors import UserError, nearest
+import numpy as np
+
+from benchmark.agent import Episode, Policy, Turn, Unreadable
+from data.chats import Chat, Message, Skip, ToolCall
+from data.errors import UserError
+from data.records import ToolSpec
 from data.render import Renderer, Unrenderable, find_base
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
 
-_MISTAKES_TRIED = 4
-"""Some are no mistake where they are made, such as a wrong text that is written down all the same."""
+    Layers = list[tuple[torch.Tensor, torch.Tensor]]
+    """Keys and values of a sequence by layer, each (heads, tokens, size)."""
+
+_WORTH_SHARING = 32
+"""Tokens that several prompts of a batch must have in common before these are computed apart."""
+_SHARED_TOKENS = 16_384
+"""How many tokens of beginnings are kept beyond the tasks that computed them."""
 
 
-class _Stateless:
-    """A policy that keeps nothing for an episode."""
+@runtime_checkable
+class Model(Policy, Protocol):
+    """A policy with a window."""
 
-    def forget(self, episode: Episode) -> None:
-        """Nothing was kept."""
+    @property
+    def window(self) -> int | None:
+        """Most tokens of a prompt and its answer together; None where that is not known."""
+        ...
 
-
-class Expert(_Stateless):
-    """Does what the world's expert would. With `mistakes`, it errs first in that share of the episodes.
-
-    A mistake is a call that a model might make: a misspelt tool or argument, an argument left out, a path or value that
-    is not there. It is tried in a twin of the world first and made only if it fails without doing harm, so what follows
-    is a real recovery from a real error.
-    """
-
-    def __init__(self, *, mistakes: float = 0.0, seed: int = 0) -> None:
-        self.mistakes, self.seed = mistakes, seed
-
-    def act(self, episodes: Sequence[Episode]) -> list[Turn]:
-        """The expert's next move, or a mistake where one is due."""
-        return [self._turn(episode) for episode in episodes]
-
-    def _turn(self, episode: Episode) -> Turn:
-        message = move_to_message(episode.world.expert(episode.actions))
-        # Its own generator for each episode and step: the same record for any order or number of workers.
-        chance = random.Random(f"{self.seed}:{episode.task.id}:{len(episode.actions)}")
-        if message.tool_calls and self._errs_at(episode) == len(episode.actions):
-            for _ in range(_MISTAKES_TRIED):
-                wrong = _mistake(message.tool_calls[0], chance)
-                if _fails_harmlessly(episode, wrong):
-                    return Message(role="assistant", tool_calls=(wrong,))
-        return message
-
-    def _errs_at(self, episode: Episode) -> int:
-        chance = random.Random(f"{self.seed}:{episode.task.id}")
-        return chance.randrange(max(1, episode.task.tier)) if chance.random() < self.mistakes else -1
-
-
-def _mistake(call: ToolCall, chance: random.Random) -> ToolCall:
-    texts = [name for name, value in call.arguments.items() if isinstance(value, str) and len(value) > 3]
-    kinds = ["tool", *(["name", "missing"] if call.arguments else []), *(["value"] if texts else [])]
-    kind = chance.choice(kinds)
-    arguments = dict(call.arguments)
-    if kind == "tool":
-        return ToolCall(
-            id=call.id,
-            name=call.name.rsplit("_", 1)[0] if "_" in call.name else f"{call.name}_all",
-            arguments=arguments,
-        )
-    name = chance.choice(texts if kind == "value" else list(arguments))
-    if kind == "missing":
-        del arguments[name]
-    elif kind == "name":
-        arguments = {f"{key}_name" if key == name else key: value for key, value in arguments.items()}
-    else:
-        text = str(arguments[name])
-        at = chance.randrange(len(text) - 1)
-        arguments[name] = text[:at] + text[at + 1 :]
-    return ToolCall(id=call.id, name=call.name, arguments=arguments)
-
-
-def _fails_harmlessly(episode: Episode, call: ToolCall) -> bool:
-    """Whether the call is an error of its own in a twin world brought to the same state."""
-    with WORLDS[episode.task.world].open(episode.task) as twin:
-        for action in episode.actions:
-            twin.call(action.command, dict(action.input) if isinstance(action.input, dict) else {})
-        result = twin.call(call.name, dict(call.arguments))
-    return result.error is not None and result.injected is None
-
-
-class Echo(_Stateless):
-    """Repeats the instruction."""
-
-    def act(self, episodes: Sequence[Episode]) -> list[Turn]:
-        """The instruction, as a final answer."""
-        return [Message(role="assistant", content=episode.task.instruction) for episode in episodes]
-
-
-class SameTool(_Stateless):
-    """Calls the first tool every time, with the whole instruction for every argument."""
-
-    def act(self, episodes: Sequence[Episode]) -> list[Turn]:
-        """One call of the first tool."""
-        return [self._turn(episode) for episode in episodes]
-
-    @staticmethod
-    def _turn(episode: Episode) -> Turn:
-        tool = episode.task.tools[0].function
-        properties = tool.parameters.get("properties")
-        arguments: dict[str, Any] = dict.fromkeys(
-            properties if isinstance(properties, dict) else {}, episode.task.instruction
-        )
-        return Message(role="assistant", tool_calls=(ToolCall(id="call_0", name=tool.name, arguments=arguments),))
-
-
-class SayDone(_Stateless):
-    """Claims success and does nothing."""
-
-    def act(self, episodes: Sequence[Episode]) -> list[Turn]:
-        """`Done.`"""
-        return [Message(role="assistant", content="Done.") for _ in episodes]
-
-
-class SayNoTool(_Stateless):
-    """Always says that no tool fits. It is right where none does, which few tasks are made of."""
-
-    def act(self, episodes: Sequence[Episode]) -> list[Turn]:
-        """`No tool can do that.`"""
-        return [Message(role="assistant", content="No tool can do that.") for _ in episodes]
-
-
-POLICIES: dict[str, type[Expert] | type[Echo] | type[SameTool] | type[SayDone] | type[SayNoTool]] = {
-    "expert": Expert,
-    "echo": Echo,
-    "same-tool": SameTool,
-    "say-done": SayDone,
-    "say-no-tool": SayNoTool,
-}
-
-
-def policy_named(name: str) -> Policy:
-    """A policy without a model.
-
-    Raises:
-        UserError: for an unknown name, with the nearest.
-    """
-    if name not in POLICIES:
-        raise UserError(f"policy {name!r} is unknown, expected {', '.join(POLICIES)}.{nearest(name, POLICIES)}")
-    return POLICIES[name]()
+    def fits(self, messages: Sequence[Message], tools: Sequence[ToolSpec]) -> bool:
+        """Whether the window holds the prompt of these messages and one more turn of the model."""
+        ...
 
 
 class TransformersPolicy:
-    """A model under transformers: batched greedy (or sampled) decoding with the KV cache kept between the turns of a task.
+    """A model under transformers: batched decoding with the KV cache kept between the turns of a task.
 
-    A prompt usually begins with what this or another task has already computed: its own earlier turns, or the system
-    turn with the same tools. Keys and values are kept unpadded per episode, and only the rest of a prompt is computed.
+    A prompt usually begins with what this or another task has already computed: its own earlier turns, or the system turn
+    with the same tools. Keys and values are kept unpadded, by token id, and only the rest of a prompt is computed; what
+    several prompts of a batch have in common is computed once. The prompt itself is always the renderer's, so where a
+    template rewrites its history, the longest common beginning is what is left of the cache.
+
+    A sampled token is the one at which the summed probabilities pass a number from the try's own generator. So it depends
+    on the seed of the try and on nothing that happens to other tasks.
     """
 
     def __init__(
@@ -168,19 +63,21 @@ class TransformersPolicy:
         max_new_tokens: int = 128,
         batch_size: int = 16,
         temperature: float = 0.0,
-        seed: int = 0,
+        window: int | None = None,
     ) -> None:
-        import torch  # noqa: PLC0415 - only with a model
-
         self.model, self.renderer = model.eval(), renderer
         self.max_new_tokens, self.batch_size, self.temperature = max_new_tokens, batch_size, temperature
-        self._generator = torch.Generator(device=model.device).manual_seed(seed)
-        self._kept: dict[str, tuple[list[int], list[tuple[torch.Tensor, torch.Tensor]]]] = {}
         config = model.config.get_text_config()
-        self._window: int = getattr(config, "max_position_embeddings", None) or sys.maxsize
+        windows = filter(None, (window, getattr(config, "max_position_embeddings", None)))
+        self.window: int | None = min(windows, default=None)
         layers = getattr(config, "layer_types", None) or []
         self._keeps_cache = all(kind == "full_attention" for kind in layers)
         """Sliding-window and recurrent layers keep no full keys; such models compute each prompt anew."""
+        self._kept: dict[str, tuple[np.ndarray, Layers]] = {}
+        """By try: the ids that are computed, and their keys and values."""
+        self._beginnings: dict[str, tuple[np.ndarray, Layers]] = {}
+        """What other prompts may begin with, the oldest first."""
+        self._chances: dict[str, random.Random] = {}
 
     @classmethod
     def from_pretrained(cls, path: str, *, chat_template_path: str | None = None, **options: Any) -> TransformersPolicy:
@@ -189,7 +86,7 @@ class TransformersPolicy:
         fp32 on the CPU and bf16 on CUDA. An adapter is merged in fp32 only, where that changes no bits that matter.
 
         Raises:
-            UserError: if there is no such model.
+            UserError: if there is no such model, or nothing can read the calls that its template writes.
         """
         import torch  # noqa: PLC0415 - only with a model
         from transformers import AutoModelForCausalLM  # noqa: PLC0415 - as above
@@ -212,92 +109,86 @@ class TransformersPolicy:
             model = PeftModel.from_pretrained(model, adapter)
             if not cuda:
                 model = model.merge_and_unload()
-        renderer = Renderer.from_pretrained(path, chat_template_path=chat_template_path)
+        renderer = read_renderer(path, chat_template_path=chat_template_path)
         return cls(model.to("cuda") if cuda else model, renderer, **options)
+
+    def fits(self, messages: Sequence[Message], tools: Sequence[ToolSpec]) -> bool:
+        """Whether the window holds the prompt of these messages and one more turn of the model."""
+        return self.window is None or prompt_fits(self.renderer, messages, tools, self.window - self.max_new_tokens)
 
     def act(self, episodes: Sequence[Episode]) -> list[Turn]:
         """What the model says next in each episode."""
         turns: list[Turn | None] = [None] * len(episodes)
         prompts: dict[int, list[int]] = {}
         for place, episode in enumerate(episodes):
-            try:
-                prompts[place] = self.renderer.prompt_ids(episode.messages, episode.task.tools)
-            except Unrenderable as error:
-                if not episode.actions:  # not what the model did, but a template that can show no task at all
-                    raise UserError(f"{self.renderer.tokenizer.name_or_path}: {error}") from None
-                turns[place] = Unreadable("", str(error))
+            prompt = episode_to_prompt(self.renderer, episode, window=self.window, max_new_tokens=self.max_new_tokens)
+            if isinstance(prompt, Unreadable):
+                turns[place] = prompt
                 continue
-            if len(prompts[place]) + self.max_new_tokens > self._window:
-                reason = f"no room for {self.max_new_tokens} new tokens in the model's window of {self._window}"
-                if not episode.actions:
-                    raise UserError(f"{self.renderer.tokenizer.name_or_path}: {reason}")
-                turns[place] = Unreadable("", reason)
-                del prompts[place]
+            prompts[place] = prompt
+            if self.temperature > 0:
+                self._chances.setdefault(episode.attempt.key, random.Random(episode.attempt.seed))
         # Neighbours in length share a batch, so that little is padded.
         order = sorted(prompts, key=lambda place: len(prompts[place]))
         for at in range(0, len(order), self.batch_size):
             places = order[at : at + self.batch_size]
-            completions = self.generate([prompts[p] for p in places], [episodes[p].task.id for p in places])
-            for place, ids in zip(places, completions, strict=True):
-                message = self.renderer.completion_to_message(ids)
-                if isinstance(message, str):
-                    text = self.renderer.tokenizer.decode(ids, skip_special_tokens=True)
-                    turns[place] = Unreadable(text, message)
-                elif ids and ids[-1] not in self.renderer.stop_ids:
-                    text = self.renderer.tokenizer.decode(ids, skip_special_tokens=True)
-                    turns[place] = Unreadable(text, f"no end within {self.max_new_tokens} tokens")
-                else:
-                    turns[place] = message
+            keys = [episodes[place].attempt.key for place in places]
+            for place, ids in zip(places, self.generate([prompts[p] for p in places], keys), strict=True):
+                is_cut = bool(ids) and ids[-1] not in self.renderer.stop_ids
+                turns[place] = completion_to_turn(
+                    self.renderer, ids, prompt=prompts[place], tools=episodes[place].task.tools, is_cut=is_cut
+                )
         return [turn for turn in turns if turn is not None]
 
     def forget(self, episode: Episode) -> None:
-        """Drop the episode's keys and values, but keep one of those that share its tools, for the tasks to come."""
-        kept = self._kept.pop(episode.task.id, None)
-        if kept is not None and self._keeps_cache:
-            self._kept[f"tools of {episode.task.world}/{episode.task.family}"] = kept
+        """Drop the keys and values of the try, but keep a beginning that tasks to come may share."""
+        self._chances.pop(episode.attempt.key, None)
+        kept = self._kept.pop(episode.attempt.key, None)
+        if kept is None:
+            return
+        # Two tasks of a family both begin with the system turn and its tools; how long that is one alone does not tell.
+        name = f"{episode.task.world}/{episode.task.family}"
+        before = self._beginnings.pop(name, None)
+        ids, layers = kept
+        length = min(len(ids), _SHARED_TOKENS // 8) if before is None else _common_length(ids, before[0])
+        self._begin_with(
+            name, ids[:length], [(keys[:, :length].clone(), values[:, :length].clone()) for keys, values in layers]
+        )
+
+    def _begin_with(self, name: str, ids: np.ndarray, layers: Layers) -> None:
+        """Keep a beginning for prompts to come, and drop the oldest ones that have no room beside it."""
+        self._beginnings[name] = (ids, layers)
+        while len(self._beginnings) > 1 and sum(len(ids) for ids, _ in self._beginnings.values()) > _SHARED_TOKENS:
+            del self._beginnings[next(iter(self._beginnings))]
 
     def generate(self, prompts: Sequence[list[int]], keys: Sequence[str]) -> list[list[int]]:
-        """Completions (stop token included) of `prompts`; `keys` name the episodes whose cache is used and kept."""
+        """Completions (stop token included) of `prompts`; `keys` name the tries whose cache is used and kept."""
         import torch  # noqa: PLC0415 - only with a model
-        from transformers import DynamicCache  # noqa: PLC0415 - as above
 
-        device, pad = self.model.device, self.renderer.stop_ids[0]
         with torch.inference_mode():
-            shared = [self._longest_prefix(prompt) for prompt in prompts]
-            past = max(length for length, _ in shared)
-            rest = max(len(prompt) - length for prompt, (length, _) in zip(prompts, shared, strict=True))
-            # Columns: [padding, kept keys | padding, rest of the prompt | generated]; padding is masked out of attention.
-            mask = torch.zeros(len(prompts), past + rest, dtype=torch.long, device=device)
-            tokens = torch.full((len(prompts), rest), pad, device=device)
-            positions = torch.zeros_like(tokens)
-            for row, (prompt, (length, _)) in enumerate(zip(prompts, shared, strict=True)):
-                mask[row, past - length : past] = 1
-                mask[row, past + rest - (len(prompt) - length) :] = 1
-                tokens[row, rest - (len(prompt) - length) :] = torch.tensor(prompt[length:], device=device)
-                positions[row, rest - (len(prompt) - length) :] = torch.arange(length, len(prompt), device=device)
-            cache = DynamicCache()
-            if past:
-                for layer in range(self.model.config.get_text_config().num_hidden_layers):
-                    cache.update(*self._padded(shared, layer, past), layer)
+            self._compute_shared(prompts)
             completions: list[list[int]] = [[] for _ in prompts]
             live = list(range(len(prompts)))
+            tokens, mask, positions, cache = self._begin(prompts)
             for _ in range(self.max_new_tokens):
                 outputs = self.model(
                     input_ids=tokens, attention_mask=mask, position_ids=positions, past_key_values=cache,
                     use_cache=True, logits_to_keep=1,
                 )  # fmt: skip
-                following = self._choose(outputs.logits[:, -1])
+                following = self._choose(outputs.logits[:, -1], [keys[place] for place in live])
                 ended = []
                 for row, (place, token) in enumerate(zip(live, following.tolist(), strict=True)):
                     completions[place].append(token)
                     if token in self.renderer.stop_ids or len(completions[place]) == self.max_new_tokens:
                         ended.append(row)
-                        self._keep(keys[place], [*prompts[place], *completions[place][:-1]], cache, row, mask[row])
+                        if self._keeps_cache:
+                            ids = np.array([*prompts[place], *completions[place][:-1]])
+                            self._kept[keys[place]] = (ids, _unpadded(cache, row, mask[row]))
                 going = [row for row in range(len(live)) if row not in ended]
                 if not going:
                     break
                 if ended:
-                    index = torch.tensor(going, device=device)
+                    index = torch.tensor(going, device=self.model.device)
                     cache.batch_select_indices(index)
                     mask, positions, following = mask[index], positions[index], following[index]
                     live = [live[row] for row in going]
@@ -306,48 +197,195 @@ class TransformersPolicy:
                 mask = torch.cat([mask, mask.new_ones(len(live), 1)], dim=1)
         return completions
 
-    def _longest_prefix(self, prompt: list[int]) -> tuple[int, list[tuple[torch.Tensor, torch.Tensor]]]:
+    def _compute_shared(self, prompts: Sequence[list[int]]) -> None:
+        """Compute once what several of the prompts begin with, where it is not kept yet."""
+        if not self._keeps_cache:
+            return
+        for one, other in pairwise(sorted(prompts)):  # sorted, those with the longest common beginning are neighbours
+            length = _common_length(np.array(one), np.array(other))
+            if length - self._longest_prefix(one)[0] >= _WORTH_SHARING:
+                shared = one[:length]
+                tokens, mask, positions, cache = self._begin([shared])
+                self.model(
+                    input_ids=tokens, attention_mask=mask, position_ids=positions, past_key_values=cache,
+                    use_cache=True, logits_to_keep=1,
+                )  # fmt: skip
+                self._begin_with(str(shared), np.array(shared), _unpadded(cache, 0, mask[0]))
+
+    def _begin(self, prompts: Sequence[list[int]]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, Any]:
+        """Tokens to compute, mask, positions and the cache of what is kept of the prompts.
+
+        Columns: [padding, kept keys | padding, rest of the prompt]; padding is masked out of attention.
+        """
+        import torch  # noqa: PLC0415 - only with a model
+        from transformers import DynamicCache  # noqa: PLC0415 - as above
+
+        device, pad = self.model.device, self.renderer.stop_ids[0]
+        shared = [self._longest_prefix(prompt) for prompt in prompts]
+        past = max(length for length, _ in shared)
+        rest = max(len(prompt) - length for prompt, (length, _) in zip(prompts, shared, strict=True))
+        mask = torch.zeros(len(prompts), past + rest, dtype=torch.long, device=device)
+        tokens = torch.full((len(prompts), rest), pad, device=device)
+        positions = torch.zeros_like(tokens)
+        for row, (prompt, (length, _)) in enumerate(zip(prompts, shared, strict=True)):
+            start = rest - (len(prompt) - length)
+            mask[row, past - length : past] = 1
+            mask[row, past + start :] = 1
+            tokens[row, start:] = torch.tensor(prompt[length:], device=device)
+            positions[row, start:] = torch.arange(length, len(prompt), device=device)
+        cache = DynamicCache()
+        if past:
+            for layer in range(self.model.config.get_text_config().num_hidden_layers):
+                cache.update(*_padded(shared, layer, past), layer)
+        return tokens, mask, positions, cache
+
+    def _longest_prefix(self, prompt: list[int]) -> tuple[int, Layers]:
         """How much of the prompt is computed already, and its keys and values. The last token is always left to compute."""
-        best: tuple[int, list[tuple[torch.Tensor, torch.Tensor]]] = (0, [])
-        for ids, layers in self._kept.values():
-            length = 0
-            for ours, theirs in zip(prompt[:-1], ids, strict=False):
-                if ours != theirs:
-                    break
-                length += 1
+        most = np.array(prompt[:-1])
+        best: tuple[int, Layers] = (0, [])
+        for ids, layers in (*self._kept.values(), *self._beginnings.values()):
+            length = _common_length(most, ids)
             if length > best[0]:
                 best = (length, layers)
         return best
 
-    def _padded(
-        self, shared: Sequence[tuple[int, list[tuple[torch.Tensor, torch.Tensor]]]], layer: int, past: int
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Keys and values of one layer for the batch, (batch, heads, past, size), padded with zeros on the left."""
-        import torch  # noqa: PLC0415 - only with a model
-
-        example = next(layers[layer] for length, layers in shared if length)
-        sides = []
-        for side, like in enumerate(example):
-            block = like.new_zeros(len(shared), like.shape[0], past, like.shape[2])
-            for row, (length, layers) in enumerate(shared):
-                if length:
-                    block[row, :, past - length :] = layers[layer][side][:, :length]
-            sides.append(block)
-        keys, values = sides
-        assert isinstance(keys, torch.Tensor)
-        return keys, values
-
-    def _keep(self, key: str, ids: list[int], cache: Any, row: int, mask: torch.Tensor) -> None:
-        """Store the keys and values of `ids`, without their padding."""
-        if not self._keeps_cache:
-            return
-        seen = mask.bool()
-        self._kept[key] = (ids, [(layer.keys[row][:, seen], layer.values[row][:, seen]) for layer in cache.layers])
-
-    def _choose(self, logits: torch.Tensor) -> torch.Tensor:
+    def _choose(self, logits: torch.Tensor, keys: Sequence[str]) -> torch.Tensor:
+        """The next token of each row: the likeliest, or a drawn one."""
         import torch  # noqa: PLC0415 - only with a model
 
         if self.temperature <= 0:
             return logits.argmax(-1)
-        shares = torch.softmax(logits.float() / self.temperature, -1)
-        return torch.multinomial(shares, 1, generator=self._generator)[:, 0]
+        sums = torch.softmax(logits.double() / self.temperature, -1).cumsum(-1)
+        drawn = [self._chances[key].random() for key in keys]
+        numbers = torch.tensor(drawn, dtype=torch.float64, device=logits.device)[:, None] * sums[:, -1:]
+        return torch.searchsorted(sums, numbers, right=True)[:, 0].clamp(max=logits.shape[-1] - 1)
+
+
+def _common_length(one: np.ndarray, other: np.ndarray) -> int:
+    """How many items two sequences have in common from their start."""
+    length = min(len(one), len(other))
+    different = np.flatnonzero(one[:length] != other[:length])
+    return int(different[0]) if len(different) else length
+
+
+def _unpadded(cache: Any, row: int, mask: torch.Tensor) -> Layers:
+    """The keys and values of one row of a batch, where the mask is 1."""
+    seen = mask.bool()
+    return [(layer.keys[row][:, seen], layer.values[row][:, seen]) for layer in cache.layers]
+
+
+def _padded(shared: Sequence[tuple[int, Layers]], layer: int, past: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Keys and values of one layer for the batch, (batch, heads, past, size), padded with zeros on the left."""
+    keys, values = next(layers[layer] for length, layers in shared if length)
+    blocks = [like.new_zeros(len(shared), like.shape[0], past, like.shape[2]) for like in (keys, values)]
+    for row, (length, layers) in enumerate(shared):
+        for block, side in zip(blocks, layers[layer] if length else (), strict=bool(length)):
+            block[row, :, past - length :] = side[:, :length]
+    return blocks[0], blocks[1]
+
+
+# ---------------------------------------------------------------- prompts and turns by our own renderer
+
+
+def episode_to_prompt(
+    renderer: Renderer, episode: Episode, *, window: int | None, max_new_tokens: int
+) -> list[int] | Unreadable:
+    """The ids that the model is given now, or the end of the episode: what the model did fills its window, or its template
+    cannot show it.
+
+    Raises:
+        UserError: if nothing was said yet, so that it is the task which does not fit or cannot be shown.
+    """
+    try:
+        prompt = renderer.prompt_ids(episode.messages, episode.task.tools)
+    except Unrenderable as error:
+        if not episode.actions:
+            raise UserError(f"{renderer.tokenizer.name_or_path}: {error}") from None
+        return Unreadable("", str(error), ends=True)
+    if window is None or len(prompt) + max_new_tokens <= window:
+        return prompt
+    reason = f"no room for {max_new_tokens} new tokens in the model's window of {window}"
+    if not episode.actions:
+        raise UserError(
+            f"task {episode.task.id}: {reason}; use fewer --max-new-tokens, or a model with a larger window"
+        )
+    return Unreadable("", reason, ends=True)
+
+
+def prompt_fits(renderer: Renderer, messages: Sequence[Message], tools: Sequence[ToolSpec], tokens: int) -> bool:
+    """Whether a prompt has at most so many tokens. One that the template cannot show is left for `act` to tell."""
+    try:
+        return len(renderer.prompt_ids(messages, tools)) <= tokens
+    except Unrenderable:
+        return True
+
+
+def completion_to_turn(
+    renderer: Renderer, ids: Sequence[int], *, prompt: Sequence[int], tools: Sequence[ToolSpec], is_cut: bool
+) -> Turn:
+    """What the model emitted after `prompt`, as a turn; `is_cut` when it came to no end."""
+    cut = f"no end within {len(ids)} tokens"
+    said = cut if is_cut else renderer.completion_to_message(ids, prompt=prompt, tools=tools)
+    if isinstance(said, str):
+        return Unreadable(renderer.tokenizer.decode(ids, skip_special_tokens=True), said)
+    return said
+
+
+def read_renderer(path: str, *, chat_template_path: str | None = None) -> Renderer:
+    """The renderer of a model, with a response template that reads what its chat template writes.
+
+    The tokenizer's own is taken if it has one. Else each format is tried on what the chat template makes of a call: the
+    `<tool_call>` JSON of the ChatML family, then those that TRL knows. Trying beats comparing templates by name, because a
+    chat template is often changed a little while its format of calls stays.
+
+    Raises:
+        UserError: if there is no usable tokenizer, or no format fits.
+    """
+    renderer = Renderer.from_pretrained(path, chat_template_path=chat_template_path)
+    tokenizer = renderer.tokenizer
+    if getattr(tokenizer, "response_template", None) or "calls" in renderer.faults or _reads_its_own_calls(renderer):
+        return renderer
+    from trl import chat_template_utils  # noqa: PLC0415 - seconds; only for templates that are not of the ChatML family
+
+    for name, value in vars(chat_template_utils).items():
+        if name.endswith("_template") and isinstance(value, dict) and "fields" in value:
+            tokenizer.response_template = value
+            if _reads_its_own_calls(renderer):
+                return renderer
+    raise UserError(
+        f"{path}: no known format reads the calls that its chat template writes; "
+        "put a response_template into its tokenizer_config.json"
+    )
+
+
+_PROBE_TOOL = ToolSpec.model_validate(
+    {"function": {"name": "probe", "parameters": {"type": "object", "properties": {
+        "text": {"type": "string"}, "count": {"type": "integer"}}}}}
+)  # fmt: skip
+_PROBES = tuple(
+    Message(role="assistant", content=content, tool_calls=calls)
+    for content, calls in (
+        ("A word.", ()),
+        ("", (ToolCall(id="call_0", name="probe", arguments={"text": "7", "count": 7}),)),
+    )
+)
+
+
+def _reads_its_own_calls(renderer: Renderer) -> bool:
+    """Whether a text and a call, rendered as training renders them, are read back as they were."""
+    for probe in _PROBES:
+        chat = Chat(
+            messages=(Message(role="user", content="Go."), probe), tools=(_PROBE_TOOL,), id="probe", source="probe"
+        )
+        tree = renderer.chat_to_tree(chat)
+        if isinstance(tree, Skip):  # refused when it comes up; nothing to read here
+            continue
+        [(ids, weights)] = tree.rows()
+        start = weights.index(1.0)
+        back = renderer.completion_to_message(ids[start:], prompt=ids[:start], tools=chat.tools)
+        if not isinstance(back, Message) or (back.content.strip(), back.tool_calls) != (
+            probe.content,
+            probe.tool_calls,
+        ):
+            return False
+    return True

@@ -15,8 +15,9 @@ import json
 import math
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -28,6 +29,11 @@ from data.trajectories import output_to_text
 Z_95 = 1.959963984540054
 RESAMPLES = 2_000
 SEED = 0
+
+UNKNOWN = "unknown"
+CONTEXT_TOKENS = (0, 512, 1_024, 2_048, 4_096, 8_192, 16_384, 32_768)
+"""Upper ends of the sizes of context in `success_by_context`."""
+BEYOND = f"more than {CONTEXT_TOKENS[-1]}"
 
 UNITS = {
     "success_rate": "share",
@@ -77,6 +83,33 @@ class Comparison:
         return self.low is not None and self.low > 0
 
 
+class Call(NamedTuple):
+    """What the KPIs of errors ask of a call."""
+
+    command: str
+    worked: bool | None
+    """None where the record does not tell."""
+    end_time: datetime | None
+    """None where the record has no times."""
+
+
+@dataclass(frozen=True)
+class ForeignRun:
+    """A run that was recorded elsewhere, with what its format tells of it (benchmark/foreign.py)."""
+
+    id: str
+    outcome: Outcome | None
+    """None where the format does not tell."""
+    calls: tuple[Call, ...]
+    tools: frozenset[str] = frozenset()
+    """Names of the tools that there were; empty where the format does not tell."""
+    task: str | None = None
+    """Names what was tried; several runs may try the same."""
+
+
+Record = Trajectory | ForeignRun
+
+
 class ErrorEpisode(NamedTuple):
     """A run of errors of one command: index of its first error, and of the action that repaired it (None: never)."""
 
@@ -84,36 +117,117 @@ class ErrorEpisode(NamedTuple):
     repair: int | None
 
 
-def kpis(records: Iterable[Trajectory]) -> dict[str, Kpi]:
-    """All KPIs of a set of records, in the order of `UNITS`.
+def kpis(records: Iterable[Record]) -> dict[str, Kpi]:
+    """All KPIs of a set of records, in the order of `UNITS`. What a foreign record does not tell is left out, never counted 0.
 
     Raises:
         UserError: if a record's `metadata.task` or its facts have another shape than the benchmark writes.
     """
     records = list(records)
-    episodes = [(record.action_sequence, episode) for record in records for episode in error_episodes(record)]
+    outcomes = [record.outcome for record in records if record.outcome is not None]
+    calls = [call.worked for record in records for call in calls_of(record) if call.worked is not None]
+    episodes = [episode for record in records for episode in error_episodes(record)]
     return {
-        "success_rate": wilson(sum(record.outcome is Outcome.SUCCESS for record in records), len(records)),
-        "call_success_rate": wilson(
-            sum(worked(action) for record in records for action in record.action_sequence),
-            sum(len(record.action_sequence) for record in records),
-        ),
-        "recovery_rate": wilson(sum(episode.repair is not None for _, episode in episodes), len(episodes)),
+        "success_rate": wilson(sum(outcome is Outcome.SUCCESS for outcome in outcomes), len(outcomes)),
+        "call_success_rate": wilson(sum(calls), len(calls)),
+        "recovery_rate": wilson(sum(episode.repair is not None for episode in episodes), len(episodes)),
         "recovery_steps": bootstrap_mean([recovery_steps(record) for record in records]),
         "recovery_seconds": bootstrap_mean([recovery_seconds(record) for record in records]),
         "retention_tokens": bootstrap_mean([list(retention_tokens(record).values()) for record in records]),
     }
 
 
-def kpis_by(records: Iterable[Trajectory], key: str) -> dict[str, dict[str, Kpi]]:
-    """The KPIs of each group of records, by a field of `metadata.task` such as world, tier or language.
+def kpis_by(records: Iterable[Record], key: str) -> dict[str, dict[str, Kpi]]:
+    """The KPIs of each group of records, by a field of `metadata.task` such as world, tier or language, or by "fault".
 
-    Records without the field stand under "unknown", so that the groups always add up to all records.
+    Records without the field stand under "unknown", so that the groups always add up to all records. By fault they need not: a
+    record belongs to the group of each kind of fault that its task holds, and to "none" when it holds none.
     """
-    groups: dict[str, list[Trajectory]] = defaultdict(list)
+    groups: dict[str, list[Record]] = defaultdict(list)
     for record in records:
-        groups[str(task_of(record).get(key, "unknown"))].append(record)
-    return {name: kpis(groups[name]) for name in sorted(groups)}
+        task = task_of(record)
+        for name in _fault_kinds(record) if key == "fault" else [str(task.get(key, UNKNOWN))]:
+            groups[name].append(record)
+    return {name: kpis(groups[name]) for name in sorted(groups, key=in_order)}
+
+
+def success_by_context(records: Iterable[Record]) -> dict[str, Kpi]:
+    """Success by the size of the context: how many tokens stand between where the needed fact is read and where it is used.
+
+    The size is the task's own `context_tokens`, so it does not depend on what a model did. A task belongs to the first of
+    `CONTEXT_TOKENS` that is not smaller. All sizes are in the result; those that were not tried have n 0 and value None.
+
+    Raises:
+        UserError: if `metadata.task.context_tokens` is no whole number from 0.
+    """
+    groups: dict[str, list[Record]] = {name: [] for name in (*map(str, CONTEXT_TOKENS), BEYOND)}
+    for record in records:
+        size = task_of(record).get("context_tokens")
+        if size is None:
+            continue
+        if type(size) is not int or size < 0:
+            raise UserError(
+                f"record {record.id!r}: field 'metadata.task.context_tokens' is a whole number, got {size!r:.80}"
+            )
+        groups[context_to_size(size)].append(record)
+    return {name: kpis(group)["success_rate"] for name, group in groups.items()}
+
+
+def context_to_size(tokens: int) -> str:
+    """The group of `success_by_context` that a task with so many `context_tokens` belongs to."""
+    return next((str(most) for most in CONTEXT_TOKENS if tokens <= most), BEYOND)
+
+
+def count_errors(records: Iterable[Record]) -> dict[str, int | None]:
+    """The counts behind the shares, and how many failed calls were followed, sooner or later, by a success of the same tool.
+
+    What no record tells is None.
+    """
+    records = list(records)
+    outcomes = [record.outcome for record in records if record.outcome is not None]
+    calls = [calls_of(record) for record in records]
+    known = sum(call.worked is not None for of_record in calls for call in of_record)
+    failed = [
+        (record, [(place, call.command) for place, call in enumerate(of_record) if call.worked is False], of_record)
+        for record, of_record in zip(records, calls, strict=True)
+    ]
+    later = [
+        any(call.worked and call.command == command for call in of_record[place + 1 :])
+        for _, places, of_record in failed
+        for place, command in places
+    ]
+    episodes = [episode for record in records for episode in error_episodes(record)]
+    of_outcomes = {
+        "records": len(records),
+        "records that tell how they ended": len(outcomes),
+        "successes": sum(outcome is Outcome.SUCCESS for outcome in outcomes) if outcomes else None,
+        "calls": sum(map(len, calls)),
+        "calls that tell whether they worked": known,
+    }
+    of_errors = {
+        "failed calls": len(later),
+        "failed calls with a later success of the same tool": sum(later),
+        "records with a failed call": sum(bool(places) for _, places, _ in failed),
+        "successes with a failed call": sum(bool(places) and r.outcome is Outcome.SUCCESS for r, places, _ in failed),
+        "error episodes": len(episodes),
+        "repaired episodes": sum(episode.repair is not None for episode in episodes),
+    }
+    return of_outcomes | (of_errors if known else dict.fromkeys(of_errors))
+
+
+def pass_hat_k(records: Iterable[Record], k: int) -> Kpi:
+    """pass^k: the chance that `k` tries of a task all succeed, as a mean over tasks (tau-bench, arXiv 2406.12045, section 3).
+
+    Of `n` tries of a task `c` succeeded, so C(c, k) / C(n, k) of all ways to choose `k` of them hold successes only, which is
+    unbiased for the chance. Tasks tried fewer than `k` times take no part; `n` of the result counts the others.
+
+    Raises:
+        UserError: if `k` is below 1, or a record has no `metadata.task.id`.
+    """
+    if k < 1:
+        raise UserError(f"pass^k: k is a whole number from 1, got {k}")
+    tries = _outcomes_by_task(records).values()
+    return bootstrap_mean([[math.comb(sum(each), k) / math.comb(len(each), k)] for each in tries if len(each) >= k])
 
 
 def compare_success(a: Iterable[Trajectory], b: Iterable[Trajectory]) -> Comparison:
@@ -125,7 +239,11 @@ def compare_success(a: Iterable[Trajectory], b: Iterable[Trajectory]) -> Compari
     Raises:
         UserError: if a record has no `metadata.task.id`.
     """
-    of_a, of_b = _success_by_task(a), _success_by_task(b)
+    return compare_shares(_success_by_task(a), _success_by_task(b))
+
+
+def compare_shares(of_a: Mapping[str, float], of_b: Mapping[str, float]) -> Comparison:
+    """The same from the share of successes of each task."""
     common = sorted(of_a.keys() & of_b.keys())
     kpi = bootstrap_mean([[of_b[task] - of_a[task]] for task in common])
     return Comparison(kpi.value, kpi.low, kpi.high, kpi.n, unpaired=len(of_a.keys() ^ of_b.keys()))
@@ -171,50 +289,64 @@ def worked(action: Action) -> bool:
     return action.error is None and action.command != INVALID_CALL
 
 
-def error_episodes(record: Trajectory) -> list[ErrorEpisode]:
+def calls_of(record: Record) -> tuple[Call, ...]:
+    """The calls of a record, in their order."""
+    if isinstance(record, ForeignRun):
+        return record.calls
+    return tuple(Call(action.command, worked(action), action.end_time) for action in record.action_sequence)
+
+
+def error_episodes(record: Record) -> list[ErrorEpisode]:
     """The record's runs of errors, in the order in which they began.
 
     All errors of one command up to its next success are one episode, whatever other commands do in between. An unreadable
     turn, or a call of a tool that is not among `metadata.tools`, named nothing that could ever work, so the next call
     that works repairs it.
     """
-    tools = {tool.function.name for tool in record.metadata.tools}
+    if isinstance(record, ForeignRun):
+        tools: set[str] | frozenset[str] = record.tools
+    else:
+        tools = {tool.function.name for tool in record.metadata.tools}
     open_since: dict[str, int] = {}
     episodes: list[ErrorEpisode] = []
-    for index, action in enumerate(record.action_sequence):
-        if not worked(action):
-            could_work = action.command in tools or not tools
-            open_since.setdefault(action.command if could_work else INVALID_CALL, index)
+    for index, call in enumerate(calls_of(record)):
+        if call.worked is None:
             continue
-        for command in (action.command, INVALID_CALL):
+        if not call.worked:
+            could_work = call.command in tools or not tools
+            open_since.setdefault(call.command if could_work else INVALID_CALL, index)
+            continue
+        for command in (call.command, INVALID_CALL):
             if command in open_since:
                 episodes.append(ErrorEpisode(open_since.pop(command), index))
     episodes += [ErrorEpisode(first, None) for first in open_since.values()]
     return sorted(episodes, key=lambda episode: episode.first)
 
 
-def recovery_steps(record: Trajectory) -> list[float]:
+def recovery_steps(record: Record) -> list[float]:
     """Per repaired episode: actions from its first error to its repair. A repair by the very next action is 1."""
     return [float(repair - first) for first, repair in error_episodes(record) if repair is not None]
 
 
-def recovery_seconds(record: Trajectory) -> list[float]:
+def recovery_seconds(record: Record) -> list[float]:
     """Per repaired episode: seconds from the end of its first failed action to the end of the repairing action."""
-    actions = record.action_sequence
-    return [
-        (actions[repair].end_time - actions[first].end_time).total_seconds()
-        for first, repair in error_episodes(record)
-        if repair is not None
-    ]
+    calls, seconds = calls_of(record), []
+    for first, repair in error_episodes(record):
+        began, ended = calls[first].end_time, None if repair is None else calls[repair].end_time
+        if began is not None and ended is not None:
+            seconds.append((ended - began).total_seconds())
+    return seconds
 
 
-def retention_tokens(record: Trajectory) -> dict[str, float]:
+def retention_tokens(record: Record) -> dict[str, float]:
     """Per fact: tokens between the end of its first appearance and the start of its last correct use.
 
     A fact appears in the instruction or in the output of an action. It is used correctly where it is part of a string among
     the arguments of an action that worked, after it appeared. A fact that was never used so counts 0. Tokens are words and
-    signs (`TOKEN`), so the number does not depend on a model.
+    signs (`TOKEN`), so the number does not depend on a model. Nobody has named the facts of a foreign record.
     """
+    if isinstance(record, ForeignRun):
+        return {}
     facts = task_of(record).get("facts") or {}
     if not isinstance(facts, dict) or not all(isinstance(fact, str) for fact in facts.values()):
         raise UserError(f"record {record.id!r}: field 'metadata.task.facts' is an object of texts, got {facts!r:.80}")
@@ -240,12 +372,14 @@ def retention_tokens(record: Trajectory) -> dict[str, float]:
     return distances
 
 
-def task_of(record: Trajectory) -> dict[str, Any]:
-    """The task as the benchmark wrote it into the record; empty for a record from elsewhere.
+def task_of(record: Record) -> dict[str, Any]:
+    """The task as the benchmark wrote it into the record; of a record from elsewhere its id, where that is known.
 
     Raises:
         UserError: if `metadata.task` is there and no object.
     """
+    if isinstance(record, ForeignRun):
+        return {} if record.task is None else {"id": record.task}
     task = (record.metadata.model_extra or {}).get("task")
     if task is None:
         return {}
@@ -254,7 +388,29 @@ def task_of(record: Trajectory) -> dict[str, Any]:
     return task
 
 
+def _fault_kinds(record: Record) -> list[str]:
+    faults = task_of(record).get("faults")
+    if faults is None:
+        return [UNKNOWN]
+    try:
+        return sorted({str(fault["kind"]) for fault in faults}) or ["none"]
+    except (TypeError, KeyError):
+        raise UserError(
+            f"record {record.id!r}: field 'metadata.task.faults' is a list of faults with a kind, got {faults!r:.80}"
+        ) from None
+
+
+def in_order(name: str) -> tuple[bool, float, str]:
+    """Sorts names of groups: tier 2 before tier 10, names by letters, and what is unknown or none at the end."""
+    return name in (UNKNOWN, "none"), float(name) if name.isdecimal() else 0.0, name
+
+
 def _success_by_task(records: Iterable[Trajectory]) -> dict[str, float]:
+    return {task: sum(tries) / len(tries) for task, tries in _outcomes_by_task(records).items()}
+
+
+def _outcomes_by_task(records: Iterable[Record]) -> dict[str, list[bool]]:
+    """Whether each try of a task succeeded, by task."""
     outcomes: dict[str, list[bool]] = defaultdict(list)
     for record in records:
         task_id = task_of(record).get("id")
@@ -263,7 +419,7 @@ def _success_by_task(records: Iterable[Trajectory]) -> dict[str, float]:
                 f"record {record.id!r}: field 'metadata.task.id' is missing, so it cannot be paired by task"
             )
         outcomes[str(task_id)].append(record.outcome is Outcome.SUCCESS)
-    return {task_id: sum(tries) / len(tries) for task_id, tries in outcomes.items()}
+    return outcomes
 
 
 TOKEN = re.compile(r"\w+|[^\w\s]")

@@ -12,8 +12,9 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -34,7 +35,7 @@ from data.redaction import redact_command
 from data.release.commands import release_app, serve_command
 from data.show import show_command
 from data.templates import templates_command
-from data.trajectories import trajectory_to_pairs
+from data.trajectories import pairs_by_record
 from data.validate import validate_command
 
 app = typer.Typer(
@@ -96,54 +97,72 @@ def build(
     print(f"wrote {manifest['config']['out']}")
 
 
+class LevelName(StrEnum):
+    """What the sides of a pair are made of."""
+
+    step = "step"
+    trajectory = "trajectory"
+
+
 @app.command()
 def pairs(
     files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Trajectory files (JSON Lines).")],
     out: Annotated[Path, typer.Option(help="File for the preference pairs, one a line.")],
+    level: Annotated[
+        LevelName, typer.Option(help="Sides of one turn each, or of all that follows the first divergence.")
+    ] = LevelName.step,
     first: Annotated[int | None, typer.Option(min=1, help="Keep only the first N pairs of each record.")] = None,
 ) -> None:
-    """Extract preference pairs: a failed step against what should have been done from that very state.
+    """Extract preference pairs: one history, then what failed against what should have been done.
 
-    Chosen is the expert's advice (`python -m benchmark run --advise`) or the model's own direct repair. Counts are
-    printed and saved beside OUT as .counts.json.
+    By steps, chosen is the expert's advice at a failed step (`python -m benchmark run --advise`) or the model's own direct
+    repair; and the first other turn of a successful record of the same task. By trajectories, chosen is all that a successful
+    record did from the first divergence on, and rejected all that the failed one did. Sides that call the same tools with
+    the same arguments give no pair. Counts are printed and saved beside OUT as .counts.json.
 
     \b
     Example:
-        python -m data pairs runs/quickstart/advised.jsonl --out runs/quickstart/pairs.jsonl
+        python -m data pairs runs/quickstart/practice/sft/trajectories.jsonl --out runs/quickstart/pairs.jsonl
     """
     records, without, steps, dropped = 0, 0, 0, Counter[str]()
 
     def lines() -> Iterator[str]:
         nonlocal records, without, steps
-        for path in files:
-            for record in with_progress(read_trajectories(path), f"reading {path}"):
-                records += 1
-                results = _first_pairs(trajectory_to_pairs(record), first)
-                without += not results
-                steps += len(results)
-                for result in results:
-                    if isinstance(result, Skip):
-                        dropped[result.reason] += 1
-                    else:
-                        yield result.model_dump_json()
+        read = (record for path in files for record in with_progress(read_trajectories(path), f"reading {path}"))
+        kind: Literal["step", "trajectory"] = "step" if level is LevelName.step else "trajectory"
+        for _, found in pairs_by_record(read, level=kind):
+            records += 1
+            results = _first_pairs(found, first)
+            without += not results
+            steps += len(results)
+            for result in results:
+                if isinstance(result, Skip):
+                    dropped[result.reason] += 1
+                else:
+                    yield result.model_dump_json()
 
     kept = write_lines(out, lines())
-    if not kept:
-        raise UserError(
-            f"no pair in {records} records, of which {without} have no failed step; failed steps were left out for:\n"
-            f"{_reasons(dropped)}"
-        )
+    nothing = "failed step" if level is LevelName.step else "failure"
     counts = {
         "inputs": [str(path) for path in files],
+        "level": level.value,
         "records": records,
-        "records_without_failed_step": without,
+        f"records_without_{nothing.replace(' ', '_')}": without,
         "read": steps,
         "kept": kept,
         "dropped": dict(dropped),
     }
-    print(f"{records} records, {without} of them without a failed step")
-    print_table(("source", "steps", "count"), count_rows("failed or advised steps", counts))
-    print(f"wrote {out} and {save_counts(out, counts)}")
+    saved = save_counts(out, counts)
+    if not kept:
+        out.unlink(missing_ok=True)  # of other records: the counts beside it would not be its own
+        raise UserError(
+            f"no pair in {records} records, of which {without} have no {nothing}; failures were left out for:\n"
+            f"{_reasons(dropped)}"
+        )
+    print(f"{records} records, {without} of them without a {nothing}")
+    what = "failed or advised steps" if level is LevelName.step else "failed records"
+    print_table(("source", "steps" if level is LevelName.step else "records", "count"), count_rows(what, counts))
+    print(f"wrote {out} and {saved}")
 
 
 def _first_pairs(results: Iterable[PreferencePair | Skip], first: int | None) -> list[PreferencePair | Skip]:

@@ -23,7 +23,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import chain
+from itertools import chain, compress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -36,6 +36,7 @@ from data.errors import UserError
 from data.inputs import Input, find_input
 from data.progress import with_progress
 from data.records import SCHEMA_VERSION, OutcomeName, describe_validation_error
+from data.release.manifest import find_release
 
 if TYPE_CHECKING:
     import datasets
@@ -264,6 +265,7 @@ def _stage(
     stopped = False
     dropped: Counter[str] = Counter()
     licences: set[str] = set()
+    named: list[str] = []  # the source that each row itself names, such as a contributor
     order: list[float] = []
     for result in with_progress(_results(source), f"reading {source.adapter.name} {source.asked.path[0]}"):
         read += 1
@@ -273,6 +275,7 @@ def _stage(
         write(result.model_dump_json() + "\n")
         groups.append(result.group or f"{result.source}:{result.id}")
         licences.add(result.licence or source.adapter.licence or "not stated")
+        named.append(result.source)
         order.append(_hash_fraction(seed, "row", index, result.id, len(order)))
         if len(order) == source.asked.max_rows:
             stopped = True
@@ -283,7 +286,11 @@ def _stage(
         dropped[f"left out by weight {source.asked.weight:g}"] = left_out
     return {
         "adapter": source.adapter.name,
-        "files": [{"path": str(path), "sha256": _sha256(path)} for item in source.inputs for path in item.files],
+        "files": [
+            {"path": str(path), "sha256": (sha256 := _sha256(path)), "release": find_release(path, sha256)}
+            for item in source.inputs
+            for path in item.files
+        ],
         "hub": [
             {"id": item.hub_id, "revision": item.revision, "subset": item.subset, "split": item.split}
             for item in source.inputs
@@ -292,6 +299,7 @@ def _stage(
         "licences": sorted(licences),
         "read": read,
         "kept": len(taken) - left_out,
+        "kept_by_source": dict(sorted(Counter(compress(named, taken)).items())),
         "dropped": dict(sorted(dropped.items())),
         "stopped_at_max_rows": stopped,
     }

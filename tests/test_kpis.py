@@ -6,18 +6,34 @@ import json
 import math
 import random
 import re
+import sys
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import typer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmark.kpis import UNITS, Kpi, bootstrap_mean, compare_success, error_episodes, kpis, kpis_by, wilson
+from benchmark.foreign import kpis_command, read_records
+from benchmark.kpis import (
+    UNITS,
+    Kpi,
+    bootstrap_mean,
+    calls_of,
+    compare_success,
+    count_errors,
+    error_episodes,
+    kpis,
+    kpis_by,
+    success_by_context,
+    wilson,
+)
 from benchmark.kpis import retention_tokens as retention_of
-from data.errors import UserError
+from data.errors import UserError, run_command
 from data.records import INVALID_CALL, Trajectory, read_trajectories, write_trajectories
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -385,6 +401,306 @@ def test_all_kpis_recomputed_from_the_file_by_other_code(seed: int, tmp_path: Pa
         assert (kpi.value, kpi.low, kpi.high, kpi.n) == pytest.approx(other[name], abs=1e-12), name
     if len(records) >= 40:
         assert all(kpi.value for kpi in found.values()), "a number that is never more than zero tests nothing"
+
+
+# ---- groups and the curve of context ----
+
+MOST = [0, 512, 1024, 2048, 4096, 8192, 16384, 32768]
+
+
+def grouped_record(rng: random.Random, number: int) -> Trajectory:
+    kinds = rng.sample(["timeout", "rate_limit", "한글"], rng.randint(0, 3))
+    task = {
+        "world": rng.choice(["files", "api"]),
+        "tier": rng.choice([1, 2, 10]),
+        "language": rng.choice(["en", "ko"]),
+        "context_tokens": rng.choice([0, 1, 511, 512, 513, 2048, 9000, 32768, 32769]),
+        "faults": [{"kind": kind, "tool": "read", "nth": 0} for kind in kinds],
+    }
+    for field in ("tier", "context_tokens", "faults"):
+        if rng.random() < 0.2:
+            del task[field]
+    record = random_record(rng, number)
+    assert record.metadata.model_extra is not None
+    record.metadata.model_extra["task"] = {"id": f"t-{number}", "facts": {}, **task}
+    return record
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_groups_and_curve_recomputed_by_other_code(seed: int, tmp_path: Path) -> None:
+    rng = random.Random(seed)
+    path = tmp_path / "trajectories.jsonl"
+    write_trajectories(path, [grouped_record(rng, number) for number in range(60)])
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+    def names(row: dict[str, Any], key: str) -> set[str]:
+        task = row["metadata"]["task"]
+        if key != "fault":
+            return {str(task[key]) if key in task else "unknown"}
+        return {fault["kind"] for fault in task["faults"]} or {"none"} if "faults" in task else {"unknown"}
+
+    for key in ("world", "tier", "language", "fault"):
+        found = kpis_by(read_trajectories(path), key)
+        assert set(found) == set().union(*(names(row, key) for row in rows))
+        for name, group in found.items():
+            part = tmp_path / "part.jsonl"
+            part.write_text(
+                "".join(json.dumps(row) + "\n" for row in rows if name in names(row, key)), encoding="utf-8"
+            )
+            for kpi, values in other_kpis(part).items():
+                ours = group[kpi]
+                assert (ours.value, ours.low, ours.high, ours.n) == pytest.approx(values, abs=1e-12), (key, name, kpi)
+    assert list(kpis_by(read_trajectories(path), "tier")) == ["1", "2", "10", "unknown"]
+
+    curve = success_by_context(read_trajectories(path))
+    assert list(curve) == [*map(str, MOST), "more than 32768"]
+    sizes = [(row["metadata"]["task"].get("context_tokens"), row["outcome"] == "success") for row in rows]
+    for least, most, kpi in zip([-1, *MOST], [*MOST, math.inf], curve.values(), strict=True):
+        won = [won for size, won in sizes if size is not None and least < size <= most]
+        assert kpi.n == len(won) and kpi.value == (sum(won) / len(won) if won else None)
+    assert sum(kpi.n for kpi in curve.values()) == sum(size is not None for size, _ in sizes) > 40
+
+
+def test_a_size_of_context_that_was_not_tried_is_none_and_not_zero() -> None:
+    curve = success_by_context([made(task={"context_tokens": 600})])
+    assert curve["1024"] == Kpi(1.0, wilson(1, 1).low, 1.0, 1)
+    assert all(kpi == Kpi(None, None, None, 0) for name, kpi in curve.items() if name != "1024")
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("context_tokens", "512"), ("context_tokens", True), ("faults", [1]), ("faults", 7)]
+)
+def test_groups_of_another_shape_are_told(field: str, value: object) -> None:
+    with pytest.raises(UserError, match=f"record 'r-1': field 'metadata.task.{field}'"):
+        record = made(task={field: value})
+        success_by_context([record])
+        kpis_by([record], "fault")
+
+
+# ---- transcripts from elsewhere ----
+
+
+def tau_run(task: int, trial: int, reward: float, *steps: tuple[str, str], call_id: str = "c") -> dict[str, Any]:
+    """A run as tau-bench writes it: one call a message, arguments as text, errors as text that begins with Error."""
+    messages: list[dict[str, Any]] = [
+        {"role": "system", "content": "# Policy"},
+        {"role": "user", "content": "예약을 바꿔 주세요."},
+    ]
+    for number, (name, result) in enumerate(steps):
+        own = f"{call_id}{number}"
+        function = {"name": name, "arguments": '{"id": "ㄱ1"}'}
+        messages.append(
+            {
+                "role": "assistant",
+                "content": None,
+                "tool_calls": [{"id": own, "type": "function", "function": function}],
+            }
+        )
+        messages.append({"role": "tool", "tool_call_id": own, "name": name, "content": result})
+    messages += [{"role": "assistant", "content": "Done."}, {"role": "user", "content": "###STOP###"}]
+    return {"task_id": task, "reward": reward, "info": {}, "traj": messages, "trial": trial}
+
+
+TAU = [
+    tau_run(0, 0, 1.0, ("find", "Error: not found"), ("list", "[]"), ("find", "{}")),
+    tau_run(
+        0, 1, 0.0, ("book", "Error: no seats"), ("book", "Error: no seats"), ("book", "ok"), ("book", "Error: closed")
+    ),
+    tau_run(1, 0, 1.0, ("think", ""), ("find", "errors: 0")),
+    tau_run(1, 1, 0.5, ("pay", "Error: balance"), ("find", "Terror island")),
+]
+
+
+def commanded(
+    run_args: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> tuple[int, str, str]:
+    app = typer.Typer(pretty_exceptions_enable=False)
+    app.command()(kpis_command)
+    monkeypatch.setattr(sys, "argv", ["kpis", *run_args])
+    try:
+        run_command(app, name="python -m benchmark kpis")
+        code = 0
+    except SystemExit as stop:
+        code = stop.code if isinstance(stop.code, int) else 0
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+def test_tau_bench_by_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "gpt.json"
+    path.write_text(json.dumps(TAU, ensure_ascii=False), encoding="utf-8")
+    records, dropped = read_records(str(path))
+    assert not dropped and [record.outcome for record in records] == ["success", "failure", "success", "failure"]
+    assert [error_episodes(record) for record in records] == [[(0, 2)], [(0, 2), (3, None)], [], [(0, None)]]
+    assert count_errors(records) == {
+        "records": 4,
+        "records that tell how they ended": 4,
+        "successes": 2,
+        "calls": 11,
+        "calls that tell whether they worked": 11,
+        "failed calls": 5,
+        "failed calls with a later success of the same tool": 3,
+        "records with a failed call": 3,
+        "successes with a failed call": 1,
+        "error episodes": 4,
+        "repaired episodes": 2,
+    }
+    found = kpis(records)
+    assert (found["success_rate"], found["call_success_rate"]) == (wilson(2, 4), wilson(6, 11))
+    assert found["recovery_rate"] == wilson(2, 4) and found["recovery_steps"].value == 2
+    # No times and no facts: nothing was measured, which is not 0.
+    assert found["recovery_seconds"] == found["retention_tokens"] == Kpi(None, None, None, 0)
+    out = tmp_path / "kpis.json"
+    code, printed, error = commanded([str(path), "--out", str(out), "--by", "world,fault"], monkeypatch, capsys)
+    assert code == 0, error
+    told = json.loads(out.read_text(encoding="utf-8"))
+    assert told["counts"] == count_errors(records) and told["kpis"]["recovery_seconds"]["value"] is None
+    # Each task was tried twice and won once: 1 of 2, and no pair of tries wins both.
+    assert [(kpi["value"], kpi["n"]) for kpi in told["pass_hat_k"].values()] == [(0.5, 2), (0.0, 2)]
+    assert list(told["by_fault"]) == ["unknown"] and told["by_world"]["unknown"]["success_rate"]["n"] == 4
+    lines = {line[:52].strip(): line[52:].strip() for line in printed.splitlines()}
+    assert lines["failed calls with a later success of the same tool"] == "3" and lines["read"] == "4"
+
+
+def test_transcripts_recounted_by_other_code(tmp_path: Path) -> None:
+    rng = random.Random(7)
+    results = ["ok", "Error: no", "Error", "{}", "an Error", ""]
+    rows = [
+        tau_run(task, trial, rng.choice([0.0, 1.0, 0.3]),
+                *((rng.choice(["a", "b", "c"]), rng.choice(results)) for _ in range(rng.randint(0, 6))))
+        for task in range(12) for trial in range(3)
+    ]  # fmt: skip
+    (tmp_path / "runs.json").write_text(json.dumps(rows), encoding="utf-8")
+    records, _ = read_records(str(tmp_path / "runs.json"))
+    failed = later = 0
+    for row in rows:
+        tools = [
+            (message["name"], message["content"][:5] == "Error") for message in row["traj"] if message["role"] == "tool"
+        ]
+        while tools:
+            (name, wrong), *tools = tools
+            failed += wrong
+            later += wrong and (name, False) in tools
+    found = count_errors(records)
+    assert (found["failed calls"], found["failed calls with a later success of the same tool"]) == (failed, later)
+    assert later > 5 and found["successes"] == sum(row["reward"] == 1.0 for row in rows)
+
+
+def tau2_file(path: Path) -> Path:
+    def said(seconds: int, **message: Any) -> dict[str, Any]:
+        return {"timestamp": f"2025-06-01T09:00:{seconds:02}.500000", **message}
+
+    def calls(*names: str) -> list[dict[str, Any]]:
+        return [
+            {"id": f"{name}-{place}", "name": name, "arguments": {}, "requestor": "assistant"}
+            for place, name in enumerate(names)
+        ]
+
+    def result(seconds: int, own: str, *, error: bool) -> dict[str, Any]:
+        return said(seconds, role="tool", id=own, content="없음", requestor="assistant", error=error)
+
+    messages = [
+        said(0, role="user", content="두 건"),
+        said(1, role="assistant", content=None, tool_calls=calls("get", "put")),
+        said(2, role="tool", tool_messages=[result(3, "put-1", error=True), result(2, "get-0", error=False)]),
+        said(4, role="assistant", content=None, tool_calls=[{**calls("put")[0], "id": "again"}]),
+        result(10, "again", error=False),
+        said(11, role="assistant", content="끝"),
+    ]
+    by_user = [
+        *messages[:1],
+        said(1, role="user", content=None, tool_calls=[{**calls("look")[0], "requestor": "user"}]),
+    ]
+    simulations = [
+        {"id": "s0", "task_id": "7", "trial": 0, "reward_info": {"reward": 1.0}, "messages": messages},
+        {"id": "s1", "task_id": "7", "trial": 1, "reward_info": {"reward": 0.0}, "messages": by_user},
+    ]
+    path.write_text(json.dumps({"info": {}, "tasks": [], "simulations": simulations}), encoding="utf-8")
+    return path
+
+
+def test_tau2_tells_which_of_parallel_calls_failed_and_when(tmp_path: Path) -> None:
+    [record], dropped = read_records(str(tau2_file(tmp_path / "tau2.json")))
+    assert dict(dropped) == {"a call that the user makes": 1}
+    assert [(call.command, call.worked) for call in calls_of(record)] == [("get", True), ("put", False), ("put", True)]
+    found = kpis([record])
+    assert found["recovery_steps"].value == 1 and found["recovery_seconds"].value == 7.0
+    assert found["success_rate"] == wilson(1, 1)
+
+
+def test_what_a_format_does_not_tell_is_none(tmp_path: Path) -> None:
+    def history(status: str | None) -> dict[str, Any]:
+        call = {"id": "c", "type": "function", "function": {"name": "bash", "arguments": '{"command": "ls"}'}}
+        messages = [
+            {"role": "user", "content": "Fix it."},
+            {"role": "assistant", "content": "", "tool_calls": [call]},
+            {"role": "tool", "content": "Error: no such file", "tool_call_ids": ["c"]},
+            {"role": "assistant", "content": "Fixed."},
+        ]
+        return {"history": messages, "info": {} if status is None else {"exit_status": status}, "environment": "x"}
+
+    rows = [history("submitted"), history("exit_cost"), history(None)]
+    path = tmp_path / "runs.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    records, _ = read_records(str(path))
+    assert [record.outcome for record in records] == ["success", "failure", None]
+    found = kpis(records)
+    assert found["success_rate"] == wilson(1, 2)
+    assert all(kpi == Kpi(None, None, None, 0) for name, kpi in found.items() if name != "success_rate")
+    counts = count_errors(records)
+    assert counts["calls"] == 3 and counts["calls that tell whether they worked"] == 0
+    assert counts["failed calls"] is None and counts["repaired episodes"] is None
+
+
+def test_our_own_file_gives_the_same_through_the_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rng = random.Random(1)
+    path, out = tmp_path / "trajectories.jsonl", tmp_path / "kpis.json"
+    write_trajectories(path, [grouped_record(rng, number) for number in range(20)])
+    code, printed, error = commanded(
+        [str(path), "--by", "world,tier,language,fault", "--out", str(out)], monkeypatch, capsys
+    )
+    assert code == 0, error
+    told = json.loads(out.read_text(encoding="utf-8"))
+    records = list(read_trajectories(path))
+    assert told["kpis"] == {name: asdict(kpi) for name, kpi in kpis(records).items()}
+    for key in ("world", "tier", "language", "fault"):
+        assert told[f"by_{key}"] == {
+            name: {kpi: asdict(value) for kpi, value in group.items()} for name, group in kpis_by(records, key).items()
+        }
+    assert told["success_by_context"] == {name: asdict(kpi) for name, kpi in success_by_context(records).items()}
+    assert "한글" in printed and "context tokens" in printed
+    path.write_text(path.read_text(encoding="utf-8") * 2, encoding="utf-8")
+    code, _, error = commanded([str(path)], monkeypatch, capsys)
+    assert code == 2 and "trajectories.jsonl:21: id 'r-0' stands already on line 1" in error
+
+
+@pytest.mark.parametrize(
+    ("text", "arguments", "message"),
+    [
+        ('{"messages": [{"role": "user", "content": "hi"}], "tools": null}', ["--adapter", "openai_chat"],
+         "rows of openai_chat are chats to learn from"),
+        ('{"task_id": 1, "trial": 0, "reward": 1.0, "traj": "x"}', [], "holds no run that tau_bench can read:\n  1 x messages"),
+        ('{"task_id": 1, "trial": 0, "reward": 1.0, "traj": [', [], "runs.jsonl"),
+        ("[1]", ["--adapter", "tau_bench"], "a row is a JSON object, got list"),
+        ('{"category": "x", "action_sequence": [], "outcome": "success"}', [], "runs.jsonl:1: field 'id' is missing"),
+        ("{}", ["--by", "wolrd"], "Did you mean 'world'?"),
+        ("{}", ["--adapter", "tau_bensh"], "Did you mean 'tau_bench'?"),
+    ],
+)  # fmt: skip
+def test_files_that_are_no_runs_are_told(
+    text: str,
+    arguments: list[str],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    path = tmp_path / "runs.jsonl"
+    path.write_text(text + "\n", encoding="utf-8")
+    code, _, error = commanded([str(path), *arguments], monkeypatch, capsys)
+    assert code == 2 and message in error and "Traceback" not in error, error
 
 
 # ---- properties ----

@@ -18,6 +18,7 @@ from data.chats import Chat, Message, PreferencePair, ToolCall
 from data.config import read_config
 from data.errors import UserError
 from data.mixture import BuildConfig, Prepared, build, dataset_row, read_prepared, rows_to_dataset
+from data.release.build import build_release
 
 
 def write_jsonl(path: Path, rows: list[dict[str, Any]]) -> Path:
@@ -75,6 +76,40 @@ def test_a_set_is_written_counted_and_read_back(tmp_path: Path) -> None:
     assert sorted(path.name for path in (tmp_path / "set").iterdir()) == [
         "manifest.json", "train.jsonl", "validation.jsonl",
     ]  # fmt: skip
+
+
+def test_rows_are_counted_by_the_source_that_they_name(tmp_path: Path) -> None:
+    rows = records(12)
+    for n, row in enumerate(rows):
+        row["metadata"]["source"] = "김민수" if n % 3 == 0 else "lee"
+    (source,) = prepare(tmp_path, trajectories(tmp_path, rows)).manifest["sources"]
+    assert source["kept_by_source"] == {"lee": 8, "김민수": 4}
+    (half,) = prepare(tmp_path, trajectories(tmp_path, rows, weight=0.5)).manifest["sources"]
+    assert sum(half["kept_by_source"].values()) == half["kept"] == 6
+
+
+def test_a_file_of_a_release_says_which_and_must_be_as_released(tmp_path: Path) -> None:
+    (tmp_path / "records.jsonl").write_text(
+        "".join(
+            json.dumps({**row, "metadata": {**row["metadata"], "source": "us", "licence": "MIT"}}) + "\n"
+            for row in records(6)
+        )
+    )
+    release = tmp_path / "releases" / "1.2.0"
+    manifest = build_release([tmp_path / "records.jsonl"], release, version="1.2.0", name="mine").manifest
+    released = {"adapter": "trajectory", "path": str(release / "data" / "file-ops.jsonl")}
+    other = {"adapter": "trajectory", "path": str(tmp_path / "records.jsonl"), "max_rows": 2}
+    first, second = prepare(tmp_path, released, other).manifest["sources"]
+    assert first["files"][0]["release"] == {
+        "name": "mine",
+        "version": "1.2.0",
+        "release_sha256": manifest.release_sha256,
+    }
+    assert second["files"][0]["release"] is None
+    with open(release / "data" / "file-ops.jsonl", "a") as file:
+        file.write(json.dumps(records(1, prefix="more")[0]) + "\n")
+    with pytest.raises(UserError, match=r"file-ops\.jsonl: is not the file that .*MANIFEST\.json lists"):
+        prepare(tmp_path, released)
 
 
 def test_the_same_config_gives_the_same_bytes(tmp_path: Path) -> None:

@@ -53,7 +53,7 @@ from data.adapters.llama_factory import holds_typed_parts, llama_factory_v1_row
 from data.adapters.oasst import oasst_all_row, oasst_best_row, oasst_pairs_row
 from data.adapters.openai_chat import holds_openai_calls, openai_chat_row
 from data.adapters.openhands import holds_openhands_events, openhands_messages_row, openhands_row
-from data.adapters.parts import Fit, Row, with_columns, with_content
+from data.adapters.parts import Fit, Row, Run, with_columns, with_content
 from data.adapters.preference import (
     code_preference_pairs_row,
     holds_trl_sides,
@@ -80,7 +80,7 @@ from data.adapters.sharegpt import (
 )
 from data.adapters.sharegpt_tools import holds_sharegpt_calls, sharegpt_tools_row
 from data.adapters.swe_agents import holds_swe_agent_history, nebius_swe_agent_row, swe_agent_row, swe_smith_row
-from data.adapters.tau_bench import tau2_bench_row, tau_bench_row
+from data.adapters.tau_bench import tau2_bench_row, tau2_bench_runs, tau_bench_row, tau_bench_runs
 from data.adapters.toolace import holds_toolace_prompt, toolace_row
 from data.adapters.toolalpaca import toolalpaca_row
 from data.adapters.toolbench import holds_toolbench_action, toolbench_answers_row, toolbench_row
@@ -106,6 +106,8 @@ class Adapter:
     function: Callable[[Row], Result | Sequence[Result]]
     columns: tuple[str, ...]
     """Columns that are read; all others are ignored."""
+    runs: Callable[[Row], Sequence[Run | Skip]] | None = None
+    """For a format that tells which calls failed: a row as runs, whatever their outcome. KPIs are measured on these."""
     hub_id: str | None = None
     """Dataset on the Hugging Face Hub, or null for a format that many files share."""
     licence: str | None = None
@@ -348,6 +350,7 @@ ADAPTERS: dict[str, Adapter] = {
             name="tau_bench",
             kind="trajectory",
             function=tau_bench_row,
+            runs=tau_bench_runs,
             columns=("traj", "reward", "task_id", "trial"),
             licence="mit",
             openai_derived=True,
@@ -359,6 +362,7 @@ ADAPTERS: dict[str, Adapter] = {
             name="tau2_bench",
             kind="trajectory",
             function=tau2_bench_row,
+            runs=tau2_bench_runs,
             columns=("simulations", "info"),
             openai_derived=True,
             matches=with_columns("simulations", "tasks", "info"),

@@ -10,6 +10,7 @@ import ast
 import hashlib
 import json
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from functools import wraps
 from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar
 
@@ -46,6 +47,17 @@ def skip_if_unrepresentable(
             return Skip("a value that a chat cannot hold")
 
     return row_to_result
+
+
+class Run(NamedTuple):
+    """A recorded run of an agent with all that its format tells of it, before anybody asks which runs are imitated."""
+
+    chat: Chat
+    outcome: Outcome
+    failed: frozenset[str]
+    """Ids of the chat's calls whose results say that they failed."""
+    ended: dict[str, datetime]
+    """When the results came in, by the id of the call; empty where the format has no times."""
 
 
 class Fit(NamedTuple):
@@ -315,8 +327,9 @@ class Conversation:
 
     def answer(
         self, content: str, *, own_id: str | None = None, name: str | None = None, in_order: bool = False
-    ) -> None:
-        """Add a result. It answers the call of its id; without ids the only open call, or `in_order` the next one."""
+    ) -> ToolCall:
+        """Add a result. It answers the call of its id; without ids the only open call, or `in_order` the next one. That
+        call is returned."""
         if not self._open:
             raise Unrepresentable("a result without its call")
         position = 0
@@ -331,6 +344,7 @@ class Conversation:
         if name is not None and name != call.name:
             raise Unrepresentable("a result under another tool's name")
         self.messages.append(Message(role="tool", content=content, tool_call_id=call.id, name=call.name))
+        return call
 
     def chat(self, *, id: str, tools: Sequence[ToolSpec] = (), group: str | None = None, source: str = "") -> Chat:
         """What was said, as a chat; `source` is the row's own name of its part, as `data.adapters` wants it."""

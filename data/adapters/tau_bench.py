@@ -19,12 +19,14 @@ a run is left out.
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime
 from typing import Any
 
 from data.adapters.parts import (
     SUCCESS,
     Conversation,
     Row,
+    Run,
     Unrepresentable,
     arguments_of,
     objects_in,
@@ -36,6 +38,7 @@ from data.adapters.parts import (
 from data.chats import Chat, Skip
 from data.records import Outcome
 
+ALL = frozenset(Outcome)
 _MARK = re.compile(r"\s*###(?:STOP|TRANSFER|OUT-OF-SCOPE)###\s*")
 
 
@@ -57,20 +60,45 @@ def _call_of(call: Any) -> tuple[str | None, str, dict[str, Any]]:
     return _text_or_null(call.get("id")), function["name"], arguments_of(function.get("arguments"))
 
 
-def _answer(conversation: Conversation, result: Row) -> None:
+class _Dialogue(Conversation):
+    """A conversation that also notes which calls failed, and when results came in."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.failed: set[str] = set()
+        self.ended: dict[str, datetime] = {}
+
+    def run(self, *, id: str, group: str, won: bool) -> Run:
+        outcome = Outcome.SUCCESS if won else Outcome.FAILURE
+        return Run(self.chat(id=id, group=group), outcome, frozenset(self.failed), self.ended)
+
+
+def _time(value: Any) -> datetime | None:
+    """A message's timestamp; tau2 writes them without a zone."""
+    try:
+        time = datetime.fromisoformat(value)
+    except (TypeError, ValueError):
+        return None
+    return time if time.tzinfo is not None else time.replace(tzinfo=UTC)
+
+
+def _answer(conversation: _Dialogue, result: Row) -> None:
     if result.get("requestor", "assistant") != "assistant":
         raise Unrepresentable("a call that the user makes")
     text = text_of(result.get("content"))
     own_id = _text_or_null(result.get("tool_call_id", result.get("id")))
-    conversation.answer(text, own_id=own_id, name=_text_or_null(result.get("name")))
+    call = conversation.answer(text, own_id=own_id, name=_text_or_null(result.get("name")))
+    if (ended := _time(result.get("timestamp"))) is not None:
+        conversation.ended[call.id] = ended
     if result.get("error", text.startswith("Error")):
+        conversation.failed.add(call.id)
         messages = conversation.messages
         caller = max(index for index, message in enumerate(messages) if message.role == "assistant")
         messages[caller] = messages[caller].model_copy(update={"weight": 0.0})
 
 
-def _said(messages: list[Row], policy: str | None) -> Conversation:
-    conversation = Conversation()
+def _said(messages: list[Row], policy: str | None) -> _Dialogue:
+    conversation = _Dialogue()
     if policy is not None and messages[0].get("role") != "system":
         conversation.say("system", policy)
     for message in messages:
@@ -104,23 +132,29 @@ def _succeeded(reward: Any) -> bool:
 
 
 @skip_if_unrepresentable
-def tau_bench_row(row: Row, *, outcomes: frozenset[Outcome] = SUCCESS) -> Chat:
-    """One run of tau-bench."""
-    require_outcome(_succeeded(row.get("reward")), outcomes)
+def _run(row: Row, outcomes: frozenset[Outcome]) -> Run:
+    won = _succeeded(row.get("reward"))
+    require_outcome(won, outcomes)
     task = row_id(row, "task_id")
-    conversation = _said(objects_in(row.get("traj"), "messages"), None)
-    return conversation.chat(id=f"{task}#{row.get('trial', 0)}", group=task)
+    dialogue = _said(objects_in(row.get("traj"), "messages"), None)
+    return dialogue.run(id=f"{task}#{row.get('trial', 0)}", group=task, won=won)
 
 
 @skip_if_unrepresentable
-def _simulation(row: Row, policy: str | None, outcomes: frozenset[Outcome]) -> Chat:
+def _simulation(row: Row, policy: str | None, outcomes: frozenset[Outcome]) -> Run:
     judged = row.get("reward_info")
-    require_outcome(_succeeded(judged.get("reward") if isinstance(judged, dict) else None), outcomes)
-    messages = objects_in(row.get("messages"), "messages")
-    return _said(messages, policy).chat(id=row_id(row), group=row_id(row, "task_id"))
+    won = _succeeded(judged.get("reward") if isinstance(judged, dict) else None)
+    require_outcome(won, outcomes)
+    dialogue = _said(objects_in(row.get("messages"), "messages"), policy)
+    return dialogue.run(id=row_id(row), group=row_id(row, "task_id"), won=won)
 
 
-def tau2_bench_row(row: Row, *, outcomes: frozenset[Outcome] = SUCCESS) -> list[Chat | Skip]:
+def tau_bench_runs(row: Row, *, outcomes: frozenset[Outcome] = ALL) -> list[Run | Skip]:
+    """One run of tau-bench."""
+    return [_run(row, outcomes)]
+
+
+def tau2_bench_runs(row: Row, *, outcomes: frozenset[Outcome] = ALL) -> list[Run | Skip]:
     """All simulations of a results file, or one simulation."""
     simulations = row.get("simulations")
     if not isinstance(simulations, list) or not simulations:
@@ -133,3 +167,17 @@ def tau2_bench_row(row: Row, *, outcomes: frozenset[Outcome] = SUCCESS) -> list[
         _simulation(one, known, outcomes) if isinstance(one, dict) else Skip("a simulation that is no object")
         for one in simulations
     ]
+
+
+def tau_bench_row(row: Row, *, outcomes: frozenset[Outcome] = SUCCESS) -> list[Chat | Skip]:
+    """One run of tau-bench, as a chat to imitate."""
+    return _chats(tau_bench_runs(row, outcomes=outcomes))
+
+
+def tau2_bench_row(row: Row, *, outcomes: frozenset[Outcome] = SUCCESS) -> list[Chat | Skip]:
+    """All simulations of a results file, or one simulation, as chats to imitate."""
+    return _chats(tau2_bench_runs(row, outcomes=outcomes))
+
+
+def _chats(runs: list[Run | Skip]) -> list[Chat | Skip]:
+    return [run if isinstance(run, Skip) else run.chat for run in runs]

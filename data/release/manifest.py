@@ -188,6 +188,28 @@ def read_manifest(folder: Path | str) -> Manifest:
     return text_to_manifest(path.read_bytes(), str(path))
 
 
+def find_release(file: Path, sha256: str) -> dict[str, str] | None:
+    """`name`, `version` and `release_sha256` of the release in whose folder a file lies; None where it lies in none.
+
+    Raises:
+        UserError: if it is not the file that the release lists under its path.
+    """
+    for folder in list(file.parents)[:2]:  # records lie in data/
+        try:
+            manifest = read_manifest(folder)
+        except UserError:
+            continue
+        listed = next((each for each in manifest.files if folder / each.path == file), None)
+        if listed is not None and listed.sha256 != sha256:
+            raise UserError(
+                f"{file}: is not the file that {folder / MANIFEST} lists (other sha256). "
+                f"`python -m data release verify {folder}` says what else differs"
+            )
+        if listed is not None:
+            return {"name": manifest.name, "version": manifest.version, "release_sha256": manifest.release_sha256}
+    return None
+
+
 def describe_file(folder: Path, path: str, parts: list[Part], **more: Any) -> ReleasedFile:
     """The manifest's entry of a file that lies in the folder."""
     with open(folder / path, "rb") as file:

