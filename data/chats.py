@@ -180,3 +180,17 @@ def what_is_said(messages: Sequence[Message]) -> list[dict[str, Any]]:
         }
         for message in messages
     ]
+
+
+def what_is_done(messages: Sequence[Message]) -> list[Any]:
+    """The assistant's deeds: the calls of each turn, or the words of a turn without any.
+
+    Equal when both sides call the same tools with the same arguments, whatever they say or think beside them. Calls of one
+    turn have no order; arguments are compared as `what_is_said` does.
+    """
+    return [
+        sorted((call.name, json.dumps(call.arguments, sort_keys=True)) for call in message.tool_calls)
+        or message.content.strip()
+        for message in messages
+        if message.role == "assistant"
+    ]

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -930,11 +931,15 @@ def missing_model_check(model: str | Path) -> None:
     import httpx  # noqa: PLC0415 - only for hub ids
     from huggingface_hub import constants, try_to_load_from_cache  # noqa: PLC0415 - as above
 
-    if try_to_load_from_cache(name, "config.json") is not None:
-        return
+    is_cached = try_to_load_from_cache(name, "config.json") is not None
     if constants.HF_HUB_OFFLINE:
-        raise UserError(f"{model}: no such folder, not in the hub's cache, and HF_HUB_OFFLINE is set")
+        if not is_cached:
+            raise UserError(f"{model}: no such folder, not in the hub's cache, and HF_HUB_OFFLINE is set")
+        return
     try:
         httpx.head(constants.ENDPOINT, timeout=10)
-    except httpx.HTTPError:
-        raise UserError(f"{model}: no such folder, not in the hub's cache, and the hub cannot be reached") from None
+    except (httpx.HTTPError, httpx.InvalidURL):
+        if not is_cached:
+            raise UserError(f"{model}: no such folder, not in the hub's cache, and the hub cannot be reached") from None
+        sys.stderr.write(f"{constants.ENDPOINT} cannot be reached: {model} is taken from the cache\n")
+        constants.HF_HUB_OFFLINE = True  # else each of its files would be asked for again and again

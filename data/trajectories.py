@@ -7,13 +7,21 @@ that a model is served and the history that it is trained on are made by the sam
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import groupby
+from itertools import chain, groupby
+from typing import Any, Literal
 
 from pydantic import JsonValue
 
-from data.chats import Chat, Message, PreferencePair, Skip, ToolCall, what_is_said
+from data.chats import Chat, Message, PreferencePair, Skip, ToolCall, what_is_done, what_is_said
 from data.records import INVALID_CALL, Action, Advice, Metadata, Outcome, Trajectory
+
+Level = Literal["step", "trajectory"]
+"""Of what a pair's sides are made: of one turn each, or of everything that follows."""
+
+SAME_DEED = Skip("both sides do the same thing")
+NO_INSTRUCTION = Skip("no instruction in metadata")
 
 
 def output_to_text(output: JsonValue) -> str:
@@ -80,6 +88,15 @@ def actions_to_messages(metadata: Metadata, actions: Sequence[Action]) -> list[M
     return messages
 
 
+def _whole(record: Trajectory) -> list[Message]:
+    """A record from its first message to its answer."""
+    metadata = record.metadata
+    messages = actions_to_messages(metadata, record.action_sequence)
+    if metadata.answer is not None:
+        messages.append(Message(role="assistant", content=metadata.answer, reasoning_content=metadata.answer_reasoning))
+    return messages
+
+
 def trajectory_to_chat(
     record: Trajectory, *, outcomes: frozenset[Outcome] = frozenset({Outcome.SUCCESS})
 ) -> Chat | Skip:
@@ -88,10 +105,8 @@ def trajectory_to_chat(
     if record.outcome not in outcomes:
         return Skip(f"outcome is {record.outcome}")
     if not metadata.instruction:
-        return Skip("no instruction in metadata")
-    messages = actions_to_messages(metadata, record.action_sequence)
-    if metadata.answer is not None:
-        messages.append(Message(role="assistant", content=metadata.answer, reasoning_content=metadata.answer_reasoning))
+        return NO_INSTRUCTION
+    messages = _whole(record)
     if not any(message.loss_weight > 0 for message in messages):
         return Skip("nothing to train on: every step failed")
     return Chat(
@@ -147,11 +162,15 @@ def trajectory_to_pairs(record: Trajectory) -> Iterator[PreferencePair | Skip]:
     Both sides share the exact history. The expert's advice for the step comes first; without it, the model's own direct
     repair. Steps that failed without either, and steps whose repair does the same thing (an injected fault that went
     away), are Skips.
+
+    The margin of advice is what the record's score lacks of 1, because the expert solves every task; a record that
+    succeeded in spite of the step, or has no score, gives none.
     """
     metadata = record.metadata
     if not metadata.instruction:
-        yield Skip("no instruction in metadata")
+        yield NO_INSTRUCTION
         return
+    score = _score(record)
     advice_at = {advice.step: advice for advice in metadata.advice}
     failed = {index for index, action in enumerate(record.action_sequence) if action.error is not None}
     for step in sorted(failed | set(advice_at)):
@@ -163,23 +182,122 @@ def trajectory_to_pairs(record: Trajectory) -> Iterator[PreferencePair | Skip]:
         if chosen is None:
             yield Skip("failed step without advice or direct repair")
             continue
-        if what_is_said([chosen]) == what_is_said([rejected]):
-            yield Skip("both sides do the same thing")
+        if what_is_done([chosen]) == what_is_done([rejected]):
+            yield SAME_DEED
             continue
         yield PreferencePair(
             prompt=tuple(actions_to_messages(metadata, record.action_sequence[:step])),
             chosen=(chosen,),
             rejected=(rejected,),
-            tools=tuple(metadata.tools),
+            margin=1 - score if step in advice_at and score is not None and score < 1 else None,
             id=f"{record.id}#{step}",
-            source=metadata.source or record.environment.name,
-            licence=metadata.licence,
-            group=metadata.group or record.id,
-            trunk=record.id,
+            **_common(record),
         )
 
 
-def trajectories_to_pairs(records: Iterable[Trajectory]) -> Iterator[PreferencePair | Skip]:
-    """Pairs of many records; the pairs of one record stay next to each other."""
+def trajectories_to_pair(success: Trajectory, failed: Trajectory, *, level: Level) -> PreferencePair | Skip:
+    """Two records of one task: the shared history, then what each did from the first turn on in which they differ.
+
+    At the level of steps this is that one turn; at the level of trajectories it is everything that follows, tool results
+    among it. Failed turns of the chosen side keep their weight 0; on the rejected side all turns are scored. The margin is
+    the difference of the scores, where both records have one.
+    """
+    if not (success.metadata.instruction and failed.metadata.instruction):
+        return NO_INSTRUCTION
+    if success.metadata.tools != failed.metadata.tools:
+        return Skip("the two records have other tools")
+    chosen, rejected = _whole(success), _whole(failed)
+    shared = _shared_messages(chosen, rejected)
+    prompt, chosen, rejected = rejected[:shared], chosen[shared:], rejected[shared:]
+    if not chosen and not rejected:
+        return SAME_DEED
+    if not chosen or not rejected:
+        return Skip("one record ends where the other goes on")
+    if chosen[0].role != "assistant" or rejected[0].role != "assistant":
+        begun = any(message.role == "assistant" for message in prompt)
+        return Skip("the same call had another result" if begun else "the two records begin with other words")
+    if level == "step":
+        chosen, rejected = chosen[:1], rejected[:1]
+    if what_is_done(chosen) == what_is_done(rejected):
+        return SAME_DEED
+    if not any(message.loss_weight > 0 for message in chosen):
+        return Skip("the successful record's step failed too")
+    scores = _score(success), _score(failed)
+    margin = None if scores[0] is None or scores[1] is None else scores[0] - scores[1]
+    if margin is not None and margin <= 0:
+        return Skip("the successful record has no higher score")
+    # A failed turn weighs 0 as history; as the rejected side it is what gets scored.
+    rejected = [message.model_copy(update={"weight": None}) for message in rejected]
+    step = sum(max(1, len(message.tool_calls)) for message in prompt if message.role == "assistant")
+    return PreferencePair(
+        prompt=tuple(prompt),
+        chosen=tuple(chosen),
+        rejected=tuple(rejected),
+        margin=margin,
+        id=f"{failed.id}#{step}:{success.id}",
+        **_common(failed),
+    )
+
+
+def _common(record: Trajectory) -> dict[str, Any]:
+    """What every pair of a failed record says of it."""
+    metadata = record.metadata
+    return {
+        "tools": tuple(metadata.tools),
+        "source": metadata.source or record.environment.name,
+        "licence": metadata.licence,
+        "group": metadata.group or record.id,
+        "trunk": record.id,
+    }
+
+
+def _score(record: Trajectory) -> float | None:
+    """The partial score that the benchmark's verdict left in the metadata."""
+    score = (record.metadata.model_extra or {}).get("score")
+    return float(score) if isinstance(score, int | float) and not isinstance(score, bool) and 0 <= score <= 1 else None
+
+
+def _shared_messages(one: Sequence[Message], other: Sequence[Message]) -> int:
+    """How many messages both begin with, character by character; loss weights do not count."""
+    shared = 0
+    for a, b in zip(one, other, strict=False):
+        if a.content != b.content or what_is_said([a]) != what_is_said([b]):
+            break
+        shared += 1
+    return shared
+
+
+def pairs_by_record(
+    records: Iterable[Trajectory], *, level: Level = "step"
+) -> Iterator[tuple[Trajectory, list[PreferencePair | Skip]]]:
+    """Each record with its pairs and Skips, in order; a record from which nothing is to be learned has none.
+
+    A record that did not succeed is compared with the success of its task (`metadata.group`) with which it shares the
+    longest history. At the level of steps that pair comes after those of the record itself, unless one of them already
+    stands at the same place. All records are in memory.
+    """
+    records = list(records)
+    successes: dict[str, list[Trajectory]] = defaultdict(list)
     for record in records:
-        yield from trajectory_to_pairs(record)
+        if record.outcome is Outcome.SUCCESS:
+            successes[record.metadata.group or record.id].append(record)
+    for record in records:
+        results = list(trajectory_to_pairs(record)) if level == "step" else []
+        if record.outcome is not Outcome.SUCCESS:
+            others = successes[record.metadata.group or record.id]
+            if others:
+                said = _whole(record)
+                nearest = max(others, key=lambda other: _shared_messages(_whole(other), said))
+                result = trajectories_to_pair(nearest, record, level=level)
+                places = {len(each.prompt) for each in results if isinstance(each, PreferencePair)}
+                if isinstance(result, PreferencePair) and len(result.prompt) in places:
+                    result = Skip("its first divergence has a pair already")
+                results.append(result)
+            elif level == "trajectory":
+                results.append(Skip("no success of its task to compare with"))
+        yield record, results
+
+
+def trajectories_to_pairs(records: Iterable[Trajectory], *, level: Level = "step") -> Iterator[PreferencePair | Skip]:
+    """Pairs of many records; the pairs of one record stay next to each other."""
+    return chain.from_iterable(results for _, results in pairs_by_record(records, level=level))

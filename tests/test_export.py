@@ -15,6 +15,7 @@ from safetensors import safe_open
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from data.errors import UserError, run_command
+from data.models import source_sha256
 from train.export import export, layout_problems, main
 from train.model import quantization_config
 from train.options import ModelOptions
@@ -38,6 +39,16 @@ def make_adapter(tiny: Path, folder: Path, *, seed: int = 0, quantised: bool = F
     model.save_pretrained(folder)
     AutoTokenizer.from_pretrained(tiny).save_pretrained(folder)
     return folder
+
+
+def write_run(
+    folder: Path, base: Path, *, method: str, options: Any, data: Any = None, adapter: Path | None = None
+) -> None:
+    """run.json as training leaves it, as far as it is read."""
+    sha256 = {"base": source_sha256(str(base)), "adapter": source_sha256(str(adapter)) if adapter else None}
+    model = {"base": str(base), "adapter": str(adapter) if adapter else None, "sha256": sha256}
+    run = {"method": method, "options": options, "data": data or {}, "model": model, "finished": "2026-01-01T00:00:00"}
+    (folder / "run.json").write_text(json.dumps(run), encoding="utf-8")
 
 
 def logits(model: Any) -> torch.Tensor:
@@ -97,7 +108,7 @@ def test_an_adapter_of_a_4_bit_base_is_merged_into_the_rounded_weights(tiny_mode
     """Merged into the original weights it would be another model: the control."""
     adapter = make_adapter(tiny_model, tmp_path / "adapter", quantised=True)
     options = {"load_in_4bit": True, "dtype": "float32", "bnb_4bit_quant_type": "nf4", "use_bnb_nested_quant": False}
-    (adapter / "run.json").write_text(json.dumps({"method": "sft", "options": options}))
+    write_run(adapter, tiny_model, method="sft", options=options)
     quantised = AutoModelForCausalLM.from_pretrained(
         tiny_model,
         dtype=torch.float32,
@@ -145,16 +156,8 @@ def test_the_card_names_data_and_numbers_and_nothing_breaks_out_of_it(tiny_model
     splits = {"train": {"rows": 12, "sha256": "ab" * 32}}
     sources = [{"adapter": "chats", "files": [{"path": "주문 `|<script>`.jsonl", "sha256": "cd" * 32}], "kept": 12}]
     data = {"kind": "chat", "splits": splits, "sources": sources}
-    for folder, method, earlier in ((first, "sft", None), (second, "dpo", str(first))):
-        model = {"base": str(tiny_model), "adapter": earlier}
-        record = {
-            "method": method,
-            "options": {"learning_rate": 1e-4},
-            "data": data,
-            "model": model,
-            "versions": {"trl": "1"},
-        }
-        (folder / "run.json").write_text(json.dumps(record), encoding="utf-8")
+    write_run(first, tiny_model, method="sft", options={"learning_rate": 1e-4}, data=data)
+    write_run(second, tiny_model, method="dpo", options={"beta": 0.1}, data=data, adapter=first)
     kpis = {"success_rate": {"value": 0.5, "low": 0.25, "high": 0.75, "n": 8}, "recovery_rate": dict.fromkeys(
         ("value", "low", "high"), None) | {"n": 0}}  # fmt: skip
     (tmp_path / "kpis.json").write_text(

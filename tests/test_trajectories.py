@@ -11,7 +11,7 @@ from record_samples import SAMPLES, action, record, with_metadata
 
 from data.chats import Chat, Message, PreferencePair, Skip, ToolCall, check_messages
 from data.records import Outcome, Trajectory, read_trajectories
-from data.trajectories import trajectories_to_pairs, trajectory_to_chat
+from data.trajectories import Level, trajectories_to_pairs, trajectory_to_chat
 
 USER = Message(role="user", content="hi")
 
@@ -191,6 +191,123 @@ def test_pairs_of_one_record_stay_together() -> None:
     pairs = [pair for pair in trajectories_to_pairs(records) if isinstance(pair, PreferencePair)]
     assert [pair.trunk for pair in pairs] == ["a", "a", "b", "b"]
     assert pairs[1].prompt[: len(pairs[0].prompt)] == pairs[0].prompt
+
+
+# ---------------------------------------------------------------- two records of one task
+
+LOOK = action("list_files", {"path": "."}, output=["a.txt", "나.txt"])
+
+
+def of_task(id: str, actions: list[dict[str, Any]], *, outcome: str = "failure", **metadata: Any) -> dict[str, Any]:
+    """A record of the one task of these tests."""
+    told = {**record()["metadata"], "group": "task", "answer": "Done.", **metadata}
+    return record(id=id, action_sequence=actions, outcome=outcome, metadata=told)
+
+
+def results_of(level: Level, *rows: dict[str, Any]) -> list[PreferencePair | Skip]:
+    return list(trajectories_to_pairs([Trajectory.model_validate(row) for row in rows], level=level))
+
+
+RIGHT = of_task("right", [LOOK, action("read_file", {"path": "나.txt"}, output="옳음")], outcome="success", score=1.0)
+WRONG = of_task("wrong", [LOOK, action("read_file", {"path": "a.txt"}, output="틀림"), LOOK], score=0.25)
+
+
+def test_two_records_share_their_beginning_and_differ_in_all_that_follows() -> None:
+    [pair] = results_of("trajectory", WRONG, RIGHT)
+    assert isinstance(pair, PreferencePair)
+    assert [message.role for message in pair.prompt] == ["user", "assistant", "tool"]
+    assert [message.role for message in pair.chosen] == ["assistant", "tool", "assistant"]
+    assert [message.role for message in pair.rejected] == ["assistant", "tool", "assistant", "tool", "assistant"]
+    assert pair.chosen[1].content == "옳음" and pair.rejected[1].content == "틀림"
+    assert (pair.margin, pair.trunk, pair.group, pair.id) == (0.75, "wrong", "task", "wrong#1:right")
+
+
+def test_by_steps_only_the_first_other_turn_is_kept() -> None:
+    [pair] = results_of("step", WRONG, RIGHT)
+    assert isinstance(pair, PreferencePair)
+    assert [side[0].tool_calls[0].arguments for side in (pair.chosen, pair.rejected)] == [
+        {"path": "나.txt"}, {"path": "a.txt"},
+    ]  # fmt: skip
+    assert (len(pair.chosen), len(pair.rejected), pair.margin) == (1, 1, 0.75)
+
+
+def test_every_turn_of_the_failed_side_is_scored_and_failed_turns_of_the_other_are_not() -> None:
+    failed, worked = action("f", {}, error="no"), action("f", {"a": 1}, output=1)
+    right = of_task("right", [failed, worked], outcome="success")
+    unreadable = action("invalid_call", {"text": "f(("}, error="no readable call")
+    [pair] = results_of("trajectory", of_task("wrong", [unreadable, action("g", {}, error="no")]), right)
+    assert isinstance(pair, PreferencePair) and pair.margin is None  # no scores
+    weights = [[m.loss_weight for m in side if m.role == "assistant"] for side in (pair.chosen, pair.rejected)]
+    assert weights == [[0.0, 1.0, 1.0], [1.0, 1.0, 1.0]]
+
+
+def test_the_success_that_goes_along_farthest_is_compared_with() -> None:
+    elsewhere = of_task("elsewhere", [action("f", {}, output=0)], outcome="success", score=1.0)
+    [pair] = results_of("trajectory", elsewhere, WRONG, RIGHT)
+    assert isinstance(pair, PreferencePair) and pair.id == "wrong#1:right"
+
+
+ONE = action("f", {"n": 1}, output="x")
+BOTH = [action("f", {"n": 1}, turn=0), action("g", {}, turn=0)]
+
+
+@pytest.mark.parametrize(
+    ("level", "right", "wrong", "more", "reason"),
+    [
+        ("trajectory", [ONE], [ONE], {}, "both sides do the same thing"),
+        ("trajectory", BOTH, BOTH[::-1], {}, "both sides do the same thing"),
+        ("trajectory", [ONE], [{**ONE, "text": "저는 f를 부릅니다."}], {}, "both sides do the same thing"),
+        ("step", [{**ONE, "reasoning": "hm"}, ONE], [ONE], {}, "both sides do the same thing"),
+        ("trajectory", [ONE], [ONE], {"answer": None}, "one record ends where the other goes on"),
+        ("trajectory", [ONE], [{**ONE, "output": "y"}], {}, "the same call had another result"),
+        ("trajectory", [ONE], [ONE], {"instruction": "Another."}, "the two records begin with other words"),
+        ("trajectory", [ONE], [ONE], {"tools": []}, "the two records have other tools"),
+        ("trajectory", [ONE], [ONE], {"instruction": None}, "no instruction in metadata"),
+        ("step", [{**ONE, "error": "no"}, ONE], [LOOK], {}, "the successful record's step failed too"),
+        ("trajectory", [ONE], [LOOK], {"score": 1}, "the successful record has no higher score"),
+    ],
+)
+def test_two_records_that_give_no_pair_are_counted(
+    level: Level, right: list[dict[str, Any]], wrong: list[dict[str, Any]], more: dict[str, Any], reason: str
+) -> None:
+    good = of_task("right", right, outcome="success", score=1.0)
+    results = results_of(level, good, of_task("wrong", wrong, **{"score": 0, **more}))
+    assert [each for each in results if isinstance(each, PreferencePair)] == []
+    assert Skip(reason) in results
+
+
+def test_numbers_of_another_type_are_another_deed() -> None:
+    for number in (1.0, True, "1"):
+        [pair] = results_of(
+            "trajectory",
+            of_task("right", [ONE], outcome="success"),
+            of_task("wrong", [action("f", {"n": number}, output="x")]),
+        )
+        assert isinstance(pair, PreferencePair)
+
+
+def test_records_without_a_partner_are_counted_and_successes_are_no_failures() -> None:
+    lonely = {**WRONG, "metadata": {**WRONG["metadata"], "group": "another"}}
+    assert results_of("trajectory", lonely, RIGHT) == [Skip("no success of its task to compare with")]
+    assert results_of("trajectory", RIGHT, {**RIGHT, "id": "again"}) == []
+    assert results_of("step", lonely, RIGHT) == []
+
+
+def test_advice_at_the_same_place_goes_before_another_record() -> None:
+    advice = [{"step": 1, "command": "read_file", "input": {"path": "나.txt"}}]
+    advised = {**WRONG, "metadata": {**WRONG["metadata"], "advice": advice}}
+    pair, skip = results_of("step", advised, RIGHT)
+    assert isinstance(pair, PreferencePair) and (pair.id, pair.margin) == ("wrong#1", 0.75)
+    assert skip == Skip("its first divergence has a pair already")
+
+
+@pytest.mark.parametrize(
+    ("score", "margin"), [(0, 1.0), (0.4, 0.6), (1.0, None), (True, None), ("half", None), (7, None)]
+)
+def test_the_margin_of_advice_is_what_the_score_lacks(score: Any, margin: float | None) -> None:
+    failed = [action("f", {}, error="no")]
+    advice = [{"step": 0, "command": "g", "input": {}}]
+    assert one_pair(of_task("wrong", failed, advice=advice, score=score)).margin == margin
 
 
 BROKEN_CHATS = [

@@ -191,11 +191,21 @@ def choose_backend(model: Any, *, forks: bool, mixture_loss: bool = False) -> Ba
     `forks` says whether rows share tokens; `mixture_loss` whether a mixture-of-experts loss is on, which counts padding
     by a plain mask.
 
+    Where torch's deterministic algorithms are on, only torch's own attention is: it knows of that switch, and errs. Kernels of
+    FlashAttention add up gradients in any order, and FlexAttention's depend on what was timed to be fast.
+
     Raises:
-        UserError: with `forks`, if the model's attention cannot take a mask; the text says why.
+        UserError: with `forks`, if the model's attention cannot take a mask; or if its attention is not deterministic and
+            shall be. The text says why.
     """
     config = model.config.get_text_config()
     implementation = config._attn_implementation
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    if deterministic and implementation not in ("sdpa", "eager"):
+        raise UserError(
+            f"--deterministic true: attn_implementation {implementation} may give other gradients each time, and torch cannot "
+            "tell; expected sdpa or eager"
+        )
     cuda = next(model.parameters()).device.type == "cuda" or torch.cuda.is_available()
     if "flash" in str(implementation) and not forks:
         return "varlen"
@@ -210,7 +220,7 @@ def choose_backend(model: Any, *, forks: bool, mixture_loss: bool = False) -> Ba
             raise
         return "causal"
     if implementation == "flex_attention" or (
-        cuda and implementation == "sdpa" and getattr(model, "_supports_flex_attn", False)
+        cuda and implementation == "sdpa" and not deterministic and getattr(model, "_supports_flex_attn", False)
     ):
         return "flex"
     if implementation == "sdpa" and model._can_set_attn_implementation():

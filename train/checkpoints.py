@@ -19,11 +19,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
 from accelerate.utils import gather_object
 from safetensors import SafetensorError
 from transformers.trainer import TRAINER_STATE_NAME
+from transformers.trainer_pt_utils import safe_globals
 
 from data.errors import UserError
+from train.benchmarking import spared_checkpoints
 from train.outcome import NoCheckpoint, from_main, say
 
 MANIFEST = "manifest.json"
@@ -77,7 +80,7 @@ def publishing(trainer: Any, settings: dict[str, Any]) -> Iterator[None]:
 
     problems = [found for found in gather_object([problem]) if found]
 
-    def publish() -> None:
+    def publish() -> str | None:
         try:
             if problems:
                 raise OSError(problems[0])
@@ -98,8 +101,9 @@ def publishing(trainer: Any, settings: dict[str, Any]) -> Iterator[None]:
             ) from None
         shutil.rmtree(saving, ignore_errors=True)
         rotate(folder, trainer.args.save_total_limit, newest=folder / name, best=trainer.state.best_model_checkpoint)
+        return trainer.state.best_model_checkpoint
 
-    from_main(publish)
+    trainer.state.best_model_checkpoint = from_main(publish)
 
 
 def _is_about_writing(error: Exception) -> bool:
@@ -192,7 +196,19 @@ def problems_of(checkpoint: Path) -> list[str]:
             with open(path, "rb") as stream:
                 if hashlib.file_digest(stream, "sha256").hexdigest() != entry["sha256"]:
                     problems.append(f"{path}: edited, its sha256 is not the one it was written with")
+                    continue
+            if path.parent == checkpoint and path.suffix in (".pt", ".pth") and (asked := _code_in(path)):
+                problems.append(f"{path}: a pickle that asks for {asked}, which would be run; no run leaves such a file")
     return sorted(problems)
+
+
+def _code_in(path: Path) -> str:
+    """What a file of torch names that reading it with `weights_only` would not allow; nothing of it is run."""
+    with safe_globals():  # what the HF Trainer allows when it reads the random states
+        try:
+            return ", ".join(torch.serialization.get_unsafe_globals_in_checkpoint(path))
+        except Exception as error:  # a pickle made to break its reader is no state of a run
+            return f"something that cannot be read ({type(error).__name__})"
 
 
 def newest_whole(folder: Path) -> Path | None:
@@ -218,10 +234,13 @@ def newest_whole(folder: Path) -> Path | None:
 
 
 def rotate(folder: Path, limit: int | None, *, newest: Path, best: str | None) -> None:
-    """Delete all but `limit` checkpoints: those without a manifest first, then the oldest; never `newest` or `best`."""
+    """Delete all but `limit` checkpoints: those without a manifest first, then the oldest.
+
+    Never `newest`, `best`, or what a benchmark needs or calls the best (train/benchmarking.py).
+    """
     if not limit or limit < 0:
         return
-    kept = {newest.name, *([Path(best).name] if best else [])}
+    kept = {newest.name, *([Path(best).name] if best else []), *spared_checkpoints(folder)}
     others = [path for path in checkpoints(folder) if path.name not in kept]
     others.sort(key=lambda path: ((path / MANIFEST).exists(), step_of(path)))
     for path in others[: max(len(others) + len(kept) - limit, 0)]:
@@ -283,13 +302,14 @@ def _written_bytes(folder: Path, trainer: Any) -> int:
 # What may change without changing what is learned, and what is compared by content (`data`, `model`) or as a whole
 # (`units a step`): not compared one by one.
 NOT_COMPARED = frozenset({
-    "output_dir", "logging_dir", "report_to", "run_name", "project", "trackio_space_id", "disable_tqdm", "wandb", "resume",
-    "allow_mismatch", "dry_run", "benchmark_tasks", "audit_allow", "logging_steps", "logging_first_step",
-    "logging_strategy", "logging_nan_inf_filter", "save_steps", "save_strategy", "save_total_limit", "log_level",
-    "log_level_replica", "log_on_each_node", "local_rank", "ddp_timeout", "dataloader_num_workers",
-    "dataloader_prefetch_factor", "dataloader_pin_memory", "dataloader_persistent_workers", "push_to_hub",
-    "data", "model_name_or_path", "chat_template_path", "per_device_train_batch_size", "gradient_accumulation_steps",
-    "precompute_ref_log_probs", "precompute_ref_batch_size",
+    "output_dir", "logging_dir", "report_to", "run_name", "project", "trackio_space_id", "disable_tqdm", "wandb",
+    "resume", "allow_mismatch", "dry_run", "benchmark_tasks", "benchmark_every", "benchmark_args", "audit_allow",
+    "logging_steps", "logging_first_step", "logging_strategy", "logging_nan_inf_filter", "save_steps",
+    "save_strategy", "save_total_limit", "log_level", "log_level_replica", "log_on_each_node", "local_rank",
+    "ddp_timeout", "dataloader_num_workers", "dataloader_prefetch_factor", "dataloader_pin_memory",
+    "dataloader_persistent_workers", "push_to_hub", "data", "model_name_or_path", "chat_template_path",
+    "per_device_train_batch_size", "gradient_accumulation_steps", "precompute_ref_log_probs",
+    "precompute_ref_batch_size",
 })  # fmt: skip
 
 

@@ -32,6 +32,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig, Pre
 from data.chat_template import first_line
 from data.chats import Message
 from data.errors import UserError, nearest, run_command
+from data.models import Stage, read_stages
 from data.render import Renderer, find_base
 from train import checkpoints
 from train.model import quantization_config
@@ -68,8 +69,7 @@ def export(
     if adapter is None:
         raise UserError(f"{model}: holds no adapter (adapter_config.json), so there is nothing to merge")
     card_kpis = _read_kpis(kpis) if kpis else None
-    run = _read_run(Path(adapter))
-    options = _options_of(run, load_in_4bit)
+    options = _options_of(adapter, load_in_4bit)
     renderer = Renderer.from_pretrained(model)
     trained = _load_trained(base, adapter, options)
     saved_dtype = (
@@ -102,7 +102,7 @@ def export(
             "parameters": parameters,
             "dtype": str(saved_dtype).removeprefix("torch."),
         }
-        card = model_card(base, Path(adapter), run, card_kpis, options, report)
+        card = model_card(base, Path(adapter), card_kpis, options, report)
         (partial / "README.md").write_text(card, encoding="utf-8")
         for path in partial.iterdir():
             path.chmod((partial / "config.json").stat().st_mode)  # safetensors leaves files that only their owner reads
@@ -242,21 +242,10 @@ def layout_problems(folder: Path) -> list[str]:
 # --- what it was made from ---------------------------------------------------------------------------------------
 
 
-def _read_run(adapter: Path) -> dict[str, Any]:
-    """run.json of the training run, or an empty dict where the adapter is not of ours."""
-    for folder in (adapter, adapter.parent):  # a checkpoint lies in its run's folder
-        try:
-            run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            continue
-        if isinstance(run, dict) and "options" in run:
-            return run
-    return {}
-
-
-def _options_of(run: dict[str, Any], load_in_4bit: bool | None) -> ModelOptions:
-    """How the base was loaded in training."""
-    trained = run.get("options", {})
+def _options_of(adapter: str, load_in_4bit: bool | None) -> ModelOptions:
+    """How the base was loaded in training, as the run.json beside the adapter says."""
+    stages = read_stages(adapter)
+    trained: dict[str, Any] = dict(stages[-1].options) if stages else {}
     wanted = bool(trained.get("load_in_4bit")) if load_in_4bit is None else load_in_4bit
     if trained.get("load_in_8bit"):
         raise UserError("the adapter was trained on an 8-bit base; merging is there for 4-bit and unquantised ones")
@@ -281,7 +270,6 @@ def _read_kpis(path: str) -> dict[str, Any]:
 def model_card(
     base: str,
     adapter: Path,
-    run: dict[str, Any],
     kpis: dict[str, Any] | None,
     options: ModelOptions,
     report: dict[str, Any],
@@ -301,7 +289,7 @@ def model_card(
     ]
     if kpis:
         lines += _results(kpis)
-    stages = _stages(adapter, run)
+    stages = read_stages(str(adapter))
     if not stages:
         lines += ["## Training", "", "No run.json lies beside the adapter, so its data is not known.", ""]
     for stage in stages:
@@ -332,36 +320,20 @@ _SHOWN = (
 )  # fmt: skip
 
 
-def _training(stage: dict[str, Any]) -> list[str]:
-    data, settings = stage.get("data") or {}, stage.get("options") or {}
-    lines = [f"## Training: {_cell(stage.get('method', '?'))}", "", "| data | rows | sha256 |", "|---|---|---|"]
-    for split, entry in (data.get("splits") or {}).items():
-        lines.append(f"| {_cell(split)} | {entry.get('rows', '?')} | `{_cell(entry.get('sha256', '?'))}` |")
-    for source in data.get("sources") or []:
-        for file in source.get("files") or []:
+def _training(stage: Stage) -> list[str]:
+    lines = [f"## Training: {_cell(stage.method)}", "", "| data | rows | sha256 |", "|---|---|---|"]
+    for name, split in stage.data.splits.items():
+        lines.append(f"| {_cell(name)} | {split.rows} | `{_cell(split.sha256)}` |")
+    for source in stage.data.sources:
+        for file in source.files:
             # Only the name: where it lay on somebody's disk is nobody's business.
-            lines.append(f"| from {_cell(Path(file['path']).name)} | | `{_cell(file['sha256'])}` |")
-        for hub in source.get("hub") or []:
+            lines.append(f"| from {_cell(Path(file.path).name)} | | `{_cell(file.sha256)}` |")
+        for hub in source.hub:
             lines.append(f"| from {_cell(hub.get('id'))} | | `{_cell(hub.get('revision', '?'))}` |")
-    shown = ", ".join(f"{name} {_cell(settings[name])}" for name in _SHOWN if settings.get(name) is not None)
-    versions = ", ".join(
-        f"{_cell(name)} {_cell(value)}" for name, value in (stage.get("versions") or {}).items() if value
-    )
-    return [*lines, "", f"Settings: {shown or 'not recorded'}.", "", f"Versions: {versions or 'not recorded'}.", ""]
-
-
-def _stages(adapter: Path, run: dict[str, Any]) -> list[dict[str, Any]]:
-    """The runs that made the adapter, first one first."""
-    stages: list[dict[str, Any]] = []
-    seen: set[Path] = set()
-    while run:
-        stages.insert(0, run)
-        earlier = (run.get("model") or {}).get("adapter")
-        if not earlier or Path(earlier).resolve() in seen:
-            break
-        seen.add(Path(earlier).resolve())
-        run = _read_run(Path(earlier))
-    return stages
+    if stage.releases:
+        lines += ["", f"Releases: {', '.join(map(_cell, stage.releases))}."]
+    shown = ", ".join(f"{name} {_cell(stage.options[name])}" for name in _SHOWN if stage.options.get(name) is not None)
+    return [*lines, "", f"Settings: {shown or 'not recorded'}.", ""]
 
 
 def _cell(value: Any) -> str:

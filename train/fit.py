@@ -35,15 +35,16 @@ from transformers.trainer_callback import ProgressCallback
 
 from data.errors import UserError
 from data.mixture import Prepared, read_prepared
+from data.models import source_sha256
 from train import checkpoints
 from train.attention import FLEX_BLOCK_TOKENS, Backend, choose_backend
 from train.audit import Finding, TestTasks, audit, check_allowed, print_findings, read_test_tasks, refusal
+from train.benchmarking import Benchmarking, check_benchmark
 from train.model import LoadedModel
-from train.options import DataOptions
+from train.options import DataOptions, open_wandb
 from train.outcome import NoCheckpoint, Preempted, RunFolder, Watch, from_main, is_main, say, write_whole
 from train.plan import make_plan
-from train.reference import source_sha256
-from train.trainers import steps_per_run
+from train.trainers import LOGGING_STATE, steps_per_run
 from train.tree import (
     Rendered,
     RenderReport,
@@ -58,6 +59,14 @@ from train.tree import (
 PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "bitsandbytes", "tooltune")
 SHARING_WORTH_A_TREE = 1.1
 """Tokens of all sequences / unique tokens, below which plain rows are taken."""
+
+
+INEXACT = {
+    "save_only_model": "a run that goes on without its optimizer ends with other weights",
+    "ignore_data_skip": "a run that goes on would see rows of its epoch twice",
+    "auto_find_batch_size": "a step would hold other rows than the options say",
+}
+"""The HF Trainer's options with which a resumed run is silently another one."""
 
 
 class TrainingData(NamedTuple):
@@ -244,14 +253,13 @@ def provenance() -> dict[str, Any]:
 class MetricsFile(TrainerCallback):
     """Writes what the trainer logs to metrics.jsonl as it comes, and a plain line now and then where there is no terminal."""
 
-    def __init__(self, path: Path, *, resumed_step: int) -> None:
+    def __init__(self, path: Path, *, kept_lines: int) -> None:
+        """`kept_lines` were there when the checkpoint was saved; what came after it is computed again."""
         self.path = path
         if not is_main():
             return
-        # Steps after the checkpoint are computed again, so their old lines go; so does a line that a kill cut off.
-        lines = read_metrics(path.parent) if resumed_step and path.exists() else []
-        kept = [line for line in lines if line["step"] <= resumed_step]
-        write_whole(path, "".join(json.dumps(line) + "\n" for line in kept))
+        lines = read_metrics(path.parent)[:kept_lines] if kept_lines and path.exists() else []
+        write_whole(path, "".join(json.dumps(line) + "\n" for line in lines))
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
         """One line: the step, the epoch, and every number that was logged."""
@@ -283,17 +291,22 @@ def fit(
     `run` is a command's hold on the folder; without it, as in a notebook, signals are not looked at.
 
     Raises:
-        UserError: if `options.resume` names no checkpoint, or the folder holds another run.
+        UserError: if `options.resume` names no checkpoint, the folder holds another run, or an option would make resuming
+            inexact.
         NoCheckpoint: if there are checkpoints and none is whole.
         Diverged: if loss, gradients or weights are not finite.
         Preempted: after a signal, when the checkpoint is written.
     """
+    for option, why in INEXACT.items():
+        if getattr(training, option):
+            raise UserError(f"{option}: expected false: {why}")
     folder = Path(training.output_dir)
     settings = run_settings(method, everything, data, loaded, training)
     start = from_main(lambda: _start(options, folder, settings, training.world_size))
     if start.finished:
         say(f"{folder}: this run is already finished; --resume never trains it again")
         return
+    benchmark_arguments = check_benchmark(options.benchmark_every, options.benchmark_args, training)
     from_main(lambda: checkpoints.check_space(folder, checkpoints.bytes_of_a_checkpoint(trainer)))
     record: dict[str, Any] = {
         "method": method,
@@ -304,7 +317,7 @@ def fit(
         "processes": training.world_size,
         **provenance(),
         "options": everything,
-        "data": {name: entry for name, entry in data.prepared.manifest.items() if name in ("sources", "splits")},
+        "data": {name: entry for name, entry in data.prepared.manifest.items() if name != "schema_version"},
         "model": {"base": loaded.base, "adapter": loaded.adapter, "sha256": settings["model"]},
         "rows": {split: report.as_dict() for split, report in data.reports.items()},
         "trees": data.trees,
@@ -315,13 +328,19 @@ def fit(
     if not sys.stderr.isatty():
         trainer.remove_callback(ProgressCallback)
     say(data.trees)
-    trainer.add_callback(MetricsFile(folder / "metrics.jsonl", resumed_step=start.step))
+    trainer.add_callback(MetricsFile(folder / "metrics.jsonl", kept_lines=start.lines))
     trainer.settings, trainer.settings_changed = {**settings, "processes": training.world_size}, start.changed
+    if options.benchmark_every:  # before the watch, which looks at what is to be saved
+        trainer.add_callback(Benchmarking(trainer, options.benchmark_every, benchmark_arguments, run))
     watch = Watch(trainer, data.units["train"], data.rendered["train"], run)
     trainer.add_callback(watch)
 
+    if start.checkpoint is not None:
+        training.eval_on_start = False  # that was at step 0
+
     if run is not None:
         run.start_training()
+    open_wandb(training)
     trainer.train(resume_from_checkpoint=start.checkpoint)
     if watch.stopped_by:
         step = trainer.state.global_step
@@ -336,7 +355,7 @@ def fit(
         plot_metrics(folder)
         record["finished"] = datetime.now(UTC).isoformat(timespec="seconds")
         record["metrics"] = {name: value for name, value in metrics.items() if isinstance(value, int | float)}
-        record["batches_without_targets"] = watch.batches_without_targets
+        record["batches_without_targets"] = trainer.batches_without_targets
         _write_json(folder / "run.json", record)
         say(f"saved {folder} (adapter, run.json, metrics.jsonl, loss.png)")
     trainer.accelerator.wait_for_everyone()
@@ -353,11 +372,13 @@ def save_model(trainer: Any, loaded: LoadedModel, folder: Path) -> None:
         if is_main():
             model.save_pretrained(saving, selected_adapters=["default"])
     else:
-        trainer.save_model(str(saving))  # gathers shards where there are any
+        if trainer.is_fsdp_enabled:  # a checkpoint may be in shards, what is published is whole
+            trainer.accelerator.state.fsdp_plugin.set_state_dict_type("FULL_STATE_DICT")
+        trainer.save_model(str(saving))
     if is_main():
         loaded.renderer.tokenizer.save_pretrained(saving)
         for path in sorted(saving.iterdir(), key=lambda path: path.suffix == ".safetensors"):
-            if path.is_file():
+            if path.is_file() and path.name != "training_args.bin":  # a pickle that nobody needs
                 checkpoints.flush(path)
                 os.replace(path, folder / path.name)
         shutil.rmtree(saving.parent)
@@ -368,7 +389,8 @@ class Start(NamedTuple):
     """Where a run begins."""
 
     checkpoint: str | None = None
-    step: int = 0
+    lines: int = 0
+    """Of metrics.jsonl, when the checkpoint was saved."""
     finished: bool = False
     changed: bool = False
     """Whether it was made with other settings."""
@@ -409,7 +431,10 @@ def _start(options: DataOptions, folder: Path, settings: dict[str, Any], process
             "dropout draws other numbers"
         )
     say(f"going on from {chosen}")
-    return Start(str(chosen), checkpoints.step_of(chosen), changed=bool(changed))
+    if not (chosen / LOGGING_STATE).exists():
+        raise UserError(f"{chosen}: written by an older version, without {LOGGING_STATE}. --resume never starts over")
+    lines = json.loads((chosen / LOGGING_STATE).read_text(encoding="utf-8"))["lines of metrics"]
+    return Start(str(chosen), lines, changed=bool(changed))
 
 
 def _refuse_changes(what: str, before: dict[str, Any], now: dict[str, Any], options: DataOptions) -> list[str]:
@@ -451,6 +476,7 @@ def plot_metrics(folder: Path) -> None:
     lines = read_metrics(folder)
     curves = {
         "loss": [("loss", "training"), ("eval_loss", "validation")],
+        "benchmark success": [("benchmark/success_rate", "training tasks")],
         "preference accuracy": [("rewards/accuracies", "training"), ("eval_rewards/accuracies", "validation")],
     }
     shown = {

@@ -54,6 +54,11 @@ def load_model(options: ModelOptions, template: str | None, training: Any) -> Lo
         model = AutoModelForCausalLM.from_pretrained(base, **keywords)
     except (OSError, ValueError, ImportError) as error:
         raise UserError(f"{base}: the model cannot be loaded: {_first_line(error)}") from None
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            # bitsandbytes would turn the weights of its linear layers, at the first evaluation on such a CPU, into a format
+            # for inference through which no gradient flows.
+            module.support_avx512bf16_for_cpu = False
     tokenizer = renderer.tokenizer
     if tokenizer.pad_token is None or tokenizer.pad_token_id in renderer.stop_ids:
         # Padding is masked out of attention and loss, so any token serves; one that is no stop token keeps logs honest.

@@ -21,6 +21,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NoReturn
 
+import httpx
 import yaml
 from datasets import disable_progress_bars
 from transformers.utils.logging import disable_progress_bar
@@ -225,15 +226,52 @@ def prepare_environment(wandb: str, training: Any) -> None:
         return
     if find_spec("wandb") is None:
         raise UserError("--wandb needs the package: pip install 'tooltune[wandb]'")
-    if wandb == "online" and not _has_wandb_key():
+    why = ""
+    if wandb == "online":
+        why = "" if _has_wandb_key() else "no key was found"
+        why = why or ("" if _wandb_answers() else f"{_wandb_url()} does not answer")
+    if why:
         wandb = "offline"
-        if os.environ.get("RANK", "0") == "0":
-            sys.stderr.write(f"wandb: no key was found, so the run is kept offline in {training.output_dir}/wandb\n")
+        _say_offline(why, training)
     os.environ["WANDB_MODE"] = wandb
     os.environ.setdefault("WANDB_DIR", training.output_dir)
     os.environ.setdefault("WANDB_SILENT", "true")
     Path(training.output_dir).mkdir(parents=True, exist_ok=True)
     training.report_to = [*training.report_to, "wandb"]
+
+
+def open_wandb(training: Any) -> None:
+    """Open the run at wandb where it is asked for; where the server refuses it, the run goes on offline and one line says so.
+
+    The callback of the HF Trainer takes a run that is open.
+    """
+    if "wandb" not in training.report_to or os.environ.get("RANK", "0") != "0":
+        return
+    import wandb  # noqa: PLC0415 - an extra, and slow to import
+
+    about = {"project": os.environ.get("WANDB_PROJECT", "huggingface"), "name": training.run_name}
+    try:
+        wandb.init(**about, settings=wandb.Settings(init_timeout=30))
+    except wandb.Error as error:
+        _say_offline((str(error).strip().splitlines() or [type(error).__name__])[0], training)
+        os.environ["WANDB_MODE"] = "offline"
+        wandb.init(**about, mode="offline")
+
+
+def _say_offline(why: str, training: Any) -> None:
+    if os.environ.get("RANK", "0") == "0":
+        sys.stderr.write(f"wandb: {why}; the run is kept in {training.output_dir}/wandb, `wandb sync` sends it later\n")
+
+
+def _wandb_url() -> str:
+    return os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")
+
+
+def _wandb_answers() -> bool:
+    try:
+        return httpx.get(_wandb_url(), timeout=5, follow_redirects=True).status_code < 500
+    except (httpx.HTTPError, httpx.InvalidURL):
+        return False
 
 
 def _has_wandb_key() -> bool:

@@ -17,7 +17,8 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType, TracebackType
@@ -48,6 +49,9 @@ class Preempted(Exception):
 
 EXIT_CODES = {"finished": 0, "crashed": 1, "user_error": 2, "no_checkpoint": 3, "diverged": 4, "preempted": 75}
 """75 is EX_TEMPFAIL of sysexits.h: try again later."""
+
+CUBLAS_WORKSPACES = (":4096:8", ":16:8")
+"""Those that NVIDIA names as deterministic."""
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 
@@ -96,6 +100,43 @@ def write_whole(path: Path, text: str) -> None:
         file.flush()
         os.fsync(file.fileno())
     os.replace(unfinished, path)
+
+
+@contextmanager
+def deterministic(wanted: bool) -> Iterator[None]:
+    """Let torch run only operations that give the same bits each time; the first other one ends the block.
+
+    Raises:
+        UserError: naming the operation, or if cuBLAS is told to use a workspace that is not deterministic.
+    """
+    if not wanted:
+        yield
+        return
+    workspace = os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", CUBLAS_WORKSPACES[0])  # read by the first matmul
+    if workspace not in CUBLAS_WORKSPACES:
+        expected = " or ".join(CUBLAS_WORKSPACES)
+        raise UserError(f"--deterministic true: CUBLAS_WORKSPACE_CONFIG={workspace}: expected {expected}")
+    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    benchmark = torch.backends.cudnn.benchmark
+    torch.use_deterministic_algorithms(True)
+    torch.backends.cudnn.benchmark = False
+    try:
+        yield
+    except RuntimeError as error:
+        if not is_about_determinism(error):
+            raise
+        raise UserError(
+            f"--deterministic true: the run came to an operation that may give another result each time: "
+            f"{str(error).split(', but you set')[0].splitlines()[0]}. Without --deterministic it runs"
+        ) from None
+    finally:
+        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+        torch.backends.cudnn.benchmark = benchmark
+
+
+def is_about_determinism(error: BaseException) -> bool:
+    """Whether torch refused an operation because of `deterministic`."""
+    return "use_deterministic_algorithms" in str(error)
 
 
 class RunFolder:
@@ -208,13 +249,16 @@ class Watch(TrainerCallback):
         """`units` are those that are trained on and `rows` what they were made of, in the same order."""
         self.trainer, self.run = trainer, run
         self.stopped_by: str | None = None
-        self.batches_without_targets = 0
         self._save_at_epoch_end = False
         self._records: list[list[str]] = []
         start = 0
         for unit in units:
             self._records.append([row.id for row in rows[start : start + unit["count"]]])
             start += unit["count"]
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """After a resume: log as if nothing had happened."""
+        self.trainer.restore_logging()
 
     def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Before weights move: are the losses of this step and its gradients finite, and does anybody have to stop?"""
@@ -228,7 +272,7 @@ class Watch(TrainerCallback):
             [not all(losses), not torch.tensor(norm).isfinite(), asked, empty], dtype=torch.float32, device=args.device
         )
         bad_loss, bad_gradient, stop, empty = self.trainer.accelerator.reduce(told, "sum").tolist()
-        self.batches_without_targets += int(empty)
+        self.trainer.batches_without_targets += int(empty)
         if bad_loss or bad_gradient:
             what = "the loss" if bad_loss else "the norm of the gradients"
             batches = [number for number, finite in enumerate(losses) if not finite] if bad_loss else range(len(losses))

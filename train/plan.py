@@ -49,6 +49,11 @@ class Plan:
 REACHED = 0.4
 
 
+def shape_of(parameter: torch.Tensor) -> torch.Size:
+    """The shape of a parameter, also where DeepSpeed's ZeRO-3 has left an empty tensor and holds parts of it elsewhere."""
+    return getattr(parameter, "ds_shape", parameter.shape)
+
+
 def make_plan(trainer: Any, training: Any, report: RenderReport, *, units: int, steps: int) -> Plan:
     """The plan of a run over `units` batch units, `report.unique_tokens` tokens an epoch, in `steps` steps.
 
@@ -62,11 +67,11 @@ def make_plan(trainer: Any, training: Any, report: RenderReport, *, units: int, 
     """
     model = trainer.model
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
-    trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
-    stored = sum(parameter.numel() for parameter in model.parameters())
+    trained = sum(shape_of(parameter).numel() for parameter in model.parameters() if parameter.requires_grad)
+    stored = sum(shape_of(parameter).numel() for parameter in model.parameters())
     # 4-bit weights are stored in pairs; the model knows how many they are.
     total = base.num_parameters() if getattr(base, "is_quantized", False) else stored
-    weights = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
+    weights = sum(shape_of(parameter).numel() * parameter.element_size() for parameter in model.parameters())
     config = model.config.get_text_config()
     pairs = hasattr(trainer, "beta")
     element = next(model.parameters()).element_size()
@@ -79,7 +84,7 @@ def make_plan(trainer: Any, training: Any, report: RenderReport, *, units: int, 
     reference = pairs and hasattr(trainer, "ref_model")
     passes = 2 + whole_model_is_trained + bool(training.gradient_checkpointing) + reference
     computed = report.unique_tokens / max(units, 1) * global_batch * steps
-    matmul_parameters = total - base.get_input_embeddings().weight.numel()
+    matmul_parameters = total - shape_of(base.get_input_embeddings().weight).numel()
     weights_dtype = next(parameter.dtype for parameter in model.parameters() if parameter.is_floating_point())
     half = torch.bfloat16 if training.bf16 else torch.float16 if training.fp16 else weights_dtype
     rate = matmul_rate(training.device, half)

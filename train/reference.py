@@ -17,7 +17,6 @@ The folder is `TOOLTUNE_CACHE`, or `tooltune` in `XDG_CACHE_HOME` or `~/.cache`.
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import json
 import math
@@ -30,6 +29,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from data.models import source_sha256
 from data.progress import with_progress
 
 if TYPE_CHECKING:
@@ -84,27 +84,6 @@ def reference_key(loaded: LoadedModel, *, autocast: str | None = None) -> str:
         "quantization": quantization.to_dict() if hasattr(quantization, "to_dict") else quantization,
     }
     return hashlib.sha256(json.dumps(described, sort_keys=True, default=str).encode()).hexdigest()
-
-
-def source_sha256(source: str, *, revision: str | None = None) -> str:
-    """sha256 over a model or adapter folder: its safetensors and its configs, because alpha and rope scaling act without
-    being weights. A hub id is its name and `revision`, the commit."""
-    folder = Path(source)
-    digest = hashlib.sha256()
-    if not folder.is_dir():
-        digest.update(f"{source}@{revision}".encode())
-    for file in sorted(
-        [*folder.glob("*.safetensors"), *folder.glob("config.json"), *folder.glob("adapter_config.json")]
-    ):
-        status = file.stat()
-        digest.update(f"{file.name}:{_file_sha256(file, status.st_size, status.st_mtime_ns)}:".encode())
-    return digest.hexdigest()
-
-
-@functools.lru_cache(maxsize=1024)
-def _file_sha256(file: Path, _size: int, _modified_ns: int) -> str:
-    with open(file, "rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 class ReferenceCache:

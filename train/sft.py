@@ -24,14 +24,14 @@ from trl import SFTConfig
 from train.fit import fit, load_data, print_plan, resolved
 from train.model import load_model
 from train.options import DataOptions, ModelOptions, parse_options, prepare_environment, run_main
-from train.outcome import RunFolder
+from train.outcome import RunFolder, deterministic
 from train.trainers import ChatTrainer
 
 
 def main(argv: list[str] | None = None) -> None:
     """Parse, load the model, render the data, train, save."""
     options, model_options, training = parse_options((DataOptions, ModelOptions, SFTConfig), argv)
-    with RunFolder(training.output_dir, dry_run=options.dry_run) as run:
+    with RunFolder(training.output_dir, dry_run=options.dry_run) as run, deterministic(options.deterministic):
         prepare_environment(options.wandb, training)
         everything = resolved(options, model_options, training)
 

@@ -13,14 +13,23 @@ the preference terms by pairs, the NLL terms of ORPO and of DPO's `sft` mix by t
 from __future__ import annotations
 
 import functools
+import json
 import math
 from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from accelerate.utils import save_fsdp_optimizer
 from datasets import Dataset
+from peft import PeftModel, get_peft_model_state_dict
+from safetensors.torch import load_file
+from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
+from torch.distributed.tensor import distribute_tensor
 from torch.utils.data import Sampler
+from transformers.trainer import SCHEDULER_NAME
+from transformers.utils import ADAPTER_SAFE_WEIGHTS_NAME
 from trl import DPOTrainer, SFTTrainer
 from trl.experimental.orpo import ORPOTrainer
 from trl.trainer.utils import add_fused_lm_head
@@ -29,6 +38,7 @@ from data.errors import UserError
 from data.mixture import rows_to_dataset
 from train.attention import Backend, attention_arguments, prepare_attention
 from train.checkpoints import publishing
+from train.outcome import is_about_determinism
 from train.reference import LogProbs, ReferenceCache, fill
 from train.tree import Rendered, Unit, filler_of, rendered_to_unit
 
@@ -39,6 +49,7 @@ else:
     _Trainer = object
 
 UNIT_COLUMNS = ["count", "ids", "depths", "ends", "parents", "labels", "scored", "weights", "sides"]
+LOGGING_STATE = "logging_state.json"
 PER_TOKEN = ("log_probs", "entropy", "log_sum_sq_probs", "mean_logits", "is_top1")
 
 
@@ -119,28 +130,44 @@ class EpochSampler(Sampler[int]):
         yield from range(self.units, self.units + self.fillers)
 
 
+def count_lines(path: Path) -> int:
+    """Lines of a file, 0 where there is none."""
+    if not path.exists():
+        return 0
+    with open(path, "rb") as file:
+        return sum(1 for _ in file)
+
+
 def units_to_dataset(units: Sequence[Unit], batch: int) -> Dataset:
     """Units as a Dataset, with fillers up to a whole number of global batches of `batch` units."""
     return rows_to_dataset([*units, *[filler_of(units[0])] * (-len(units) % batch)])
 
 
-def gather_uneven(gather: Callable[[torch.Tensor], torch.Tensor], processes: int) -> Callable[[Any], Any]:
-    """A gather for tensors whose first dimension differs between processes, as the number of pairs in a batch does."""
+def gather_uneven(
+    gather: Callable[[torch.Tensor], torch.Tensor], counts: Callable[[], bool] = lambda: True
+) -> Callable[[Any], Any]:
+    """A gather for tensors whose first dimension differs between processes, as the number of pairs in a batch does.
+
+    Values of processes in which `counts` is false are left out; where it is false in all of them, nothing is.
+    """
 
     def gather_all(values: Any) -> Any:
         if isinstance(values, tuple | list):
             return type(values)(gather_all(value) for value in values)
-        if not isinstance(values, torch.Tensor) or values.ndim == 0:
+        if not isinstance(values, torch.Tensor):
             return gather(values)
-        sizes = gather(torch.tensor([len(values)], device=values.device)).tolist()
-        if len(set(sizes)) == 1:
-            return gather(values)
-        padded = values.new_zeros(max(sizes), *values.shape[1:])
-        padded[: len(values)] = values
-        parts = gather(padded.contiguous()).split(max(sizes))
-        return torch.cat([part[:size] for part, size in zip(parts, sizes, strict=True)])
+        own = values if values.ndim else values[None]
+        counted = len(own) if counts() else 0
+        sizes = gather(torch.tensor([[len(own), counted]], device=own.device)).tolist()
+        if len({size for size, _ in sizes}) == 1 and (all(all(pair) for pair in sizes) or not any(n for _, n in sizes)):
+            return gather(own)
+        longest = max(size for size, _ in sizes)
+        padded = own.new_zeros(longest, *own.shape[1:])
+        padded[: len(own)] = own
+        parts = gather(padded.contiguous()).split(longest)
+        return torch.cat([part[:size] for part, (_, size) in zip(parts, sizes, strict=True)])
 
-    return gather_all if processes > 1 else gather
+    return gather_all
 
 
 class _OnTrees(_Trainer):
@@ -157,6 +184,12 @@ class _OnTrees(_Trainer):
     seen: list[tuple[torch.Tensor, bool]]
     """Of each batch of the step that is being made: its loss, and whether it had a scored token."""
     gradient_norm: torch.Tensor | float = 0.0
+    _counts = True
+    """Whether the batch that is being computed has a scored token; fillers have no part in a logged mean."""
+    batches_without_targets = 0
+    """Of all processes and of the whole run, also of its part before a resume."""
+    _logging_state: dict[str, Any] | None = None
+    """Of the checkpoint that is resumed from."""
 
     def _unit_datasets(self, args: Any, train: Sequence[Unit], evaluation: Sequence[Unit]) -> dict[str, Any]:
         train_batch = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
@@ -172,8 +205,7 @@ class _OnTrees(_Trainer):
         self.settings, self.seen = {}, []
         compute_on_trees(self.model, self.tree_backend)
         self.loss_is_scaled_for_ga = True  # by `_shares`
-        world = self.accelerator.num_processes
-        self.accelerator.gather = gather_uneven(self.accelerator.gather, world)
+        self.accelerator.gather = gather_uneven(self.accelerator.gather, lambda: self._counts)
         # Fillers leave no remainder that gather_for_metrics would have to cut off.
         self.accelerator.gather_for_metrics = self.accelerator.gather
         self.gather_function = self.accelerator.gather
@@ -216,10 +248,22 @@ class _OnTrees(_Trainer):
         if not self._is_checked:
             self._is_checked = True
             check_trees(model, self._prepare_inputs(inputs), self.tree_backend)
-        scored = bool((inputs["tree_weights"] != 0).any())
+        scored = self._is_scored(inputs)
+        anywhere = self.accelerator.gather(torch.tensor([scored], device=self.args.device)).any()
+        collected, tokens = self._collected_metrics(), getattr(self, "_total_train_tokens", 0)
+        before = {name: list(values) for name, values in collected.items()}
+        self._counts = scored
         loss = super().training_step(model, inputs, num_items_in_batch)
+        self._counts = True
+        if not anywhere:  # a batch of fillers in all processes: as if it had not been
+            collected.clear()
+            collected.update(before)
+            self._total_train_tokens = tokens
         self.seen.append((loss, scored))
         return loss
+
+    def _is_scored(self, batch: dict[str, Any]) -> bool:
+        return bool(batch["count"].any() and batch["tree_weights"].any())
 
     def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
         self.gradient_norm = super()._get_grad_norm(model, grad_norm)
@@ -236,6 +280,8 @@ class _OnTrees(_Trainer):
         """TRL's; after a resume with other settings, those of the optimizer are the new ones and not the checkpoint's."""
         fresh = [{k: v for k, v in group.items() if k != "params"} for group in self.optimizer.param_groups]
         super()._load_optimizer_and_scheduler(checkpoint)
+        if checkpoint is not None:
+            self._logging_state = json.loads(Path(checkpoint, LOGGING_STATE).read_text(encoding="utf-8"))
         if not self.settings_changed:
             return
         for group, new in zip(self.optimizer.param_groups, fresh, strict=True):
@@ -251,10 +297,118 @@ class _OnTrees(_Trainer):
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         with publishing(self, self.settings):
             super()._save_checkpoint(model, trial)
+            self._save_logging_state(Path(self._get_output_dir(), f"checkpoint-{self.state.global_step}"))
+
+    @property
+    def _shards_an_adapter(self) -> bool:
+        """Whether FSDP2 shards a model of which only an adapter is trained.
+
+        The HF Trainer would gather the whole base model on one process for each checkpoint, write the adapter twice, once
+        as a pickle, and read the pickle.
+        """
+        return self.accelerator.is_fsdp2 and isinstance(self.accelerator.unwrap_model(self.model), PeftModel)
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """TRL's; of a sharded model, the trained adapter alone is gathered."""
+        if not self._shards_an_adapter:
+            super().save_model(output_dir, _internal_call)
+            return
+        folder = output_dir or self.args.output_dir
+        trained = StateDictOptions(full_state_dict=True, cpu_offload=True, ignore_frozen_params=True)
+        weights = get_model_state_dict(self.model, options=trained)
+        if self.args.should_save:
+            model = self.accelerator.unwrap_model(self.model)
+            model.save_pretrained(folder, state_dict=weights, selected_adapters=["default"])
+            self.processing_class.save_pretrained(folder)
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        if not self._shards_an_adapter:
+            super()._save_optimizer_and_scheduler(output_dir)
+            return
+        plugin = self.accelerator.state.fsdp_plugin
+        save_fsdp_optimizer(plugin, self.accelerator, self.optimizer, self.model, output_dir)
+        if self.args.should_save:
+            torch.save(self.lr_scheduler.state_dict(), Path(output_dir, SCHEDULER_NAME))
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        if not self._shards_an_adapter:
+            # PEFT loads an adapter in fp32, where TRL has made it bf16 because the base is quantized.
+            types = {name: parameter.dtype for name, parameter in self.model.named_parameters()}
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+            for name, parameter in self.model.named_parameters():
+                parameter.data = parameter.data.to(types.get(name, parameter.dtype))
+            return
+        weights = load_file(Path(resume_from_checkpoint, ADAPTER_SAFE_WEIGHTS_NAME))
+        parameters = {
+            name.replace("_checkpoint_wrapped_module.", ""): parameter
+            for name, parameter in self.model.named_parameters()
+            if parameter.requires_grad
+        }
+        # PEFT renames parameters when it saves them; names given as values come back under the name in the file.
+        in_file = get_peft_model_state_dict(
+            self.accelerator.unwrap_model(self.model),
+            state_dict={name: name for name in parameters},
+            save_embedding_layers=False,
+        )
+        with torch.no_grad():
+            for saved, name in in_file.items():
+                parameter = parameters[name]
+                whole = weights[saved].to(parameter.device, parameter.dtype)
+                parameter.copy_(distribute_tensor(whole, parameter.device_mesh, parameter.placements))
+
+    def _load_best_model(self) -> None:
+        if self._shards_an_adapter:
+            self._load_from_checkpoint(str(self.state.best_model_checkpoint))
+        else:
+            super()._load_best_model()
+
+    def _save_logging_state(self, checkpoint: Path) -> None:
+        """What the next logged line is made of beside the model: sums since the last line and since the run's start."""
+        losses = self.accelerator.gather(self._tr_loss.detach()[None]).tolist()
+        if not self.args.should_save:
+            return
+        told = {
+            "loss sums": losses,  # since the last logged step, by process
+            "loss sum": self._total_loss_scalar,  # of the whole run until then
+            "last logged step": self._globalstep_last_logged,
+            "metrics": self._collected_metrics(),
+            "tokens": getattr(self, "_total_train_tokens", 0),  # TRL's ORPO counts none
+            "batches without targets": self.batches_without_targets,
+            "lines of metrics": count_lines(Path(self.args.output_dir, "metrics.jsonl")),
+        }
+        Path(checkpoint, LOGGING_STATE).write_text(json.dumps(told, indent=1), encoding="utf-8")
+
+    def restore_logging(self) -> None:
+        """Go on where the checkpoint's lines of metrics.jsonl end. Called when training begins, after the HF Trainer has
+        set its sums to zero."""
+        told = self._logging_state
+        if told is None:
+            return
+        losses, own = told["loss sums"], self.accelerator.process_index
+        same_processes = len(losses) == self.accelerator.num_processes
+        self._tr_loss += losses[own] if same_processes else sum(losses) / len(losses)
+        self._total_loss_scalar = told["loss sum"]
+        self._globalstep_last_logged = told["last logged step"]
+        self._collected_metrics().update(told["metrics"])
+        if hasattr(self, "_total_train_tokens"):
+            self._total_train_tokens = told["tokens"]
+        self.batches_without_targets = told["batches without targets"]
+
+    def _collected_metrics(self) -> dict[str, list[float]]:
+        """TRL's training metrics since the last logged line."""
+        return self._metrics["train"]
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """TRL's; the mean loss of the whole run is over all its steps, not over those since a resume."""
+        if "train_loss" in logs:
+            logs["train_loss"] = self._total_loss_scalar / max(self.state.global_step, 1)
+        super().log(logs, start_time)
 
     def prediction_step(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         weight = self._totals(inputs)[0 if self.sides_per_example > 1 else 1]
+        self._counts = self._is_scored(inputs)
         result = super().prediction_step(model, inputs, *args, **kwargs)
+        self._counts = True
         self._evaluated += torch.stack([result[0].detach().cpu().double() * weight.cpu(), weight.cpu().double()])
         return result
 
@@ -415,6 +569,13 @@ class OddsRatioTrainer(_OnTrees, ORPOTrainer):
     def tokenize_row(self, feature: dict[str, Any], model: Any = None) -> dict[str, Any]:
         return feature
 
+    def _collected_metrics(self) -> dict[str, list[float]]:
+        return self._stored_metrics["train"]
+
+    def store_metrics(self, metrics: dict[str, Any], train_eval: Any = "train") -> None:
+        """TRL's, in plain numbers: a mean over values in bf16 would differ from one over those that a checkpoint keeps."""
+        super().store_metrics({name: float(value) for name, value in metrics.items()}, train_eval)
+
     def concatenated_forward(self, model: Any, batch: dict[str, Any]) -> tuple[Any, ...]:
         """Mean log-prob and mean logit of each side's scored tokens (pairs,), and the chosen side's NLL."""
         inputs = {name: value for name, value in batch.items() if name.startswith("tree_") or name == "attention_mask"}
@@ -472,6 +633,8 @@ def check_trees(model: Any, batch: dict[str, torch.Tensor], backend: Backend) ->
         on_tree = model(**of_tree, use_cache=False, fused_lm_head=True).log_probs[0].float()
         outputs = model(input_ids=alone_ids, labels=alone_labels, use_cache=False, fused_lm_head=True)
     except (RuntimeError, TypeError, ValueError, IndexError) as error:
+        if is_about_determinism(error):
+            raise
         text = (str(error).splitlines() or [type(error).__name__])[0][:200]
         raise UserError(f"the model cannot compute trees ({backend} attention): {text}. Use --tree false") from None
     finally:
