@@ -56,7 +56,8 @@ if MODEL == ".cache/tiny":
     run("scripts/embedded_model.py", MODEL, "--tiny")
 if RECORDS is None:
     RECORDS = OUT / "train.jsonl"
-    run("-m", "benchmark", "record", "--worlds", "files,api", "--count", COUNT, "--seed", 3, "--out", RECORDS)
+    short = ("--worlds", "files,api", "--short")  # tasks of few calls
+    run("-m", "benchmark", "record", *short, "--count", COUNT, "--seed", 3, "--out", RECORDS)
 run("-m", "data", "validate", RECORDS)
 
 # %%

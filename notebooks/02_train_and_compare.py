@@ -63,7 +63,8 @@ if MODEL == ".cache/tiny":
 elif MODEL == ".cache/smollm2-135m":
     run("scripts/embedded_model.py", MODEL)
 
-run("-m", "benchmark", "record", "--worlds", "files,api", "--count", RECORDS, "--seed", 7, "--out", OUT / "train.jsonl")
+SHORT = ("--worlds", "files,api", "--short")  # tasks of few calls
+run("-m", "benchmark", "record", *SHORT, "--count", RECORDS, "--seed", 7, "--out", OUT / "train.jsonl")
 config = OUT / "data.yaml"
 config.write_text(f"validation_share: 0.1\nsources:\n  - adapter: trajectory\n    path: {OUT / 'train.jsonl'}\n")
 run("-m", "data", "build", "--config", config, "--out", OUT / "data")
@@ -183,7 +184,7 @@ print(f"loss {losses[0]:.2f} -> {losses[-1]:.2f}; the adapter and run.json are i
 # %%
 run(
     *("-m", "benchmark", "run", "--model", MODEL, "--label", "base", "--model", OUT / "sft", "--label", "sft"),
-    *("--worlds", "files,api", "--count", TASKS, "--seed", 1, "--max-steps", MAX_STEPS, "--out", OUT / "benchmark"),
+    *(*SHORT, "--count", TASKS, "--seed", 1, "--max-steps", MAX_STEPS, "--out", OUT / "benchmark"),
 )
 
 # %% [markdown]
