@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from benchmark.agent import FROZEN_START, run_tasks
-from benchmark.policies import POLICIES, Expert, policy_named
 from benchmark.kpis import kpis
+from benchmark.policies import POLICIES, Expert, policy_named
 from benchmark.worlds import Fault, Task
 from benchmark.worlds import code as code_world
 from benchmark.worlds.code import _KERNELS, FAMILIES, CodeWorld, _filled, _value, tasks

@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmark.agent import FROZEN_START, Turn, run_tasks
-from benchmark.policies import POLICIES, Expert, policy_named
 from benchmark.kpis import kpis
+from benchmark.policies import POLICIES, Expert, policy_named
 from benchmark.worlds import Fault, Task
 from benchmark.worlds.other import FAMILIES, TOOLS, OtherWorld, tasks
 from data.chats import Chat, Message, PreferencePair, ToolCall

@@ -16,8 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmark.agent import run_tasks
-from benchmark.policies import Expert
 from benchmark.kpis import retention_tokens
+from benchmark.policies import Expert
 from benchmark.worlds import Fault, Task
 from benchmark.worlds.web import CONTEXT_TOKENS, FAMILIES, WebWorld, tasks
 from benchmark.worlds.web import open as open_web

@@ -19,6 +19,7 @@ import json
 import multiprocessing
 import os
 import shutil
+import subprocess
 import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -277,5 +278,8 @@ def launch_stages(work: Work, stages: Sequence[Stage], cluster: Cluster) -> bool
             logging_dir=logs,
             slurm_logs_folder=f"{logs}/slurm",
         )
-        before.run()
+        try:
+            before.run()
+        except subprocess.CalledProcessError:  # sbatch has said why on standard error
+            raise UserError(f"sbatch refused the jobs of stage {stage.name}; its message is above") from None
     return cluster.executor == "local"
