@@ -17,11 +17,13 @@ from transformers import AutoModelForCausalLM
 from trl import DPOConfig, SFTConfig
 from trl.experimental.orpo import ORPOConfig
 
+from benchmark.loop import LoopConfig
 from data.chats import Chat, Message, PreferencePair, ToolCall
 from data.config import read_config
 from data.curation.pipeline import CurateConfig
 from data.errors import UserError
-from data.mixture import BuildConfig, build
+from data.mixture import BuildConfig, build, read_prepared
+from data.models import read_stages, weights_sha256
 from data.plan import PlanSpec
 from data.records import ToolSpec
 from data.render import Renderer, TokenTree
@@ -261,6 +263,15 @@ def test_dpo_starts_from_the_sft_adapter_with_its_copy_as_reference(
     assert trained.keys() == start.keys()
     assert any(not torch.equal(trained[name], start[name]) for name in trained)
     assert not (out / "ref").exists()
+    # The benchmark follows the run.json files back, from weights to weights.
+    stages = read_stages(str(out))
+    assert [(stage.method, stage.data.kind, stage.rows) for stage in stages] == [
+        ("sft", "chat", len(read_prepared(sets["chats"]).train)),
+        ("dpo", "pair", len(read_prepared(sets["pairs"]).train)),
+    ]
+    assert stages[0].started_sha256 == weights_sha256(stages[0].started_from)
+    assert stages[1].started_sha256 == stages[0].sha256
+    assert stages[1].data.sources[0].kept_by_source == {"test": 9}
 
 
 def test_references_are_computed_once_for_all_runs_and_change_nothing(
@@ -348,6 +359,8 @@ def test_every_config_is_read_by_its_real_parser(path: Path) -> None:
     elif kind == "data":
         kinds: dict[str, Any] = {".plan.yaml": PlanSpec, "curate.yaml": CurateConfig}
         read_config(path, next((kind for end, kind in kinds.items() if path.name.endswith(end)), BuildConfig))
+    elif kind == "benchmark":
+        assert read_config(path, LoopConfig).rounds >= 1
     else:
         pytest.fail(f"nothing reads configs/{kind}")
 

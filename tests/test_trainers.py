@@ -31,6 +31,8 @@ LEANED_ON = [
     (SFTTrainer, "prediction_step"), (SFTTrainer, "evaluation_loop"), (SFTTrainer, "get_tp_size"),
     (SFTTrainer, "_save_checkpoint"), (SFTTrainer, "_get_output_dir"), (SFTTrainer, "_run_epoch"),
     (SFTTrainer, "_get_grad_norm"), (SFTTrainer, "_load_optimizer_and_scheduler"),
+    (SFTTrainer, "_save_optimizer_and_scheduler"), (SFTTrainer, "_load_from_checkpoint"), (SFTTrainer, "_load_best_model"),
+    (SFTTrainer, "save_model"), (SFTTrainer, "log"), (ORPOTrainer, "store_metrics"), (ORPOTrainer, "log"),
     (DPOTrainer, "_prepare_dataset"), (DPOTrainer, "_set_signature_columns_if_needed"), (DPOTrainer, "_compute_loss"),
     (DPOTrainer, "_precompute_ref_logps"), (DPOTrainer, "prediction_step"),
     (ORPOTrainer, "tokenize_row"), (ORPOTrainer, "concatenated_forward"), (ORPOTrainer, "_set_signature_columns_if_needed"),

@@ -330,19 +330,25 @@ def test_the_check_passes_on_trees_and_fails_on_a_wrong_mask(kind: str) -> None:
 def test_tensors_of_different_lengths_are_gathered_whole() -> None:
     """Three processes, played one after the other: each sees what accelerate's gather would hand it."""
     parts = [torch.tensor([1.0, 2.0]), torch.tensor([3.0]), torch.tensor([4.0, 5.0, 6.0])]
-    sizes = torch.tensor([2, 1, 3])
+    whole: list[torch.Tensor] = []
+    counted: list[bool] = []
 
     def gather(tensor: torch.Tensor) -> torch.Tensor:
-        if tensor.ndim == 0:
-            return torch.stack([tensor] * 3)
         if tensor.dtype == torch.int64:
-            return sizes
-        assert len(tensor) == 3
-        return torch.cat([torch.cat([part, torch.zeros(3 - len(part))]) for part in parts])
+            return torch.tensor([[len(part), len(part) * c] for part, c in zip(whole, counted, strict=True)])
+        return torch.cat([torch.cat([part, torch.zeros(len(tensor) - len(part))]) for part in whole])
 
-    for part in parts:
-        assert gather_uneven(gather, 3)(part).tolist() == [1, 2, 3, 4, 5, 6]
-    assert gather_uneven(gather, 3)(torch.tensor(7.0)).tolist() == [7, 7, 7]
+    def gathered(values: list[torch.Tensor], *counts: bool) -> list[list[float]]:
+        whole[:], counted[:] = [value.reshape(-1) for value in values], counts
+        return [gather_uneven(gather, lambda c=c: c)(value).tolist() for value, c in zip(values, counts, strict=True)]  # type: ignore[misc]
+
+    assert gathered(parts, True, True, True) == [[1, 2, 3, 4, 5, 6]] * 3
+    assert gathered(parts, False, True, True) == [[3, 4, 5, 6]] * 3  # the first one has fillers only
+    assert gathered(parts, False, False, True) == [[4, 5, 6]] * 3
+    scalars = [torch.tensor(7.0), torch.tensor(8.0), torch.tensor(9.0)]
+    assert gathered(scalars, True, True, True) == [[7, 8, 9]] * 3
+    assert gathered(scalars, True, False, True) == [[7, 9]] * 3
+    assert gathered(scalars, False, False, False) == [[7, 8, 9]] * 3
 
 
 @pytest.mark.parametrize("kind", MODELS)

@@ -198,7 +198,9 @@ def problems_of(checkpoint: Path) -> list[str]:
                     problems.append(f"{path}: edited, its sha256 is not the one it was written with")
                     continue
             if path.parent == checkpoint and path.suffix in (".pt", ".pth") and (asked := _code_in(path)):
-                problems.append(f"{path}: a pickle that asks for {asked}, which would be run; no run leaves such a file")
+                problems.append(
+                    f"{path}: a pickle that asks for {asked}, which would be run; no run leaves such a file"
+                )
     return sorted(problems)
 
 

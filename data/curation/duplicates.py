@@ -306,7 +306,9 @@ def _band_pairs(work: Work, step: str, options: Near, band: int) -> None:
     hashes = np.concatenate([np.load(work.path(step, f"bands-{s:05d}.npy"), mmap_mode="r")[band] for s in shards])
     order = np.argsort(hashes, kind="stable")
     ordered = hashes[order]
-    alone = np.concatenate(([True], ordered[1:] != ordered[:-1], [True]))[: len(ordered) + 1]  # one border if none is left
+    alone = np.concatenate(([True], ordered[1:] != ordered[:-1], [True]))[
+        : len(ordered) + 1
+    ]  # one border if none is left
     in_group = ~(alone[:-1] & alone[1:])
     rows, groups = order[in_group], ordered[in_group]
     signatures = _Signatures(work, step)
