@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 import numpy as np
 
 from benchmark.agent import Episode, Policy, Turn, Unreadable
+from data.chat_template import first_line
 from data.chats import Chat, Message, Skip, ToolCall
 from data.errors import UserError
 from data.records import ToolSpec
@@ -67,11 +68,12 @@ class TransformersPolicy:
     ) -> None:
         self.model, self.renderer = model.eval(), renderer
         self.max_new_tokens, self.batch_size, self.temperature = max_new_tokens, batch_size, temperature
-        config = model.config.get_text_config()
-        windows = filter(None, (window, getattr(config, "max_position_embeddings", None)))
-        self.window: int | None = min(windows, default=None)
-        layers = getattr(config, "layer_types", None) or []
-        self._keeps_cache = all(kind == "full_attention" for kind in layers)
+        from transformers.cache_utils import DynamicCache, DynamicLayer  # noqa: PLC0415 - only with a model
+
+        told = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+        self.window: int | None = min(filter(None, (window, told)), default=None)
+        layers = DynamicCache(config=model.config).layers
+        self._keeps_cache = all(type(layer) is DynamicLayer for layer in layers)
         """Sliding-window and recurrent layers keep no full keys; such models compute each prompt anew."""
         self._kept: dict[str, tuple[np.ndarray, Layers]] = {}
         """By try: the ids that are computed, and their keys and values."""
@@ -83,12 +85,15 @@ class TransformersPolicy:
     def from_pretrained(cls, path: str, *, chat_template_path: str | None = None, **options: Any) -> TransformersPolicy:
         """A model folder, hub id or LoRA adapter folder (whose base is loaded with it).
 
-        fp32 on the CPU and bf16 on CUDA. An adapter is merged in fp32 only, where that changes no bits that matter.
+        fp32 on the CPU and bf16 on CUDA. An adapter is merged in fp32 only, where that changes no bits that matter, and not
+        if it changes the embedding or the head.
 
         Raises:
-            UserError: if there is no such model, or nothing can read the calls that its template writes.
+            UserError: if there is no such model, it or its adapter cannot be loaded, or nothing can read the calls that its
+                template writes.
         """
         import torch  # noqa: PLC0415 - only with a model
+        from safetensors import SafetensorError  # noqa: PLC0415 - as above
         from transformers import AutoModelForCausalLM  # noqa: PLC0415 - as above
         from transformers.utils import logging as transformers_logging  # noqa: PLC0415 - as above
 
@@ -100,14 +105,20 @@ class TransformersPolicy:
             model = AutoModelForCausalLM.from_pretrained(
                 base, dtype=torch.bfloat16 if cuda else torch.float32, use_safetensors=True
             )
-        except (OSError, ValueError) as error:
-            raise UserError(f"{base}: the model cannot be loaded: {str(error).splitlines()[0]}") from None
+        except (OSError, ValueError, ImportError, SafetensorError) as error:
+            raise UserError(f"{base}: the model cannot be loaded: {first_line(error)}") from None
         if adapter is not None:
             logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # PEFT imports it, and it tells what it lacks
             from peft import PeftModel  # noqa: PLC0415 - as above
+            from peft.tuners.tuners_utils import BaseTunerLayer  # noqa: PLC0415 - as above
 
-            model = PeftModel.from_pretrained(model, adapter)
-            if not cuda:
+            try:
+                model = PeftModel.from_pretrained(model, adapter)
+            except (RuntimeError, ValueError, SafetensorError) as error:
+                raise UserError(f"{adapter}: the adapter cannot be loaded onto {base}: {first_line(error)}") from None
+            # Head and embedding may share one tensor; merged into either, an adapter would change both.
+            ends = (model.get_output_embeddings(), model.get_input_embeddings())
+            if not cuda and not any(isinstance(end, BaseTunerLayer) for end in ends):
                 model = model.merge_and_unload()
         renderer = read_renderer(path, chat_template_path=chat_template_path)
         return cls(model.to("cuda") if cuda else model, renderer, **options)
@@ -189,7 +200,7 @@ class TransformersPolicy:
                     break
                 if ended:
                     index = torch.tensor(going, device=self.model.device)
-                    cache.batch_select_indices(index)
+                    cache.reorder_cache(index)  # recurrent layers have this, and no batch_select_indices
                     mask, positions, following = mask[index], positions[index], following[index]
                     live = [live[row] for row in going]
                 tokens = following[:, None]
@@ -233,7 +244,8 @@ class TransformersPolicy:
             mask[row, past + start :] = 1
             tokens[row, start:] = torch.tensor(prompt[length:], device=device)
             positions[row, start:] = torch.arange(length, len(prompt), device=device)
-        cache = DynamicCache()
+        # Full layers are made as they are filled; of the other kinds only the config knows which layer is which.
+        cache = DynamicCache(config=None if self._keeps_cache else self.model.config)
         if past:
             for layer in range(self.model.config.get_text_config().num_hidden_layers):
                 cache.update(*_padded(shared, layer, past), layer)

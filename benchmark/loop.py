@@ -220,7 +220,8 @@ class Loop:
         practice = here / "practice"
         tried = [practice / "sft" / "trajectories.jsonl"]
         expert = ""
-        if "trajectory" in shlex.split(config.pairs):  # then it needs successes of the same tasks to compare with
+        # Pairs of whole records need successes of the same tasks to compare with.
+        if "trajectory" in config.pairs.replace("=", " ").split():
             expert = "--policy expert --label expert"
             tried.append(practice / "expert" / "trajectories.jsonl")
         stages += [

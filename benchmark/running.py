@@ -201,7 +201,7 @@ def run_models(
         server=None if server is None else check_url(server),
         tokenizer=tokenizer,
         chat_template_path=chat_template_path,
-        api_key=os.environ.get(api_key_env),
+        api_key=None if server is None else _read_api_key(api_key_env),
         timeout_seconds=timeout_seconds,
     )
     options = Options(
@@ -237,6 +237,18 @@ def run_models(
             print(f"{called}: {line}")
 
 
+def _read_api_key(name: str) -> str | None:
+    """The key in an environment variable, if there is one.
+
+    Raises:
+        UserError: if no HTTP header can hold it; it is not shown.
+    """
+    key = os.environ.get(name, "").strip()  # a file that it was read from ends with a line break
+    if not (key.isascii() and key.isprintable()):
+        raise UserError(f"--api-key-env {name}: the key in it holds characters that no HTTP header takes")
+    return key or None
+
+
 def shard_to_numbers(shard: str, *, tasks: int) -> tuple[int, int]:
     """`2/8` as (2, 8).
 
@@ -260,7 +272,7 @@ def _actors(
     Raises:
         UserError: if nobody is, a model is missing, or the labels do not fit.
     """
-    if server is not None and not model and not policy:
+    if server is not None and not model:
         with closing(ServerPolicy(server, api_key=how["api_key"], timeout_seconds=how["timeout_seconds"])) as only:
             model = [only.model]
     named: list[tuple[Literal["model", "server", "policy"], str]] = [
@@ -312,7 +324,7 @@ def run_actor(actor: Actor, tries: Sequence[Try], options: Options, folder: Path
     key = _key(identity, options)
     wanted = {try_to_record_id(attempt, label=actor.label): attempt for attempt in tries}
     done = find_done(folder, key, wanted)
-    if is_finished(folder, key, done.records_of(wanted)) and not done.left(wanted):
+    if is_finished(folder, key, done, wanted) and not done.left(wanted):
         note = "; a server's weights cannot be seen: remove the folder if they changed" if actor.server else ""
         print(f"{actor.label}: already done, reused ({folder}){note}")
         return
@@ -413,7 +425,8 @@ def not_applicable_to_text(folder: Path) -> str:
         return ""
     sizes = sorted(beyond["by_context"].items(), key=lambda each: int(each[0]))
     told = ", ".join(f"{count} with {size} tokens of context" for size, count in sizes)
-    return f"not applicable: {beyond['tries']} tries beyond the window of {beyond['window'] or 'the server'} tokens ({told})"
+    window = "the server's window" if beyond["window"] is None else f"the window of {beyond['window']} tokens"
+    return f"not applicable: {beyond['tries']} tries beyond {window} ({told})"
 
 
 # ---------------------------------------------------------------- what is done already
@@ -452,12 +465,17 @@ def find_done(folder: Path, key: str, wanted: dict[str, Try]) -> Done:
     return done
 
 
-def is_finished(folder: Path, key: str, records: Sequence[Trajectory]) -> bool:
-    """Whether a folder holds a run of this key with just these records, and numbers that today's code has made of them."""
+def is_finished(folder: Path, key: str, done: Done, wanted: dict[str, Try]) -> bool:
+    """Whether a folder holds a run of this key with just what is known of these tries, and numbers that today's code has made
+    of it."""
     result = _read_result(folder, key)
     if result is None or result.get("code_sha256") != _code_sha256(_ALL_CODE):
         return False
-    return [record.id for record in records] == [record.id for record in _records(folder / "trajectories.jsonl")]
+    beyond = {attempt.task.id for attempt in wanted.values()} & done.beyond
+    if set(result["not_applicable"]["tasks"]) != beyond:
+        return False
+    held = [record.id for record in _records(folder / "trajectories.jsonl")]
+    return held == [record.id for record in done.records_of(wanted)]
 
 
 def _unfinished(key: str) -> str:

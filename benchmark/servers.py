@@ -164,8 +164,15 @@ class ServerPolicy:
 
     def close(self) -> None:
         """Break off what is still asked, and close the connections."""
-        self._loop.run(self._client.aclose())
+        self._loop.run(self._break_off())
         self._loop.close()
+
+    async def _break_off(self) -> None:
+        for asked in self._asked.values():
+            asked.cancel()
+        # One failure has been told; asyncio would print a traceback of each other one that nobody has looked at.
+        await asyncio.gather(*self._asked.values(), return_exceptions=True)
+        await self._client.aclose()
 
     def fits(self, messages: Sequence[Message], tools: Sequence[ToolSpec]) -> bool:
         """Whether the window holds the prompt of these messages and one more turn of the model.
@@ -182,6 +189,8 @@ class ServerPolicy:
         except _Refused as refusal:
             if refusal.is_too_long:
                 return False
+            if refusal.is_the_models:  # one token of a call is no call: the prompt was read, and fits
+                return True
             raise self._told(refusal) from None
         used = answer.usage.prompt_tokens if answer.usage else None
         return self.window is None or used is None or used + self.max_new_tokens <= self.window
@@ -330,7 +339,7 @@ class ServerPolicy:
             raise _Passing(f"nobody listens there ({error})") from None
         except httpx.TimeoutException:
             raise _Passing(f"it took longer than {self.timeout_seconds:g} s") from None
-        except httpx.TransportError as error:
+        except httpx.RequestError as error:  # broken compression too, which is no TransportError
             raise _Passing(f"the connection broke ({type(error).__name__})") from None
         if response.status_code == 500 and _error_text(response).startswith("Failed to parse input"):
             raise _Refused(500, _error_text(response))

@@ -11,8 +11,10 @@ from pathlib import Path
 _GUARD = """
 import ctypes, os, signal, subprocess, sys
 starter, *command = sys.argv[1:]
-child = None
+child = asked = None
 def stop(number, _):
+    global asked
+    asked = number
     if child is not None:
         try:
             os.killpg(child.pid, signal.SIGKILL if number == signal.SIGUSR2 else number)
@@ -25,6 +27,8 @@ if hasattr(ctypes.CDLL(None), "prctl"):
     if os.getppid() != int(starter):
         sys.exit(0)  # it was gone before that
 child = subprocess.Popen(command, start_new_session=True)
+if asked is not None:
+    stop(asked, None)  # it came before there was anybody to tell
 code = child.wait()
 sys.exit(code if code >= 0 else 128 - code)
 """

@@ -898,7 +898,10 @@ def find_base(model: str) -> tuple[str, str | None]:
     config = Path(model) / "adapter_config.json"
     if not config.exists():
         return model, None
-    base = json.loads(config.read_text(encoding="utf-8")).get("base_model_name_or_path")
+    try:
+        base = json.loads(config.read_text(encoding="utf-8")).get("base_model_name_or_path")
+    except (OSError, ValueError, AttributeError) as error:
+        raise UserError(f"{config}: not the configuration of an adapter: {first_line(error)}") from None
     if not base:
         raise UserError(f"{config}: base_model_name_or_path is missing, so the adapter's base is unknown")
     if not (Path(model) / "adapter_model.safetensors").exists():

@@ -253,8 +253,8 @@ def outside(*, ask: bool) -> Iterator[Finding]:
     if _is_installed("wandb"):
         mode = os.environ.get("WANDB_MODE") or "off unless a run asks with --wandb offline or online"
         yield Finding("ok", "wandb", mode)
-    if _is_scheduled := os.environ.get("SLURM_JOB_ID"):
-        yield Finding("ok", "slurm", f"inside job {_is_scheduled}")
+    if job := os.environ.get("SLURM_JOB_ID"):
+        yield Finding("ok", "slurm", f"inside job {job}")
     elif shutil.which("sbatch"):
         yield Finding("ok", "slurm", "sbatch is here", "scripts/submit --help")
     if os.environ.get("HF_HUB_TRUST_REMOTE_CODE") or os.environ.get("TRUST_REMOTE_CODE"):

@@ -389,6 +389,17 @@ def test_signals_finish_the_step_save_and_exit_75(
     assert steps(tmp_path / "run") == list(range(1, 7))
 
 
+def test_ctrl_c_ends_at_once_and_the_same_command_goes_on(
+    minute_model: Path, sets: dict[str, Path], whole: Path, tmp_path: Path
+) -> None:
+    arguments = options(minute_model, sets["chats"], tmp_path / "run")
+    typed = AtStep(3, lambda: os.kill(os.getpid(), signal.SIGINT))
+    assert forked(lambda: run_main(lambda: with_callback(sft.main, arguments, typed))) == 130
+    assert status(tmp_path / "run")["status"] == "interrupted"
+    sft.main(arguments)
+    assert adapter_hash(tmp_path / "run") == adapter_hash(whole)
+
+
 def test_a_signal_before_the_first_step_stops_at_once(
     minute_model: Path, sets: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -541,7 +541,7 @@ def test_two_real_rounds_killed_twice_end_whole(
     ]
     assert sum(map(len, groups)) == len(set.union(*groups))  # no task twice
     assert (loop.out / "leaderboard" / "index.html").is_file()
-    assert "stopped after round 2" in capsys.readouterr().out
+    assert "no significant gain on the validation tasks in 2 rounds" in capsys.readouterr().out
 
 
 # ---------------------------------------------------------------- tasks as data

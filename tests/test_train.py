@@ -400,6 +400,8 @@ def test_mistyped_yaml_keys_are_named_with_file_and_line(tmp_path: Path) -> None
         ({"trust_remote_code": "true"}, "trust_remote_code is off"),
         ({"wandb": "ofline"}, "Did you mean 'offline'"),
         ({"resume": "/nowhere/checkpoint"}, "expected auto, never or a checkpoint folder"),
+        ({"model_revision": "v2"}, "name the folder"),
+        ({"lora_target_modules": "q_prj"}, "Did you mean 'q_proj'"),
     ],
 )
 def test_what_cannot_be_trained_is_a_message(
@@ -407,6 +409,13 @@ def test_what_cannot_be_trained_is_a_message(
 ) -> None:
     with pytest.raises(UserError, match=message):
         sft.main(options(**{"tiny_model": tiny_model, "data": sets["chats"], "out": tmp_path / "run", **more}))
+
+
+def test_words_that_yaml_reads_as_truth_values_are_words(tmp_path: Path) -> None:
+    config = tmp_path / "run.yaml"
+    config.write_text("wandb: off\ntree: true\nresume: never\ndata: x\noutput_dir: y\nuse_cpu: true\nbf16: false\n")
+    parsed, *_ = parse_options((DataOptions, ModelOptions, SFTConfig), ["--config", str(config)])
+    assert (parsed.wandb, parsed.tree, parsed.resume) == ("off", "true", "never")
 
 
 def test_pairs_are_refused_by_sft(tiny_model: Path, sets: dict[str, Path], tmp_path: Path) -> None:

@@ -69,9 +69,13 @@ def check_benchmark(every: int, arguments: str, training: Any) -> list[str]:
         asked = shlex.split(arguments)
     except ValueError as error:
         raise UserError(f"--benchmark_args {arguments!r}: {error}") from None
+    named = {part.split("=")[0] for part in asked}
     for name in ("--model", "--policy", "--label", "--out"):
-        if any(part.split("=")[0] == name for part in asked):
+        if name in named:
             raise UserError(f"--benchmark_args: {name} is given by the run itself")
+    for name in ("--server", "--shard"):
+        if name in named:
+            raise UserError(f"--benchmark_args: {name} has no place here: checkpoints are run on this machine, whole")
     full = [*DEFAULT_ARGUMENTS, *asked]
 
     def try_out() -> None:

@@ -180,8 +180,8 @@ def problems_of(checkpoint: Path) -> list[str]:
     found.pop(MANIFEST)
     files: dict[str, dict[str, Any]] = manifest["files"]
     problems = []
-    if manifest["step"] != step_of(checkpoint):
-        problems.append(f"{checkpoint}: holds step {manifest['step']}, so it was renamed")
+    if checkpoint.name != (written_as := f"checkpoint-{manifest['step']}"):
+        problems.append(f"{checkpoint}: was renamed, it was written as {written_as}")
     problems += [f"{found[name]}: a file that was not written with this checkpoint" for name in found.keys() - files]
     for name, entry in files.items():
         path = checkpoint / name
@@ -243,9 +243,10 @@ def rotate(folder: Path, limit: int | None, *, newest: Path, best: str | None) -
     if not limit or limit < 0:
         return
     kept = {newest.name, *([Path(best).name] if best else []), *spared_checkpoints(folder)}
-    others = [path for path in checkpoints(folder) if path.name not in kept]
+    there = checkpoints(folder)
+    others = [path for path in there if path.name not in kept]
     others.sort(key=lambda path: ((path / MANIFEST).exists(), step_of(path)))
-    for path in others[: max(len(others) + len(kept) - limit, 0)]:
+    for path in others[: max(len(there) - limit, 0)]:
         delete(path)
 
 

@@ -26,7 +26,7 @@ from typing import Any
 
 import torch
 from peft import PeftModel
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig, PreTrainedModel
 
 from data.chat_template import first_line
@@ -35,13 +35,12 @@ from data.errors import UserError, nearest, run_command
 from data.models import Stage, read_stages
 from data.render import Renderer, find_base
 from train import checkpoints
-from train.model import quantization_config
+from train.model import DTYPES, quantization_config
 from train.options import ModelOptions, quiet
 from train.outcome import say
 
 TOLERANCE = 1e-4
 """Largest difference of two logits that is rounding, as a share of the largest logit (but of no less than 1)."""
-DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 
 def export(
@@ -132,15 +131,15 @@ def _load_trained(base: str, adapter: str, options: ModelOptions) -> PeftModel:
         keywords |= {"quantization_config": quantization_config(options), "dtype": dtype}
     try:
         model = AutoModelForCausalLM.from_pretrained(base, **keywords)
-    except (OSError, ValueError, ImportError) as error:
+    except (OSError, ValueError, ImportError, SafetensorError) as error:
         raise UserError(f"{base}: the base cannot be loaded: {first_line(error)}") from None
     if options.load_in_4bit:
         model = model.dequantize(torch.float32).float()
         model.is_loaded_in_4bit = False
-    _untie(model, Path(adapter))
     try:
+        _untie(model, Path(adapter))
         return PeftModel.from_pretrained(model, adapter).eval()
-    except (RuntimeError, ValueError) as error:
+    except (RuntimeError, ValueError, SafetensorError) as error:
         raise UserError(f"{adapter}: the adapter does not fit {base}: {first_line(error)}") from None
 
 

@@ -26,7 +26,6 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from accelerate.utils import broadcast_object_list
 from peft import PeftModel
 from rich.console import Console
 from rich.table import Table
@@ -155,12 +154,10 @@ def print_plan(
     Raises:
         UserError: in every process, if the audit refuses the run.
     """
-    found: list[list[Finding]] = [_print_and_audit(options, training, loaded, trainer, data) if is_main() else []]
-    if training.world_size > 1:
-        broadcast_object_list(found)
-    if why := refusal(found[0], options.audit_allow):
+    findings = from_main(lambda: _print_and_audit(options, training, loaded, trainer, data))
+    if why := refusal(findings, options.audit_allow):
         raise UserError(why)
-    return found[0]
+    return findings
 
 
 def _print_and_audit(

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import os
+import re
 from importlib.util import find_spec
 from typing import Any, NamedTuple
 
 import torch
 from peft import LoraConfig, PeftModel
+from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedModel
 from trl import get_peft_config
 
-from data.errors import UserError
+from data.errors import UserError, nearest
 from data.render import Renderer, find_base
 from train.options import ModelOptions
+
+DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 
 class LoadedModel(NamedTuple):
@@ -33,15 +37,24 @@ def load_model(options: ModelOptions, template: str | None, training: Any) -> Lo
     model's repository is run.
 
     Raises:
-        UserError: if the model is not named or missing, the template is unusable, or 4-bit cannot run here.
+        UserError: if the model is not named, missing or damaged, the template is unusable, the adapter does not fit or has
+            modules that are not there, or 4-bit cannot run here.
     """
     if not options.model_name_or_path:
         raise UserError("--model_name_or_path is missing: a Hugging Face model id or a folder")
+    if options.dtype not in DTYPES:  # of a YAML file argparse looks at no choices
+        hint = nearest(str(options.dtype), DTYPES)
+        raise UserError(f"--dtype {options.dtype}: expected one of {', '.join(DTYPES)}.{hint}")
+    if options.model_revision not in (None, "main"):
+        # Tokenizer, template and the benchmark would still take main: another model than the one that is trained.
+        raise UserError(
+            f"--model_revision {options.model_revision}: load that revision into a folder (`hf download NAME --revision "
+            "REVISION --local-dir FOLDER`) and name the folder, so that everything after training takes the same"
+        )
     base, adapter = find_base(options.model_name_or_path)
     renderer = Renderer.from_pretrained(options.model_name_or_path, chat_template_path=template)
     keywords: dict[str, Any] = {
         "dtype": options.dtype if options.dtype == "auto" else getattr(torch, options.dtype),
-        "revision": options.model_revision,
         "attn_implementation": options.attn_implementation,
         "use_safetensors": True,
     }
@@ -52,7 +65,7 @@ def load_model(options: ModelOptions, template: str | None, training: Any) -> Lo
             keywords["device_map"] = {"": int(os.environ.get("LOCAL_RANK", "0"))}
     try:
         model = AutoModelForCausalLM.from_pretrained(base, **keywords)
-    except (OSError, ValueError, ImportError) as error:
+    except (OSError, ValueError, ImportError, SafetensorError) as error:
         raise UserError(f"{base}: the model cannot be loaded: {_first_line(error)}") from None
     for module in model.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):
@@ -72,11 +85,30 @@ def load_model(options: ModelOptions, template: str | None, training: Any) -> Lo
             f"{adapter}: an adapter can be trained on, or merged first; --use_peft false trains whole models"
         )
     if adapter is not None:
-        return LoadedModel(PeftModel.from_pretrained(model, adapter, is_trainable=True), renderer, None, base, adapter)
+        try:
+            adapted = PeftModel.from_pretrained(model, adapter, is_trainable=True)
+        except (RuntimeError, ValueError, SafetensorError) as error:
+            raise UserError(f"{adapter}: the adapter cannot be loaded onto {base}: {_first_line(error)}") from None
+        return LoadedModel(adapted, renderer, None, base, adapter)
     peft_config = get_peft_config(options)
-    if peft_config is not None and peft_config.target_modules in (["all-linear"], {"all-linear"}):
-        peft_config.target_modules = "all-linear"  # the one word that PEFT reads only as a string
+    if peft_config is not None:
+        _check_target_modules(peft_config, model)
     return LoadedModel(model, renderer, peft_config, base, None)
+
+
+def _check_target_modules(peft_config: LoraConfig, model: PreTrainedModel) -> None:
+    """Read a single name as a name, and refuse names that no module has: PEFT would leave them out as long as one is there."""
+    wanted = peft_config.target_modules
+    if isinstance(wanted, str) and re.fullmatch(r"[\w.]+", wanted):
+        # TRL hands a list of one name on as a string, which PEFT takes for a pattern of whole names.
+        peft_config.target_modules = wanted = {wanted}
+    if not isinstance(wanted, set):
+        return  # all-linear, a pattern, or PEFT's own choice for this model
+    names = [name for name, _ in model.named_modules()]
+    for target in sorted(wanted):
+        if not any(f".{name}".endswith(f".{target}") for name in names):
+            hint = nearest(target, {name.rpartition(".")[2] for name in names})
+            raise UserError(f"--lora_target_modules {target}: the model has no such module.{hint}")
 
 
 def quantization_config(options: ModelOptions) -> Any:

@@ -107,6 +107,10 @@ class DataOptions:
     def __post_init__(self) -> None:
         if isinstance(self.audit_allow, str):  # one name in a YAML file, without a list around it
             self.audit_allow = [self.audit_allow]
+        # YAML reads off, true and false without quotes as truth values; here they are words.
+        self.wandb = "off" if self.wandb is False else str(self.wandb)
+        self.tree = str(self.tree).lower()
+        self.resume = str(self.resume)
 
 
 @dataclass
@@ -278,8 +282,8 @@ def _has_wandb_key() -> bool:
     if os.environ.get("WANDB_API_KEY"):
         return True
     try:
-        return netrc.netrc().authenticators("api.wandb.ai") is not None
-    except (OSError, netrc.NetrcParseError):
+        return netrc.netrc().authenticators(httpx.URL(_wandb_url()).host) is not None
+    except (OSError, netrc.NetrcParseError, httpx.InvalidURL):
         return False
 
 
@@ -295,7 +299,7 @@ def quiet() -> None:
 def run_main(main: Callable[[], None]) -> NoReturn:
     """Run an entry point: what can be foreseen is one message on stderr and an exit code, never a traceback.
 
-    Exit codes: 2 a user's mistake, 3 no whole checkpoint, 4 numbers that are not finite, 75 stopped by a signal.
+    Exit codes: 2 a user's mistake, 3 no whole checkpoint, 4 numbers that are not finite, 75 stopped by a signal, 130 Ctrl-C.
     """
     quiet()
     try:
@@ -305,6 +309,9 @@ def run_main(main: Callable[[], None]) -> NoReturn:
             signal.signal(number, signal.SIG_IGN)
         say(str(stop))
         sys.exit(EXIT_CODES["preempted"])
+    except KeyboardInterrupt:
+        say("interrupted: nothing since the newest checkpoint is saved; the same command goes on from there")
+        sys.exit(EXIT_CODES["interrupted"])
     except UserError as error:
         if os.environ.get("LOCAL_RANK", "0") == "0":
             sys.stderr.write(f"error: {printable(str(error), keep=WHITE)}\n")

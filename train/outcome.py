@@ -3,7 +3,7 @@
 `accelerate launch` and `torchrun` turn every failure of a child into exit code 1, so the outcome also stands in the run
 folder's `status.json`, which a batch script can read:
 
-    running, finished, preempted, diverged, no_checkpoint, user_error, crashed
+    running, finished, preempted, diverged, no_checkpoint, user_error, interrupted, crashed
 
 `running` with nobody running means that the run was killed.
 """
@@ -47,8 +47,10 @@ class Preempted(Exception):
     """A signal asked the run to stop. What was to be saved is saved."""
 
 
-EXIT_CODES = {"finished": 0, "crashed": 1, "user_error": 2, "no_checkpoint": 3, "diverged": 4, "preempted": 75}
-"""75 is EX_TEMPFAIL of sysexits.h: try again later."""
+EXIT_CODES = {
+    "finished": 0, "crashed": 1, "user_error": 2, "no_checkpoint": 3, "diverged": 4, "preempted": 75, "interrupted": 130,
+}  # fmt: skip
+"""75 is EX_TEMPFAIL of sysexits.h: try again later. 130 is what shells give for Ctrl-C."""
 
 CUBLAS_WORKSPACES = (":4096:8", ":16:8")
 """Those that NVIDIA names as deterministic."""
@@ -58,7 +60,10 @@ SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 
 def status_of(error: BaseException | None) -> str:
     """The outcome of a run that ended with `error`."""
-    kinds = {NoCheckpoint: "no_checkpoint", Diverged: "diverged", Preempted: "preempted", UserError: "user_error"}
+    kinds: dict[type[BaseException], str] = {
+        NoCheckpoint: "no_checkpoint", Diverged: "diverged", Preempted: "preempted", UserError: "user_error",
+        KeyboardInterrupt: "interrupted",
+    }  # fmt: skip
     if error is None:
         return "finished"
     return next((status for kind, status in kinds.items() if isinstance(error, kind)), "crashed")
@@ -204,9 +209,11 @@ class RunFolder:
             raise Preempted(f"{self.signal} came while no step was being made; nothing was left to save")
 
     def _claim(self) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        path = self.folder / ".lock"
-        lock = open(path, "a+", encoding="utf-8")  # noqa: SIM115 - held until the run ends
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            lock = open(self.folder / ".lock", "a+", encoding="utf-8")  # noqa: SIM115 - held until the run ends
+        except OSError as problem:
+            raise UserError(f"--output_dir {self.folder}: cannot be written: {problem.strerror}") from None
         try:
             fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as problem:

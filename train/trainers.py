@@ -247,7 +247,8 @@ class _OnTrees(_Trainer):
     def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> torch.Tensor:
         if not self._is_checked:
             self._is_checked = True
-            check_trees(model, self._prepare_inputs(inputs), self.tree_backend)
+            half = self.accelerator.mixed_precision != "no"  # the model's forward opens autocast by itself
+            check_trees(model, self._prepare_inputs(inputs), self.tree_backend, half_precision=half)
         scored = self._is_scored(inputs)
         anywhere = self.accelerator.gather(torch.tensor([scored], device=self.args.device)).any()
         collected, tokens = self._collected_metrics(), getattr(self, "_total_train_tokens", 0)
@@ -295,9 +296,12 @@ class _OnTrees(_Trainer):
                 group["lr"] = base * shape(scheduler.last_epoch)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        # Gathered before anything is written: a process whose disk is full would not come to it, and the others would wait.
+        losses = self.accelerator.gather(self._tr_loss.detach()[None]).tolist()
         with publishing(self, self.settings):
             super()._save_checkpoint(model, trial)
-            self._save_logging_state(Path(self._get_output_dir(), f"checkpoint-{self.state.global_step}"))
+            if self.args.should_save:
+                self._save_logging_state(Path(self._get_output_dir(), f"checkpoint-{self.state.global_step}"), losses)
 
     @property
     def _shards_an_adapter(self) -> bool:
@@ -362,11 +366,8 @@ class _OnTrees(_Trainer):
         else:
             super()._load_best_model()
 
-    def _save_logging_state(self, checkpoint: Path) -> None:
+    def _save_logging_state(self, checkpoint: Path, losses: list[float]) -> None:
         """What the next logged line is made of beside the model: sums since the last line and since the run's start."""
-        losses = self.accelerator.gather(self._tr_loss.detach()[None]).tolist()
-        if not self.args.should_save:
-            return
         told = {
             "loss sums": losses,  # since the last logged step, by process
             "loss sum": self._total_loss_scalar,  # of the whole run until then
@@ -598,11 +599,12 @@ class OddsRatioTrainer(_OnTrees, ORPOTrainer):
 
 
 @torch.no_grad()
-def check_trees(model: Any, batch: dict[str, torch.Tensor], backend: Backend) -> None:
+def check_trees(model: Any, batch: dict[str, torch.Tensor], backend: Backend, *, half_precision: bool = False) -> None:
     """Compare the log-probs of one sequence of the batch, computed inside its tree, with the plain pass over it alone.
 
     A wrong mask moves log-probs by several nats; what rounding may move is 1e-3 on average in fp32 and 0.1 in half
-    precision. The longest sequence is taken, so that sliding windows matter.
+    precision. The longest sequence is taken, so that sliding windows matter. `half_precision` tells of autocast: weights in
+    fp32 do not mean that they are computed with in fp32.
 
     Raises:
         UserError: if they differ, or if the model refuses the mask.
@@ -640,7 +642,7 @@ def check_trees(model: Any, batch: dict[str, torch.Tensor], backend: Backend) ->
     finally:
         model.train(was_training)
     difference = float((on_tree - outputs.log_probs[0, places].float()).abs().mean())
-    limit = 1e-3 if next(model.parameters()).dtype == torch.float32 and not torch.is_autocast_enabled() else 0.1
+    limit = 1e-3 if next(model.parameters()).dtype == torch.float32 and not half_precision else 0.1
     if not difference <= limit:
         raise UserError(
             f"log-probs computed on trees ({backend} attention) differ from the plain pass by {difference:.2g} on "
@@ -654,4 +656,4 @@ def steps_per_run(units: int, args: Any) -> int:
     if args.max_steps > 0:
         return int(args.max_steps)
     batches = math.ceil(units / (args.per_device_train_batch_size * args.world_size))
-    return max(1, math.ceil(batches / args.gradient_accumulation_steps)) * math.ceil(args.num_train_epochs)
+    return math.ceil(args.num_train_epochs * max(1, math.ceil(batches / args.gradient_accumulation_steps)))

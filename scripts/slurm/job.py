@@ -77,11 +77,16 @@ def main() -> int:
 
 
 def output_dir(config: str, options: Sequence[str]) -> Path:
-    """Where the run writes: as its own parser decides it, the command line before the file."""
+    """Where the run writes: as its own parser decides it, the command line before the file, else the HF Trainer's default."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--output_dir")
     given, _ = parser.parse_known_args(options)
-    return Path(given.output_dir or yaml.safe_load(Path(config).read_text(encoding="utf-8"))["output_dir"])
+    try:
+        read = yaml.safe_load(Path(config).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        read = None  # the run itself says what is wrong with it
+    from_file = read.get("output_dir") if isinstance(read, dict) else None
+    return Path(given.output_dir or from_file or "trainer_output")
 
 
 def run_on_node(method: str, config: str, options: Sequence[str], *, accelerate: str) -> None:
