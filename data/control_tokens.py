@@ -104,7 +104,10 @@ class ControlTokens:
     @staticmethod
     def unmark(text: str, first: int) -> str:
         """Marked text as it was typed. A template may have written the break as an escape (tojson, a Python repr)."""
-        return _breaks(first).sub("", text)
+        written, pattern = _breaks(first)
+        return (
+            pattern.sub("", text) if any(form in text for form in written) else text
+        )  # the search is faster, and finds none
 
     # ---------------------------------------------------------------- ids
 
@@ -225,9 +228,11 @@ class Encoding:
 
 
 @lru_cache(maxsize=64)
-def _breaks(first: int) -> re.Pattern[str]:
+def _breaks(first: int) -> tuple[tuple[str, ...], re.Pattern[str]]:
+    """The break as it is, and as templates write it in JSON and in a Python literal; and what finds any of them."""
     character = chr(first)
-    return re.compile("|".join(map(re.escape, (character, json.dumps(character)[1:-1], repr(character)[1:-1]))))
+    written = character, json.dumps(character)[1:-1], repr(character)[1:-1]
+    return written, re.compile("|".join(map(re.escape, written)))
 
 
 def common_prefix(one: Any, other: Any) -> int:
