@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -221,9 +222,12 @@ def run_stage(loop: Loop, stage: Stage, board: Board) -> None:
         command = list(stage.command)
         if stage.name in ("sft", "dpo"):
             # Broken off, training goes on from its checkpoint; made of something else, it is another run and starts over.
-            begun = stage.marker.with_suffix(".begun")
-            if (stage.folder / stage.name).exists() and read_json(begun).get("made_of") != described:
-                command += ["--resume", "never"]
+            begun, trained = stage.marker.with_suffix(".begun"), stage.folder / stage.name
+            if trained.exists() and read_json(begun).get("made_of") != described:
+                earlier = trained.with_name(f"{trained.name}.earlier")
+                shutil.rmtree(earlier, ignore_errors=True)
+                trained.rename(earlier)
+                board.say(f"{stage.id}: what was trained with other settings is in {earlier}")
             write_json(begun, {"made_of": described})
         board.say(f"\n$ {shlex.join(command)}")
         began = time.monotonic()

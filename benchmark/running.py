@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import platform
 import re
@@ -46,6 +47,8 @@ from data.trajectories import actions_to_messages
 
 _EXPERTS_TURNS = 100
 """More than any task needs, faults included."""
+
+_API_KEY_ENV = "OPENAI_API_KEY"
 
 
 @dataclass(frozen=True)
@@ -136,7 +139,7 @@ def run_models(
     ] = None,
     api_key_env: Annotated[
         str, typer.Option(help="With --server: the environment variable that holds the API key, if one is needed.")
-    ] = "OPENAI_API_KEY",
+    ] = _API_KEY_ENV,
     timeout_seconds: Annotated[
         float, typer.Option(min=1, help="With --server: how long one answer may take before it is asked for again.")
     ] = 300.0,
@@ -184,6 +187,8 @@ def run_models(
     warnings.filterwarnings("ignore", category=FutureWarning)  # libraries' advice to developers
     if invalid not in ("stop", "retry"):
         raise UserError(f"--invalid {invalid}: expected stop or retry.{nearest(invalid, ['stop', 'retry'])}")
+    if not math.isfinite(temperature):
+        raise UserError(f"--temperature {temperature}: expected 0 or a number above it")
     if samples > 1 and temperature == 0:
         raise UserError(
             f"--samples {samples} with --temperature 0 gives the same {samples} times: give a --temperature"
@@ -241,8 +246,10 @@ def _read_api_key(name: str) -> str | None:
     """The key in an environment variable, if there is one.
 
     Raises:
-        UserError: if no HTTP header can hold it; it is not shown.
+        UserError: if no HTTP header can hold it, or a variable that was named is not set; nothing of it is shown.
     """
+    if name != _API_KEY_ENV and name not in os.environ:
+        raise UserError("--api-key-env: there is no such environment variable; give its name, not the key itself")
     key = os.environ.get(name, "").strip()  # a file that it was read from ends with a line break
     if not (key.isascii() and key.isprintable()):
         raise UserError(f"--api-key-env {name}: the key in it holds characters that no HTTP header takes")

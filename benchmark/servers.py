@@ -462,4 +462,4 @@ def _retry_after_seconds(response: httpx.Response) -> float | None:
         except ValueError:
             return None
         seconds = (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() - datetime.now(UTC).timestamp()
-    return max(0.0, seconds)
+    return max(0.0, seconds) or None  # an answer that asks for no wait gets the usual one

@@ -84,6 +84,74 @@ def test_batched_generation_with_a_kept_cache_says_what_generate_says() -> None:
     assert fed < 0.8 * needed
 
 
+SHAPES: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "lfm2": ("Lfm2Config", "Lfm2ForCausalLM", {"layer_types": ["conv", "full_attention"], "conv_L_cache": 3}),
+    "gemma3": (
+        "Gemma3TextConfig",
+        "Gemma3ForCausalLM",
+        {"head_dim": 16, "sliding_window": 4, "layer_types": ["sliding_attention", "full_attention"]},
+    ),
+    "mistral": ("MistralConfig", "MistralForCausalLM", {"sliding_window": 4}),
+    "qwen3.5": (
+        "Qwen3_5TextConfig",
+        "Qwen3_5ForCausalLM",
+        {
+            "head_dim": 16, "layer_types": ["linear_attention", "full_attention"], "linear_num_key_heads": 2,
+            "linear_num_value_heads": 2, "linear_key_head_dim": 8, "linear_value_head_dim": 8,
+        },
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_models_that_keep_no_full_keys_say_what_generate_says(shape: str) -> None:
+    """Sliding windows, convolutions and linear attention, with prompts of different lengths in one batch."""
+    import torch  # noqa: PLC0415 - only these tests
+    import transformers  # noqa: PLC0415 - as above
+
+    config_class, model_class, more = SHAPES[shape]
+    config = getattr(transformers, config_class)(
+        vocab_size=50, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=2,
+        num_key_value_heads=2, max_position_embeddings=256, eos_token_id=None, pad_token_id=0, bos_token_id=1, **more,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    model = getattr(transformers, model_class)(config).eval()
+    prompts = [[5, 6, 7, 8, 9, 10, 11, 12, 13], [5, 6, 7], [20, 21, 22, 23, 24]]
+    alone = [
+        model.generate(torch.tensor([prompt]), max_new_tokens=8, do_sample=False)[0, len(prompt) :].tolist()
+        for prompt in prompts
+    ]
+    stops = type("Stops", (), {"stop_ids": (49,)})()
+    wanted = [ids[: ids.index(49) + 1] if 49 in ids else ids for ids in alone]
+    policy = TransformersPolicy(model, stops, max_new_tokens=8)
+    assert policy.generate(prompts, ["a", "b", "c"]) == wanted
+    longer = [prompt + ids + [3, 4] for prompt, ids in zip(prompts, wanted, strict=True)]
+    alone = [
+        model.generate(torch.tensor([prompt]), max_new_tokens=8, do_sample=False)[0, len(prompt) :].tolist()
+        for prompt in longer
+    ]
+    wanted = [ids[: ids.index(49) + 1] if 49 in ids else ids for ids in alone]
+    assert policy.generate(longer, ["a", "b", "c"]) == wanted
+
+
+def test_an_adapter_of_a_tied_head_is_not_merged_into_the_embedding(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch  # noqa: PLC0415 - only these tests
+    from peft import LoraConfig, get_peft_model  # noqa: PLC0415 - as above
+    from transformers import LlamaForCausalLM  # noqa: PLC0415 - as above
+
+    monkeypatch.setattr("benchmark.backends.read_renderer", lambda *_, **__: Stops())
+    small_llama(tie_word_embeddings=True).save_pretrained(tmp_path / "base")
+    lora = LoraConfig(target_modules=["lm_head"], init_lora_weights=False, r=4, lora_alpha=32)
+    trained = get_peft_model(LlamaForCausalLM.from_pretrained(tmp_path / "base"), lora).eval()
+    trained.save_pretrained(tmp_path / "adapter")
+    policy = TransformersPolicy.from_pretrained(str(tmp_path / "adapter"))
+    ids = torch.arange(8)[None]
+    with torch.no_grad():
+        assert (trained(ids).logits - policy.model(ids).logits).abs().max() < 1e-4
+
+
 def test_a_rewritten_history_costs_what_is_new_and_changes_no_answer() -> None:
     """As a template that drops old reasoning: the next prompt is not the last one with more behind it."""
     import torch  # noqa: PLC0415 - only the tests of models

@@ -168,7 +168,7 @@ def _probe_ids(renderer: Renderer) -> torch.Tensor:
 def _logits(model: Any, ids: torch.Tensor) -> torch.Tensor:
     """float32 [2, 64, vocabulary]."""
     with torch.no_grad():
-        logits: torch.Tensor = model.eval()(input_ids=ids, use_cache=False).logits.float()
+        logits: torch.Tensor = model.eval()(input_ids=ids.to(model.device), use_cache=False).logits.float().cpu()
     return logits
 
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import platform
 import shutil
@@ -264,7 +265,9 @@ class MetricsFile(TrainerCallback):
             return
         if "train_runtime" in logs and state.global_step < state.max_steps:
             return  # the sum of a process that a signal stopped, not of the run
-        line = {"step": state.global_step, "time": datetime.now(UTC).isoformat(timespec="seconds"), **logs}
+        # An evaluation without a scored token has no mean: null, because NaN is no JSON.
+        numbers = {name: None if isinstance(x, float) and not math.isfinite(x) else x for name, x in logs.items()}
+        line = {"step": state.global_step, "time": datetime.now(UTC).isoformat(timespec="seconds"), **numbers}
         with open(self.path, "a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
         if "loss" in logs and not sys.stderr.isatty():
@@ -405,7 +408,7 @@ def _start(options: DataOptions, folder: Path, settings: dict[str, Any], process
         return Start()
     if options.resume == "auto":
         record = _read_record(folder / "run.json")
-        if record.get("finished") and record.get("settings"):
+        if record.get("finished") and record.get("settings") and any(folder.glob("*.safetensors")):
             changed = _refuse_changes(f"the finished run in {folder}", record["settings"], settings, options)
             if not changed:
                 return Start(finished=True)
@@ -484,7 +487,7 @@ def plot_metrics(folder: Path) -> None:
         figure.subplots(1, max(len(shown), 1), squeeze=False)[0], shown.items(), strict=False
     ):
         for name, label in names:
-            points = [(line["step"], line[name]) for line in lines if name in line]
+            points = [(line["step"], line[name]) for line in lines if line.get(name) is not None]
             if points:
                 axes.plot(*zip(*points, strict=True), marker="o", markersize=3, linewidth=1.5, label=label)
         axes.set_xlabel("step")

@@ -89,6 +89,9 @@ def make_plan(trainer: Any, training: Any, report: RenderReport, *, units: int, 
     half = torch.bfloat16 if training.bf16 else torch.float16 if training.fp16 else weights_dtype
     rate = matmul_rate(training.device, half)
     loaded = weights if model.device.type == training.device.type else 0  # FSDP moves them later
+    saves = {"no": 0, "epoch": math.ceil(training.num_train_epochs), "best": 1}.get(
+        str(training.save_strategy.value), int(steps // max(training.save_steps, 1))
+    )
     return Plan(
         steps=steps,
         warmup_steps=training.get_warmup_steps(steps),
@@ -98,7 +101,7 @@ def make_plan(trainer: Any, training: Any, report: RenderReport, *, units: int, 
         parameters=total,
         memory=(weights + trained * 12) / sharded + tokens * config.num_hidden_layers * per_token,
         memory_free=_free_memory(training.device) + loaded,
-        disk=trained * (4 + 8) * ((training.save_total_limit or 1) + 1),
+        disk=trained * (4 + 8) * (min(training.save_total_limit or saves, saves) + 1),
         disk_free=shutil.disk_usage(_existing_parent(Path(training.output_dir))).free,
         seconds=2.0 * passes * matmul_parameters * computed / (rate * REACHED * training.world_size),
     )
