@@ -394,7 +394,12 @@ def test_ctrl_c_ends_at_once_and_the_same_command_goes_on(
 ) -> None:
     arguments = options(minute_model, sets["chats"], tmp_path / "run")
     typed = AtStep(3, lambda: os.kill(os.getpid(), signal.SIGINT))
-    assert forked(lambda: run_main(lambda: with_callback(sft.main, arguments, typed))) == 130
+
+    def interrupted() -> None:
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs begin with it ignored
+        with_callback(sft.main, arguments, typed)
+
+    assert forked(lambda: run_main(interrupted)) == 130
     assert status(tmp_path / "run")["status"] == "interrupted"
     sft.main(arguments)
     assert adapter_hash(tmp_path / "run") == adapter_hash(whole)
