@@ -37,7 +37,8 @@ def test_a_check_that_breaks_is_a_finding_and_does_not_stop_the_others() -> None
         "import sys; sys.path.insert(0, 'scripts'); import doctor\n"
         "def broken(): raise RuntimeError('no disk at all')\n"
         "doctor.memory_and_disk = broken\n"
-        "print([f for f in doctor.look(ask=False) if f.mark == 'problem'][-1]); print([f.about for f in doctor.look(ask=False)])"
+        "found = doctor.look(ask=False)\n"
+        "print([f for f in found if f.mark == 'problem'][-1], [f.about for f in found])"
     )
     done = subprocess.run([sys.executable, "-S", "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert "no disk at all" in done.stdout, done.stderr
