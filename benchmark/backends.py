@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 import numpy as np
 
 from benchmark.agent import Episode, Policy, Turn, Unreadable
-from data.chat_template import first_line
 from data.chats import Chat, Message, Skip, ToolCall
-from data.errors import UserError
+from data.errors import UserError, first_line
 from data.records import ToolSpec
 from data.render import Renderer, Unrenderable, find_base
 

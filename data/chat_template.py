@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from data.control_tokens import Unrenderable
+from data.errors import first_line
 
 if TYPE_CHECKING:
     from jinja2 import Environment, Template
@@ -517,8 +518,3 @@ def _same(one: Any, other: Any) -> bool:
     if isinstance(one, list | tuple):
         return len(one) == len(other) and all(map(_same, one, other))
     return bool(one == other)
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of an error's text, for a reason that is counted."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:120]

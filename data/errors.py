@@ -27,6 +27,11 @@ def nearest(name: str, names: Iterable[str]) -> str:
     return f" Did you mean {by_letters[close[0]]!r}?" if close else ""
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of an error's text, for a message or a reason that is counted."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+
+
 def printable(text: str, *, keep: str = "") -> str:
     """`text` with an escape for each character that could drive a terminal or reorder a line; those of `keep` stay."""
     if text.isprintable():

@@ -30,10 +30,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from data.chat_template import Beginnings, ChatTemplate, first_line
+from data.chat_template import Beginnings, ChatTemplate
 from data.chats import Chat, Message, PreferencePair, Skip, ToolCall
 from data.control_tokens import ControlTokens, Encoding, Unrenderable
-from data.errors import UserError, nearest
+from data.errors import UserError, first_line, nearest
 from data.records import ToolSpec, json_to_object
 
 Candidate = TypeVar("Candidate")

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import pickle
 import shutil
 import subprocess
 import sys
@@ -272,9 +271,9 @@ def test_deep_json_is_a_counted_reason_everywhere(depth: int, kind: str, run: Ru
         ("curate", "dedup", rows, "--out", tmp_path / "curated"),
     ):
         code, out, error = run(*command)
-        assert code in (0, 1, 2), (command, error)
+        assert code == (1 if command[0] == "validate" else 2), (command, error)
         assert "Traceback" not in out + error
-    assert text_to_message(f'<tool_call>{{"name": "f", "arguments": {deep}}}</tool_call>') is not None
+    assert "nested deeper" in str(text_to_message(f'<tool_call>{{"name": "f", "arguments": {deep}}}</tool_call>'))
 
 
 # ---------------------------------------------------------------- terminals
@@ -332,4 +331,3 @@ def test_the_pickle_module_is_not_used_to_read() -> None:
         for file in (ROOT / folder).rglob("*.py"):
             text = file.read_text(encoding="utf-8")
             assert not [word for word in reading if word in text], file
-    assert pickle.HIGHEST_PROTOCOL  # the module itself is fine

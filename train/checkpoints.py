@@ -25,7 +25,7 @@ from safetensors import SafetensorError
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_pt_utils import safe_globals
 
-from data.errors import UserError
+from data.errors import UserError, first_line
 from train.benchmarking import spared_checkpoints
 from train.outcome import NoCheckpoint, from_main, say
 
@@ -74,7 +74,7 @@ def publishing(trainer: Any, settings: dict[str, Any]) -> Iterator[None]:
     except (OSError, RuntimeError, SafetensorError) as error:
         if not _is_about_writing(error):
             raise
-        problem = _first_line(error)
+        problem = first_line(error)
     finally:
         del trainer._get_output_dir
 
@@ -95,7 +95,7 @@ def publishing(trainer: Any, settings: dict[str, Any]) -> Iterator[None]:
             shutil.rmtree(saving, ignore_errors=True)
             older = [path.name for path in checkpoints(folder)]
             raise UserError(
-                f"{folder / name}: the checkpoint could not be written: {_first_line(error)}. A checkpoint needs "
+                f"{folder / name}: the checkpoint could not be written: {first_line(error)}. A checkpoint needs "
                 f"{needed:,} bytes, {shutil.disk_usage(folder).free:,} bytes are free. "
                 + (f"{older[-1]} is as it was; the run goes on from it" if older else "There is no older one")
             ) from None
@@ -164,7 +164,7 @@ def read_manifest(checkpoint: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise UserError(f"{path}: missing") from None
     except (OSError, KeyError, TypeError) as error:
-        raise UserError(f"{path}: not a manifest: {_first_line(error)}") from None
+        raise UserError(f"{path}: not a manifest: {first_line(error)}") from None
     except ValueError as error:
         raise error if isinstance(error, UserError) else UserError(f"{path}: truncated or no JSON") from None
     return body
@@ -353,7 +353,3 @@ def flush(path: Path) -> None:
 
 def _hash(body: Any) -> str:
     return hashlib.sha256(json.dumps(body, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]

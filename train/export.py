@@ -29,9 +29,8 @@ from peft import PeftModel
 from safetensors import SafetensorError, safe_open
 from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig, PreTrainedModel
 
-from data.chat_template import first_line
 from data.chats import Message
-from data.errors import UserError, nearest, run_command
+from data.errors import UserError, first_line, nearest, run_command
 from data.models import Stage, read_stages
 from data.render import Renderer, find_base
 from train import checkpoints

@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedModel
 from trl import get_peft_config
 
-from data.errors import UserError, nearest
+from data.errors import UserError, first_line, nearest
 from data.render import Renderer, find_base
 from train.options import ModelOptions
 
@@ -66,7 +66,7 @@ def load_model(options: ModelOptions, template: str | None, training: Any) -> Lo
     try:
         model = AutoModelForCausalLM.from_pretrained(base, **keywords)
     except (OSError, ValueError, ImportError, SafetensorError) as error:
-        raise UserError(f"{base}: the model cannot be loaded: {_first_line(error)}") from None
+        raise UserError(f"{base}: the model cannot be loaded: {first_line(error)}") from None
     for module in model.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):
             # bitsandbytes would turn the weights of its linear layers, at the first evaluation on such a CPU, into a format
@@ -88,7 +88,7 @@ def load_model(options: ModelOptions, template: str | None, training: Any) -> Lo
         try:
             adapted = PeftModel.from_pretrained(model, adapter, is_trainable=True)
         except (RuntimeError, ValueError, SafetensorError) as error:
-            raise UserError(f"{adapter}: the adapter cannot be loaded onto {base}: {_first_line(error)}") from None
+            raise UserError(f"{adapter}: the adapter cannot be loaded onto {base}: {first_line(error)}") from None
         return LoadedModel(adapted, renderer, None, base, adapter)
     peft_config = get_peft_config(options)
     if peft_config is not None:
@@ -142,7 +142,3 @@ def _free_pad_token(tokenizer: Any, stop_ids: tuple[int, ...]) -> str:
         if token_id is not None and token_id not in stop_ids:
             return str(name)
     return str(tokenizer.eos_token)
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
