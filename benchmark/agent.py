@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import platform
 import zlib
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -73,6 +74,8 @@ class Episode:
     experts: list[tuple[int, Move, bool]] = field(default_factory=list)
     """Per turn, when advice is wanted: its first action, the expert's move there, and whether the model did the same."""
     failed_turns: set[int] = field(default_factory=set)
+    errors: Counter[str] = field(default_factory=Counter)
+    """How often each call has failed in each way."""
     turns: int = 0
     over: bool = False
 
@@ -105,6 +108,7 @@ def run_tasks(
     *,
     label: str,
     max_steps: int = 12,
+    max_same_errors: int | None = None,
     live: int = 16,
     advise: bool = False,
     invalid: Literal["stop", "retry"] = "retry",
@@ -115,6 +119,8 @@ def run_tasks(
     Args:
         label: who acted; part of each record's id.
         max_steps: turns after which an episode ends as it is.
+        max_same_errors: an episode also ends once the same call has failed so many times with the same error: a model that is
+            stuck, greedy ones above all, would say it until its last turn. Null: it goes on.
         live: how many tasks are under way at once.
         advise: store the expert's move at each failed step (see `_advice`).
         invalid: whether a turn that cannot be read goes back to the model as an error or ends the episode.
@@ -132,7 +138,8 @@ def run_tasks(
                 if turn is None:
                     continue
                 take_turn(episode, turn, advise=advise, invalid=invalid)
-                episode.over = episode.over or episode.turns >= max_steps
+                stuck = max_same_errors is not None and max(episode.errors.values(), default=0) >= max_same_errors
+                episode.over = episode.over or stuck or episode.turns >= max_steps
             for episode in [episode for episode in episodes if episode.over]:
                 episodes.remove(episode)
                 policy.forget(episode)
@@ -210,6 +217,8 @@ def take_turn(episode: Episode, turn: Turn, *, advise: bool, invalid: Literal["s
 def _append(
     episode: Episode, command: str, arguments: dict[str, object], result: Result, turn: int | None, said: Message | None
 ) -> None:
+    if result.error is not None:
+        episode.errors[json.dumps([command, arguments, result.error], sort_keys=True)] += 1
     began = episode.clock
     episode.clock = began + timedelta(seconds=LATENCY_SECONDS + result.seconds)
     episode.actions.append(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 _WORTH_SHARING = 32
 """Tokens that several prompts of a batch must have in common before these are computed apart."""
+_PADDING_WORTH_A_BATCH = 16_384
+"""Tokens of padding in a batch that cost about as much as its weights do, measured with the embedded model."""
 _SHARED_TOKENS = 16_384
 """How many tokens of beginnings are kept beyond the tasks that computed them."""
 
@@ -138,10 +140,7 @@ class TransformersPolicy:
             prompts[place] = prompt
             if self.temperature > 0:
                 self._chances.setdefault(episode.attempt.key, random.Random(episode.attempt.seed))
-        # Neighbours in length share a batch, so that little is padded.
-        order = sorted(prompts, key=lambda place: len(prompts[place]))
-        for at in range(0, len(order), self.batch_size):
-            places = order[at : at + self.batch_size]
+        for places in lengths_to_batches({place: len(ids) for place, ids in prompts.items()}, self.batch_size):
             keys = [episodes[place].attempt.key for place in places]
             for place, ids in zip(places, self.generate([prompts[p] for p in places], keys), strict=True):
                 is_cut = bool(ids) and ids[-1] not in self.renderer.stop_ids
@@ -199,7 +198,11 @@ class TransformersPolicy:
                     break
                 if ended:
                     index = torch.tensor(going, device=self.model.device)
-                    cache.reorder_cache(index)  # recurrent layers have this, and no batch_select_indices
+                    if self._keeps_cache:
+                        for layer in cache.layers:
+                            layer.keep_rows(going)
+                    else:
+                        cache.reorder_cache(index)  # recurrent layers have this, and no batch_select_indices
                     mask, positions, following = mask[index], positions[index], following[index]
                     live = [live[row] for row in going]
                 tokens = following[:, None]
@@ -228,7 +231,9 @@ class TransformersPolicy:
         Columns: [padding, kept keys | padding, rest of the prompt]; padding is masked out of attention.
         """
         import torch  # noqa: PLC0415 - only with a model
-        from transformers import DynamicCache  # noqa: PLC0415 - as above
+        from transformers.cache_utils import Cache, DynamicCache  # noqa: PLC0415 - as above
+
+        from benchmark.kv_cache import RoomyLayer  # noqa: PLC0415 - as above
 
         device, pad = self.model.device, self.renderer.stop_ids[0]
         shared = [self._longest_prefix(prompt) for prompt in prompts]
@@ -243,10 +248,12 @@ class TransformersPolicy:
             mask[row, past + start :] = 1
             tokens[row, start:] = torch.tensor(prompt[length:], device=device)
             positions[row, start:] = torch.arange(length, len(prompt), device=device)
-        # Full layers are made as they are filled; of the other kinds only the config knows which layer is which.
-        cache = DynamicCache(config=None if self._keeps_cache else self.model.config)
+        if not self._keeps_cache:  # only the config knows which layer is of which kind
+            return tokens, mask, positions, DynamicCache(config=self.model.config)
+        room = past + rest + self.max_new_tokens
+        cache = Cache(layers=[RoomyLayer(room) for _ in range(self.model.config.get_text_config().num_hidden_layers)])
         if past:
-            for layer in range(self.model.config.get_text_config().num_hidden_layers):
+            for layer in range(len(cache.layers)):
                 cache.update(*_padded(shared, layer, past), layer)
         return tokens, mask, positions, cache
 
@@ -270,6 +277,24 @@ class TransformersPolicy:
         drawn = [self._chances[key].random() for key in keys]
         numbers = torch.tensor(drawn, dtype=torch.float64, device=logits.device)[:, None] * sums[:, -1:]
         return torch.searchsorted(sums, numbers, right=True)[:, 0].clamp(max=logits.shape[-1] - 1)
+
+
+def lengths_to_batches(lengths: Mapping[int, int], batch_size: int) -> list[list[int]]:
+    """Which prompts share a batch, given the length of each in tokens.
+
+    Neighbours in length do, so that little is padded. A batch also ends where the next prompt would make its padding cost
+    more than reading the model's weights once more: each token written reads all weights, and all keys with their padding.
+    """
+    batches: list[list[int]] = []
+    padding = 0
+    for place in sorted(lengths, key=lambda place: lengths[place]):
+        if batches:
+            padding += len(batches[-1]) * (lengths[place] - lengths[batches[-1][-1]])
+        if not batches or len(batches[-1]) == batch_size or padding > _PADDING_WORTH_A_BATCH:
+            batches.append([])
+            padding = 0
+        batches[-1].append(place)
+    return batches
 
 
 def _common_length(one: np.ndarray, other: np.ndarray) -> int:

@@ -56,6 +56,7 @@ class Options:
     """What decides a record beside the model and the task."""
 
     max_steps: int = 12
+    max_same_errors: int | None = None
     invalid: Literal["stop", "retry"] = "retry"
     advise: bool = False
     batch_size: int = 16
@@ -158,6 +159,10 @@ def run_models(
         ),
     ] = None,
     max_steps: Annotated[int, typer.Option(min=1, help="Turns after which a task ends as it is.")] = 12,
+    max_same_errors: Annotated[
+        int | None,
+        typer.Option(min=1, help="A task also ends when one call has failed so many times with the same error."),
+    ] = None,
     batch_size: Annotated[
         int, typer.Option(min=1, help="Tasks that generate together; with --server requests at once.")
     ] = 16,
@@ -211,6 +216,7 @@ def run_models(
     )
     options = Options(
         max_steps=max_steps,
+        max_same_errors=max_same_errors,
         invalid="stop" if invalid == "stop" else "retry",
         advise=advise,
         batch_size=batch_size,
@@ -391,6 +397,7 @@ def carry_out(actor: Actor, tries: Sequence[Try], options: Options, done: Done, 
             tries if model is None else within_window(model, tries, beyond),
             label=actor.label,
             max_steps=options.max_steps,
+            max_same_errors=options.max_same_errors,
             live=options.batch_size if actor.kind == "server" else max(options.batch_size, 16),
             advise=options.advise,
             invalid=options.invalid,

@@ -16,7 +16,7 @@ import pytest
 from benchmark.agent import FROZEN_START, LATENCY_SECONDS, Episode, Try, Turn, Unreadable, move_to_message, run_tasks
 from benchmark.policies import POLICIES, Expert, policy_named
 from benchmark.worlds import Task
-from benchmark.worlds.table import make_tasks
+from benchmark.worlds.table import WORLDS, make_tasks
 from data.chats import Chat, Message, PreferencePair, Skip, ToolCall
 from data.errors import UserError
 from data.records import INVALID_CALL, Outcome, Trajectory
@@ -209,6 +209,27 @@ def test_an_episode_ends_after_max_steps() -> None:
     assert record.metadata.answer is None
 
 
+def test_a_model_that_is_stuck_may_be_stopped() -> None:
+    """Between the errors other calls may work, and the same call may fail in another way: only equal errors count."""
+    says = [call("read_file", path="none.txt"), call("list_folder", path="."), call("read_file", path="other.txt")]
+    task = task_of_family("files", "count")
+    assert len(one(lambda episode: says[episode.turns % 3], task, max_same_errors=2).action_sequence) == 4
+    assert len(one(lambda episode: says[episode.turns % 3], task, max_same_errors=3).action_sequence) == 7
+    assert len(one(lambda episode: says[1], task, max_same_errors=1).action_sequence) == 12, (
+        "a call that works is no error"
+    )
+    text = Unreadable("<tool_call>", "no end within 8 tokens")
+    assert len(one(lambda episode: text, task, max_same_errors=4).action_sequence) == 4
+    assert len(one(lambda episode: text, task).action_sequence) == 12
+
+
+def test_the_expert_is_never_taken_for_stuck() -> None:
+    tasks = make_tasks([*WORLDS], "test", 250, 11)
+    assert sum(len(task.faults) for task in tasks) > 50
+    for record in run_tasks(Expert(), tasks, label="x", max_steps=40, max_same_errors=2):
+        assert record.outcome is Outcome.SUCCESS, record.id
+
+
 def test_time_is_the_worlds_own() -> None:
     record = one(expert, task_of_family("api", "create", fault="rate_limited"), start=FROZEN_START)
     assert record.timestamp == FROZEN_START
@@ -317,7 +338,7 @@ def test_worlds_and_agent_need_no_torch() -> None:
     code = (
         "import sys; sys.modules['torch'] = None; sys.modules['transformers'] = None\n"
         "from benchmark.agent import run_tasks\nfrom benchmark.policies import Expert\n"
-        "from benchmark.worlds.table import make_tasks\n"
+        "from benchmark.worlds.table import WORLDS, make_tasks\n"
         "records = list(run_tasks(Expert(), make_tasks(['files', 'api'], 'train', 4, 1), label='x'))\n"
         "assert all(record.outcome == 'success' for record in records)"
     )

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import random
 import shutil
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from benchmark.agent import Unreadable, open_episode, run_tasks
-from benchmark.backends import TransformersPolicy, read_renderer
+from benchmark.backends import TransformersPolicy, lengths_to_batches, read_renderer
 from benchmark.worlds.table import make_tasks
 from data.chats import Chat, Message, ToolCall
 from data.errors import UserError
@@ -82,6 +85,43 @@ def test_batched_generation_with_a_kept_cache_says_what_generate_says() -> None:
             histories[name] = prompt + ids + some(10)
     assert len(lengths) > 2, "all completions ended together: nothing was tested"
     assert fed < 0.8 * needed
+
+
+@given(st.lists(st.integers(1, 30_000), max_size=60), st.integers(1, 20))
+def test_prompts_of_like_lengths_share_a_batch(lengths: list[int], batch_size: int) -> None:
+    batches = lengths_to_batches(dict(enumerate(lengths)), batch_size)
+    flat = [place for batch in batches for place in batch]
+    assert sorted(flat) == list(range(len(lengths)))
+    assert [lengths[place] for place in flat] == sorted(lengths), "neighbours in length"
+    padding = [sum(lengths[batch[-1]] - lengths[place] for place in batch) for batch in batches]
+    assert all(len(batch) <= batch_size for batch in batches) and all(each <= 16_384 for each in padding)
+    for batch, following in pairwise(batches):  # none was ended without a reason
+        longer = lengths[following[0]]
+        assert len(batch) == batch_size or sum(longer - lengths[place] for place in batch) > 16_384
+
+
+@given(st.data())
+def test_a_cache_with_room_holds_what_one_that_grows_holds(data: st.DataObject) -> None:
+    import torch  # noqa: PLC0415 - only the tests of models
+    from transformers.cache_utils import DynamicLayer  # noqa: PLC0415 - as above
+
+    from benchmark.kv_cache import RoomyLayer  # noqa: PLC0415 - as above
+
+    pieces = data.draw(st.lists(st.integers(1, 4), min_size=1, max_size=6))
+    rows = data.draw(st.integers(1, 5))
+    grows, roomy = DynamicLayer(), RoomyLayer(sum(pieces))
+    for length in pieces:
+        keys, values = torch.rand(rows, 2, length, 3), torch.rand(rows, 2, length, 4)
+        for grown, held in zip(grows.update(keys, values), roomy.update(keys, values), strict=True):
+            assert torch.equal(grown, held)
+        assert grows.get_seq_length() == roomy.get_seq_length()
+        kept = data.draw(st.lists(st.integers(0, rows - 1), min_size=1, unique=True).map(sorted))
+        grows.reorder_cache(torch.tensor(kept))
+        roomy.keep_rows(kept)
+        rows = len(kept)
+        assert torch.equal(grows.keys, roomy.keys) and torch.equal(grows.values, roomy.values)
+    with pytest.raises(ValueError, match="tokens in a cache for"):
+        roomy.update(torch.rand(rows, 2, 1, 3), torch.rand(rows, 2, 1, 4))
 
 
 SHAPES: dict[str, tuple[str, str, dict[str, Any]]] = {
