@@ -26,7 +26,10 @@ if TYPE_CHECKING:
 _WORTH_SHARING = 32
 """Tokens that several prompts of a batch must have in common before these are computed apart."""
 _PADDING_WORTH_A_BATCH = 16_384
-"""Tokens of padding in a batch that cost about as much as its weights do, measured with the embedded model."""
+"""Tokens of padding in keys that cost a batch that writes about as much as one more batch would: for each token it reads all
+weights and all keys. Measured with the embedded model."""
+_PADDING_WORTH_A_READING = 256
+"""The same for a prompt's first reading, which computes the padding too."""
 _SHARED_TOKENS = 16_384
 """How many tokens of beginnings are kept beyond the tasks that computed them."""
 
@@ -140,7 +143,8 @@ class TransformersPolicy:
             prompts[place] = prompt
             if self.temperature > 0:
                 self._chances.setdefault(episode.attempt.key, random.Random(episode.attempt.seed))
-        for places in lengths_to_batches({place: len(ids) for place, ids in prompts.items()}, self.batch_size):
+        lengths = {place: len(ids) for place, ids in prompts.items()}
+        for places in lengths_to_batches(lengths, self.batch_size, most_padding=_PADDING_WORTH_A_BATCH):
             keys = [episodes[place].attempt.key for place in places]
             for place, ids in zip(places, self.generate([prompts[p] for p in places], keys), strict=True):
                 is_cut = bool(ids) and ids[-1] not in self.renderer.stop_ids
@@ -176,6 +180,7 @@ class TransformersPolicy:
 
         with torch.inference_mode():
             self._compute_shared(prompts)
+            self._compute_ahead(prompts, keys)
             completions: list[list[int]] = [[] for _ in prompts]
             live = list(range(len(prompts)))
             tokens, mask, positions, cache = self._begin(prompts)
@@ -218,12 +223,33 @@ class TransformersPolicy:
             length = _common_length(np.array(one), np.array(other))
             if length - self._longest_prefix(one)[0] >= _WORTH_SHARING:
                 shared = one[:length]
-                tokens, mask, positions, cache = self._begin([shared])
-                self.model(
-                    input_ids=tokens, attention_mask=mask, position_ids=positions, past_key_values=cache,
-                    use_cache=True, logits_to_keep=1,
-                )  # fmt: skip
-                self._begin_with(str(shared), np.array(shared), _unpadded(cache, 0, mask[0]))
+                [layers] = self._compute([shared])
+                self._begin_with(str(shared), np.array(shared), layers)
+
+    def _compute_ahead(self, prompts: Sequence[list[int]], keys: Sequence[str]) -> None:
+        """Compute all but the last token of each prompt, neighbours in what is left of them together.
+
+        Together with all others, each would be padded to the longest: one long tool result in a batch would cost as much as
+        one in every row.
+        """
+        rests = {place: len(prompt) - self._longest_prefix(prompt)[0] for place, prompt in enumerate(prompts)}
+        batches = lengths_to_batches(rests, len(prompts), most_padding=_PADDING_WORTH_A_READING)
+        if not self._keeps_cache or len(batches) == 1:
+            return
+        for places in batches:
+            read = [place for place in places if rests[place] > 1]
+            computed = self._compute([prompts[place][:-1] for place in read]) if read else []
+            for place, layers in zip(read, computed, strict=True):
+                self._kept[keys[place]] = (np.array(prompts[place][:-1]), layers)
+
+    def _compute(self, prompts: Sequence[list[int]]) -> list[Layers]:
+        """Keys and values of prompts of about one length."""
+        tokens, mask, positions, cache = self._begin(prompts)
+        self.model(
+            input_ids=tokens, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True,
+            logits_to_keep=1,
+        )  # fmt: skip
+        return [_unpadded(cache, row, mask[row]) for row in range(len(prompts))]
 
     def _begin(self, prompts: Sequence[list[int]]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, Any]:
         """Tokens to compute, mask, positions and the cache of what is kept of the prompts.
@@ -279,18 +305,14 @@ class TransformersPolicy:
         return torch.searchsorted(sums, numbers, right=True)[:, 0].clamp(max=logits.shape[-1] - 1)
 
 
-def lengths_to_batches(lengths: Mapping[int, int], batch_size: int) -> list[list[int]]:
-    """Which prompts share a batch, given the length of each in tokens.
-
-    Neighbours in length do, so that little is padded. A batch also ends where the next prompt would make its padding cost
-    more than reading the model's weights once more: each token written reads all weights, and all keys with their padding.
-    """
+def lengths_to_batches(lengths: Mapping[int, int], batch_size: int, *, most_padding: int) -> list[list[int]]:
+    """Which prompts share a batch, given the length of each in tokens: neighbours in length, with little padding."""
     batches: list[list[int]] = []
     padding = 0
     for place in sorted(lengths, key=lambda place: lengths[place]):
         if batches:
             padding += len(batches[-1]) * (lengths[place] - lengths[batches[-1][-1]])
-        if not batches or len(batches[-1]) == batch_size or padding > _PADDING_WORTH_A_BATCH:
+        if not batches or len(batches[-1]) == batch_size or padding > most_padding:
             batches.append([])
             padding = 0
         batches[-1].append(place)

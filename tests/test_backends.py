@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from benchmark import backends
 from benchmark.agent import Unreadable, open_episode, run_tasks
 from benchmark.backends import TransformersPolicy, lengths_to_batches, read_renderer
 from benchmark.worlds.table import make_tasks
@@ -51,9 +52,14 @@ def small_llama(**more: Any) -> Any:
     return model
 
 
-def test_batched_generation_with_a_kept_cache_says_what_generate_says() -> None:
+@pytest.mark.parametrize("padding", [256, 4])
+def test_batched_generation_with_a_kept_cache_says_what_generate_says(
+    padding: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where prompts are read apart from each other because padding is dear."""
     import torch  # noqa: PLC0415 - only this test
 
+    monkeypatch.setattr(backends, "_PADDING_WORTH_A_READING", padding)
     model = small_llama()
     fed = 0
     forward = model.forward
@@ -89,7 +95,7 @@ def test_batched_generation_with_a_kept_cache_says_what_generate_says() -> None:
 
 @given(st.lists(st.integers(1, 30_000), max_size=60), st.integers(1, 20))
 def test_prompts_of_like_lengths_share_a_batch(lengths: list[int], batch_size: int) -> None:
-    batches = lengths_to_batches(dict(enumerate(lengths)), batch_size)
+    batches = lengths_to_batches(dict(enumerate(lengths)), batch_size, most_padding=16_384)
     flat = [place for batch in batches for place in batch]
     assert sorted(flat) == list(range(len(lengths)))
     assert [lengths[place] for place in flat] == sorted(lengths), "neighbours in length"
@@ -224,6 +230,22 @@ def test_what_prompts_of_a_batch_begin_with_is_computed_once() -> None:
     policy.generate(prompts, list("abcde"))
     assert sorted(fed[:-1]) == [50, 60, 70]
     assert fed[-1] == 5 * 3, "five rows, padded to the longest rest"
+
+
+def test_one_long_prompt_is_not_padded_into_all_rows() -> None:
+    model = small_llama()
+    fed, forward = [], model.forward
+
+    def counting(*args: Any, input_ids: Any, **keywords: Any) -> Any:
+        fed.append(tuple(input_ids.shape))
+        return forward(*args, input_ids=input_ids, **keywords)
+
+    model.forward = counting
+    policy = TransformersPolicy(model, Stops(), max_new_tokens=1)  # type: ignore[arg-type]
+    rng = random.Random(3)
+    prompts = [[rng.randrange(3, 64) for _ in range(size)] for size in (30, 31, 33, 900, 30)]
+    policy.generate(prompts, list("abcde"))
+    assert fed == [(4, 32), (1, 899), (5, 1)]
 
 
 def test_a_sample_depends_on_its_seed_and_on_no_other_task() -> None:
