@@ -6,7 +6,7 @@ import logging
 import random
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
     Layers = list[tuple[torch.Tensor, torch.Tensor]]
     """Keys and values of a sequence by layer, each (heads, tokens, size)."""
+
+Dtype = Literal["auto", "float32", "bfloat16"]
+"""What a model computes in."""
 
 _WORTH_SHARING = 32
 """Tokens that several prompts of a batch must have in common before these are computed apart."""
@@ -86,11 +89,18 @@ class TransformersPolicy:
         self._chances: dict[str, random.Random] = {}
 
     @classmethod
-    def from_pretrained(cls, path: str, *, chat_template_path: str | None = None, **options: Any) -> TransformersPolicy:
+    def from_pretrained(
+        cls,
+        path: str,
+        *,
+        dtype: Dtype = "auto",
+        chat_template_path: str | None = None,
+        **options: Any,
+    ) -> TransformersPolicy:
         """A model folder, hub id or LoRA adapter folder (whose base is loaded with it).
 
-        fp32 on the CPU and bf16 on CUDA. An adapter is merged in fp32 only, where that changes no bits that matter, and not
-        if it changes the embedding or the head.
+        `auto` is fp32 on the CPU and bf16 on CUDA. An adapter is merged in fp32 only, where that changes no bits that matter,
+        and not if it changes the embedding or the head. On a CPU that is so for bf16 too: the sum is rounded once.
 
         Raises:
             UserError: if there is no such model, it or its adapter cannot be loaded, or nothing can read the calls that its
@@ -105,10 +115,10 @@ class TransformersPolicy:
         transformers_logging.disable_progress_bar()
         base, adapter = find_base(path)
         cuda = torch.cuda.is_available()
+        half = dtype == "bfloat16" or (dtype == "auto" and cuda)
+        loaded = torch.bfloat16 if half and cuda else torch.float32
         try:
-            model = AutoModelForCausalLM.from_pretrained(
-                base, dtype=torch.bfloat16 if cuda else torch.float32, use_safetensors=True
-            )
+            model = AutoModelForCausalLM.from_pretrained(base, dtype=loaded, use_safetensors=True)
         except (OSError, ValueError, ImportError, SafetensorError) as error:
             raise UserError(f"{base}: the model cannot be loaded: {first_line(error)}") from None
         if adapter is not None:
@@ -122,10 +132,11 @@ class TransformersPolicy:
                 raise UserError(f"{adapter}: the adapter cannot be loaded onto {base}: {first_line(error)}") from None
             # Head and embedding may share one tensor; merged into either, an adapter would change both.
             ends = (model.get_output_embeddings(), model.get_input_embeddings())
-            if not cuda and not any(isinstance(end, BaseTunerLayer) for end in ends):
+            if loaded == torch.float32 and not any(isinstance(end, BaseTunerLayer) for end in ends):
                 model = model.merge_and_unload()
         renderer = read_renderer(path, chat_template_path=chat_template_path)
-        return cls(model.to("cuda") if cuda else model, renderer, **options)
+        model = model.to("cuda" if cuda else "cpu", torch.bfloat16 if half else torch.float32)
+        return cls(model, renderer, **options)
 
     def fits(self, messages: Sequence[Message], tools: Sequence[ToolSpec]) -> bool:
         """Whether the window holds the prompt of these messages and one more turn of the model."""

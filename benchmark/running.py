@@ -23,14 +23,14 @@ from contextlib import closing, nullcontext
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast, get_args
 
 import typer
 from pydantic import ValidationError
 from rich.console import Console
 
 from benchmark.agent import Policy, Try, run_tasks, task_to_metadata, try_to_record_id
-from benchmark.backends import Model, TransformersPolicy, read_renderer
+from benchmark.backends import Dtype, Model, TransformersPolicy, read_renderer
 from benchmark.kpis import Kpi, kpis, kpis_by, pass_hat_k, success_by_context
 from benchmark.leaderboard import kpi_table
 from benchmark.options import ALL_WORLDS, Count, Seed, Short, SplitName, Worlds, draw_tasks
@@ -64,6 +64,7 @@ class Options:
     temperature: float = 0.0
     sampling_seed: int = 0
     window: int | None = None
+    dtype: Dtype = "auto"
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,11 @@ class Actor:
             return policy_named(self.name)
         if self.kind == "model":
             return TransformersPolicy.from_pretrained(
-                self.name, chat_template_path=self.chat_template_path, batch_size=options.batch_size, **decoding
+                self.name,
+                dtype=options.dtype,
+                chat_template_path=self.chat_template_path,
+                batch_size=options.batch_size,
+                **decoding,
             )
         template = self.chat_template_path
         return ServerPolicy(
@@ -170,6 +175,9 @@ def run_models(
     window: Annotated[
         int | None, typer.Option(min=1, help="Most tokens of prompt and answer; default: what model or server says.")
     ] = None,
+    dtype: Annotated[
+        str, typer.Option(help="With --model: auto (bfloat16 on a GPU, else float32), float32 or bfloat16.")
+    ] = "auto",
     temperature: Annotated[float, typer.Option(min=0, help="0 is greedy.")] = 0.0,
     samples: Annotated[int, typer.Option(min=1, help="Tries of each task, for pass^k; needs a temperature.")] = 1,
     sampling_seed: Annotated[int, typer.Option(min=0, help="What the seeds of all tries are made from.")] = 0,
@@ -192,6 +200,10 @@ def run_models(
     warnings.filterwarnings("ignore", category=FutureWarning)  # libraries' advice to developers
     if invalid not in ("stop", "retry"):
         raise UserError(f"--invalid {invalid}: expected stop or retry.{nearest(invalid, ['stop', 'retry'])}")
+    if dtype not in get_args(Dtype):
+        raise UserError(f"--dtype {dtype}: expected auto, float32 or bfloat16.{nearest(dtype, get_args(Dtype))}")
+    if server is not None and dtype != "auto":
+        raise UserError("--dtype goes with --model; a server computes in what it was started with")
     if not math.isfinite(temperature):
         raise UserError(f"--temperature {temperature}: expected 0 or a number above it")
     if samples > 1 and temperature == 0:
@@ -224,6 +236,7 @@ def run_models(
         temperature=temperature,
         sampling_seed=sampling_seed,
         window=window,
+        dtype=cast("Dtype", dtype),
     )
     tasks = draw_tasks(worlds, split, count, seed, short=short)[:limit]
     folders = {actor.label: out / actor.label for actor in actors}

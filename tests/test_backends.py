@@ -310,6 +310,11 @@ def test_an_adapter_changes_what_its_base_says(tiny_model: Path, tmp_path: Path)
     torch.testing.assert_close(logits, expected, atol=1e-4, rtol=1e-4)
     assert (logits - plain).abs().max() > 0.01
 
+    half = TransformersPolicy.from_pretrained(str(tmp_path / "adapter"), dtype="bfloat16").model
+    rounded = {name: weight.to(torch.bfloat16) for name, weight in loaded.model.state_dict().items()}
+    assert {name: weight.dtype for name, weight in half.state_dict().items()} == dict.fromkeys(rounded, torch.bfloat16)
+    assert all(torch.equal(weight, rounded[name]) for name, weight in half.state_dict().items()), "rounded once"
+
 
 def test_a_template_that_shows_no_tools_is_refused_before_anything_is_run(tiny_model: Path, tmp_path: Path) -> None:
     folder = tmp_path / "model"
