@@ -156,12 +156,20 @@ def _repair_at(record: Trajectory, step: int) -> Message | None:
     return Message(role="assistant", content=following.text or "", tool_calls=(call,))
 
 
+def _struck_steps(record: Trajectory) -> set[int]:
+    """The steps that our benchmark's injected faults made fail, by `metadata.injected`; none where that is another thing."""
+    told = (record.metadata.model_extra or {}).get("injected")
+    each = [pair[0] for pair in told if isinstance(pair, list) and pair] if isinstance(told, list) else []
+    return {step for step in each if isinstance(step, int)}
+
+
 def trajectory_to_pairs(record: Trajectory) -> Iterator[PreferencePair | Skip]:
     """Step-level pairs of one record: rejected is the failed step, chosen is what should have been done there.
 
     Both sides share the exact history. The expert's advice for the step comes first; without it, the model's own direct
-    repair. Steps that failed without either, and steps whose repair does the same thing (an injected fault that went
-    away), are Skips.
+    repair, if the record succeeded: else nobody knows whether what worked was right. Steps that failed without either,
+    steps that an injected fault made fail (the call may have been right), and steps whose repair does the same thing are
+    Skips.
 
     The margin of advice is what the record's score lacks of 1, because the expert solves every task; a record that
     succeeded in spite of the step, or has no score, gives none.
@@ -173,14 +181,21 @@ def trajectory_to_pairs(record: Trajectory) -> Iterator[PreferencePair | Skip]:
     score = _score(record)
     advice_at = {advice.step: advice for advice in metadata.advice}
     failed = {index for index, action in enumerate(record.action_sequence) if action.error is not None}
+    struck = _struck_steps(record)
     for step in sorted(failed | set(advice_at)):
         rejected = _said_at(record, step) if step <= len(record.action_sequence) else None
         if rejected is None:
             yield Skip("nothing was said at the advised step")
             continue
+        if step in struck and step not in advice_at:
+            yield Skip("an injected fault made the step fail, not the model")
+            continue
         chosen = _advice_to_message(advice_at[step]) if step in advice_at else _repair_at(record, step)
         if chosen is None:
             yield Skip("failed step without advice or direct repair")
+            continue
+        if step not in advice_at and record.outcome is not Outcome.SUCCESS:
+            yield Skip("repaired in a record that did not succeed")
             continue
         if what_is_done([chosen]) == what_is_done([rejected]):
             yield SAME_DEED

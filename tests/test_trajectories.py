@@ -169,6 +169,21 @@ def test_steps_that_give_no_pair_are_counted(actions: list[dict[str, Any]], reas
     assert all(isinstance(result, Skip) and result.reason.startswith(reason) for result in results)
 
 
+def test_only_a_repair_that_is_known_to_be_right_is_chosen() -> None:
+    """After an injected fault a model may go on to something else with the same tool, and do that badly."""
+    actions = [action("open_page", {"address": "/a"}, error="503"), action("open_page", {"address": "/b"})]
+    [skipped] = pairs_of(record(action_sequence=actions, metadata={"instruction": "go", "injected": [[0, "busy"]]}))
+    assert isinstance(skipped, Skip) and skipped.reason == "an injected fault made the step fail, not the model"
+    for outcome in ("failure", "partial"):
+        [skipped] = pairs_of(record(action_sequence=actions, outcome=outcome))
+        assert isinstance(skipped, Skip) and skipped.reason == "repaired in a record that did not succeed"
+    for foreign in ("twice", [3], [["0", "busy"]], [[1, "busy"]], None):
+        assert one_pair(record(action_sequence=actions, metadata={"instruction": "go", "injected": foreign}))
+    advice = [{"step": 0, "command": "open_page", "input": {"address": "/c"}}]
+    advised = {"instruction": "go", "injected": [[0, "busy"]], "advice": advice}
+    assert one_pair(record(action_sequence=actions, outcome="failure", metadata=advised))
+
+
 def test_arguments_that_differ_only_in_type_are_another_call() -> None:
     for wrong, right in ((True, 1), (1.0, 1), ("1", 1)):
         pair = one_pair(record(action_sequence=[action("f", {"n": wrong}, error="type"), action("f", {"n": right})]))
