@@ -23,6 +23,7 @@ import typer
 from benchmark.agent import FROZEN_START, task_to_metadata
 from benchmark.bfcl_run import bfcl_command
 from benchmark.compare import compare_command
+from benchmark.failures import failures_command
 from benchmark.foreign import kpis_command
 from benchmark.leaderboard import leaderboard_command
 from benchmark.loop_run import loop_command
@@ -170,6 +171,7 @@ def replay_command(
 
 
 app.command("compare")(compare_command)
+app.command("failures")(failures_command)
 app.command("leaderboard")(leaderboard_command)
 app.command("loop")(loop_command)
 

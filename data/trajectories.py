@@ -156,7 +156,7 @@ def _repair_at(record: Trajectory, step: int) -> Message | None:
     return Message(role="assistant", content=following.text or "", tool_calls=(call,))
 
 
-def _struck_steps(record: Trajectory) -> set[int]:
+def struck_steps(record: Trajectory) -> set[int]:
     """The steps that our benchmark's injected faults made fail, by `metadata.injected`; none where that is another thing."""
     told = (record.metadata.model_extra or {}).get("injected")
     each = [pair[0] for pair in told if isinstance(pair, list) and pair] if isinstance(told, list) else []
@@ -181,7 +181,7 @@ def trajectory_to_pairs(record: Trajectory) -> Iterator[PreferencePair | Skip]:
     score = _score(record)
     advice_at = {advice.step: advice for advice in metadata.advice}
     failed = {index for index, action in enumerate(record.action_sequence) if action.error is not None}
-    struck = _struck_steps(record)
+    struck = struck_steps(record)
     for step in sorted(failed | set(advice_at)):
         rejected = _said_at(record, step) if step <= len(record.action_sequence) else None
         if rejected is None:
