@@ -12,8 +12,8 @@ from transformers.cache_utils import DynamicLayer
 class RoomyLayer(DynamicLayer):
     """Keys and values of one layer in memory that is taken once, for as many tokens as will come.
 
-    transformers' own layer copies all that it holds for each new token, and again when a row ends. On a CPU that takes most
-    of the time of a batch with long prompts; the figures are in docs/benchmark.md.
+    transformers' own layer copies all that it holds for each new token, and again when a row ends. The longer the prompts of a
+    batch are, the more of its time goes there.
 
     Args:
         tokens: how many tokens a row will hold in the end.
