@@ -17,15 +17,15 @@ Rules that every adapter keeps:
 
 To add one: write `def my_set_row(row: Row) -> Chat | Skip` in the file of its family, add a line to `ADAPTERS`, and write
 tests/samples/my_set.jsonl in the exact published schema with its corner cases (empty answer, system turn, extra columns,
-null fields, odd role order, Korean) beside tests/samples/my_set.expected.json, which says what must come out:
-`{"kept": 4, "skipped": {"an unknown role": 1}}`. One test runs over all of them. Several datasets of one format are several
-lines with one function. Then `python -m data adapters --markdown --out docs/dataset-catalogue.md`.
+null fields, odd role order, Korean, every optional column filled once). `python tests/golden.py my_set` writes what comes out
+of each row into tests/samples/my_set.expected.json and shows it: read it against what the format means before you commit it.
+One test runs over all of them. Several datasets of one format are several lines with one function. Then
+`python -m data adapters --markdown --out docs/dataset-catalogue.md`.
 
 `matches` is how `--adapter auto` recognises the first rows of a file: it says why they are of this format, or returns null;
 `with_columns("a", "b")` is enough for most. Of several that fit, the one that rests on the most columns wins; where two rest
 on equally many, `auto` refuses. Give one only where the rows themselves show it: a dataset in a format that many share has
-none, and is named by its hub id or by the user.
-tests/samples/my_set.expected.json then says which format its rows are: `"auto": "sharegpt"`, or null where none fits.
+none, and is named by its hub id or by the user; its my_set.expected.json then says what `auto` takes its rows for.
 """
 
 from __future__ import annotations
