@@ -5,16 +5,19 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from curation_rows import run_steps
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data.chats import Chat, Message, PreferencePair, ToolCall
+from data.curation.rows import record_to_row
 from data.errors import UserError
 from data.mixture import BuildConfig, build, read_prepared
 from data.records import ToolSpec
@@ -398,18 +401,94 @@ def test_copies_that_a_weight_asked_for_are_no_duplicates(tmp_path: Path) -> Non
     assert (again.count, again.rows) == (1, ("again",))
 
 
-def test_the_wording_of_a_template_is_no_overlap() -> None:
+def found_tasks(tasks: Sequence[Any], row: Chat | PreferencePair, folder: Path) -> set[str]:
+    """Ids of the tasks that the audit finds in a row, after it has found what curation finds."""
+    path = folder / "tasks.jsonl"
+    path.write_text("".join(json.dumps(task, ensure_ascii=False) + "\n" for task in tasks), encoding="utf-8")
+    reference = audit.read_test_tasks(path)
+    finding = audit.audit_test_tasks([row], reference)
+    _, dropped, _ = run_steps(
+        folder, [row.model_dump(mode="json"), plain(1).model_dump(mode="json")],
+        {"step": "decontaminate", "against": [str(path)]},
+    )  # fmt: skip
+    assert [entry["row"]["id"] for entry in dropped] == list(finding.rows)
+    return {match.reference for match in reference.matches(record_to_row(row))}
+
+
+def test_the_wording_of_a_template_is_no_overlap(tmp_path: Path) -> None:
     """Tasks of one template differ in their values; sharing the wording with training rows is what they are for."""
     wording = "Please look into the file {} and tell me how many lines of it do hold the word that I need, which is {}"
-    tasks = audit.TestTasks([{"instruction": wording.format(f"a{n}", f"b{n}")} for n in range(5)])
-    assert tasks.in_row(plain(1, question=wording.format("c1", "d1"))) == set()
-    assert tasks.in_row(plain(1, question=wording.format("a3", "b3"))) == {3}
+    tasks = [{"id": f"t{n}", "instruction": wording.format(f"a{n}", f"b{n}")} for n in range(5)]
+    assert found_tasks(tasks, plain(99, question=wording.format("c1", "d1")), tmp_path) == set()
+    assert found_tasks(tasks, plain(99, question=wording.format("a3", "b3")), tmp_path) == {"t3"}
+
+
+PLAIN_TASK = {
+    "id": "plain",
+    "instruction": "사무실 3층 회의실 예약을 다음 주 화요일 오전 열 시에서 오후 네 시로 옮기고 "
+    "참석자 다섯 명에게 바뀐 시각을 메일로 알린 다음 모두의 답장을 표로 정리하고 "
+    "아직 답하지 않은 사람에게는 다음 날 아침에 한 번 더 물어봐 주세요",
+}
+SHORT_TASK = {"id": "short", "instruction": "회의록을 요약해서 팀에 보내 주세요"}
+
+
+def in_result(text: str) -> Chat:
+    row = chat(99)
+    return with_messages(row, *(message.model_copy(update={"content": text}) if message.role == "tool" else message
+                                for message in row.messages))  # fmt: skip
+
+
+def in_two(text: str) -> Chat:
+    half = len(text) // 2
+    turns = (Message(role="user", content=text[:half]), Message(role="assistant", content="Go on."))
+    return with_messages(chat(99), *turns, Message(role="user", content=text[half:]), *turns[1:])
+
+
+WAYS: dict[str, Callable[[str], Chat]] = {
+    "verbatim": lambda text: plain(99, question=text),
+    "other case": lambda text: plain(99, question=text.swapcase()),
+    "other white space": lambda text: plain(99, question=text.replace(" ", "\n \u00a0\t")),
+    "no spaces": lambda text: plain(99, question=text.replace(" ", "")),
+    "no punctuation": lambda text: plain(99, question="".join(c if c.isalnum() else " " for c in text)),
+    "more punctuation": lambda text: plain(99, question=text.replace(" ", " - ") + "!!"),
+    "full width": lambda text: plain(99, question="".join(chr(ord(c) + 0xFEE0) if "!" <= c <= "~" else c for c in text)),
+    "decomposed": lambda text: plain(99, question=unicodedata.normalize("NFD", text)),
+    "decomposed without spaces": lambda text: plain(99, question=unicodedata.normalize("NFD", text.replace(" ", ""))),
+    "zero-width characters": lambda text: plain(99, question="\u200b".join(text)),
+    "inside a longer text": lambda text: plain(99, question=f"안녕하세요. {text} Thank you, that is all for today."),
+    "in two messages": in_two,
+    "in a tool result": in_result,
+    "in the answer": lambda text: plain(99, answer=text),
+    "numbers as words": lambda text: plain(99, question=re.sub(r"\d+", "thirty", text)),
+    "the other language": lambda text: plain(99, question="Move the meeting on the third floor, please."),
+    "a call of its values": lambda text: every_call(
+        chat(99), arguments={"to": "cinder/thistle.csv", "from": "QUARTZ LAGOON/velvet-17.csv"}),
+    "a call of one value": lambda text: every_call(chat(99), arguments={"path": "CINDER/thistle.csv"}),
+}  # fmt: skip
+NOT_FOUND = {
+    "plain": {"the other language", "a call of its values", "a call of one value"},
+    "TASK": {"no spaces", "decomposed without spaces", "in two messages", "the other language",
+             "a call of one value"},
+    "short": {"inside a longer text", "in two messages", "the other language", "a call of its values",
+              "a call of one value"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_audit_and_curation_find_the_same_copies(way: str, tmp_path: Path) -> None:
+    tasks = [{"id": "TASK", **TASK}, PLAIN_TASK, SHORT_TASK]
+    for task in tasks:
+        found = found_tasks(tasks, WAYS[way](task["instruction"]), tmp_path)  # type: ignore[arg-type] # it is text
+        if way == "a call of its values":
+            assert found == {"TASK"}
+        else:
+            assert found == (set() if way in NOT_FOUND[task["id"]] else {task["id"]})  # type: ignore[index] # as above
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "holds no task"),
+        ("", "nothing to compare with"),
         (
             '{"instruction": "a"}\n{"instructions": "b"}\n',
             r"tasks\.jsonl:2: a task is an object with .*'instruction'",

@@ -129,6 +129,87 @@ def test_near_duplicates_are_found_and_others_are_not(tmp_path: Path) -> None:
     assert all(entry["similarity"] >= 0.8 for entry in dropped)
 
 
+def fixes(
+    *lines: int, source: str = "value = compute(base, scale, offset, mode)", **options: Any
+) -> list[dict[str, Any]]:
+    """Agents that read the same long file and change another line of it."""
+    listing = "\n".join(f"{line:4d}  {source}" for line in range(60))
+    return [
+        chat(
+            (
+                "user",
+                f"Delete today: {line}번째 줄이 잘못되었으니 m.py 파일을 열어서 고친 다음에 무엇을 했는지 알려 주세요.",
+            ),
+            ("call", "cat", {"path": "m.py"}, listing),
+            ("call", "edit", {"path": "m.py", "line": line, "new": f"value = {line}"}, f"Changed.\n{listing}"),
+            ("assistant", "한 줄을 고쳤고 다른 줄은 그대로 두었습니다."),
+            id=f"fix-{line}",
+        )
+        for line in lines
+    ]
+
+
+def with_weights(row: dict[str, Any], *weights: float) -> dict[str, Any]:
+    """A row whose assistant turns have these weights."""
+    given = iter(weights)
+    messages = [
+        {**message, "weight": next(given)} if message["role"] == "assistant" else message for message in row["messages"]
+    ]
+    return {**row, "messages": messages}
+
+
+def test_rows_whose_trained_calls_differ_are_two_examples(tmp_path: Path, encoder: Path) -> None:
+    rows = fixes(7, 14, 21, 70)
+    # 1 and "1", the order of calls, and a name are differences, too.
+    turned = [{**row, "id": f"{row['id']}-text", "messages": [*row["messages"]]} for row in rows[:1]]
+    call = turned[0]["messages"][3]["tool_calls"][0]
+    turned[0]["messages"][3] = {
+        "role": "assistant",
+        "tool_calls": [{**call, "arguments": {**call["arguments"], "line": "7"}}],
+    }
+    renamed = json.loads(json.dumps(rows[0]).replace('"edit"', '"replace"')) | {"id": "fix-7-replace"}
+    rows += [*turned, renamed]
+    for step in ({"step": "exact"}, {"step": "near"}, {"step": "semantic", "encoder": str(encoder), "threshold": 0.5}):
+        kept, _, _ = run_steps(tmp_path, rows, step)
+        assert [row["id"] for row in kept] == [row["id"] for row in rows], step
+        kept, _, _ = run_steps(tmp_path, [*rows, *(row | {"id": f"{row['id']}-copy"} for row in rows)], step)
+        assert [row["id"] for row in kept] == [row["id"] for row in rows], step
+
+
+def test_a_row_that_trains_another_call_of_the_same_words_is_another_example(tmp_path: Path, encoder: Path) -> None:
+    (fix,) = fixes(7)
+    rows = [with_weights(fix, *weights) | {"id": str(weights)} for weights in ((1, 1, 1), (0, 1, 1), (1, 0, 1))]
+    rows.append(with_weights(fix, 0.5, 1, 1) | {"id": "the first with less weight"})
+    for step in ({"step": "exact"}, {"step": "near"}, {"step": "semantic", "encoder": str(encoder)}):
+        kept, _, _ = run_steps(tmp_path, rows, step)
+        assert kept == rows[:3], step
+
+
+def test_pairs_with_another_rejected_call_are_two_examples(tmp_path: Path, encoder: Path) -> None:
+    story_of_user = ("user", "Delete the file. " + " ".join(story(4, 300)))
+    good = [("call", "edit", {"line": 7}, None)]
+    rows = [
+        pair([story_of_user], good, [("call", "edit", {"line": line}, None)], id=str(line)) for line in (8, 9, 10, 8)
+    ]
+    for step in ({"step": "exact"}, {"step": "near"}, {"step": "semantic", "encoder": str(encoder)}):
+        kept, _, _ = run_steps(tmp_path, rows, step)
+        assert [row["id"] for row in kept] == ["8", "9", "10"], step
+
+
+def test_tool_results_never_make_rows_alike_and_may_tell_them_apart(tmp_path: Path) -> None:
+    def asked_of(file: str, question: list[str], result: list[str]) -> dict[str, Any]:
+        call = ("call", "read", {"path": "a.txt"}, " ".join(result))
+        return chat(("user", " ".join(question)), call, ("assistant", "I have read it."), id=file)
+
+    question = story(1, 40)
+    same_results = [asked_of(str(seed), story(seed, 40), story(9, 600)) for seed in (1, 2, 3)]
+    other_results = [asked_of(str(seed), question, story(seed, 600)) for seed in (1, 2, 3)]
+    nearly = [asked_of(str(seed), question, changed(story(9, 600), 8, seed)) for seed in (1, 2, 3)]
+    for rows, expected in ((same_results, ["1", "2", "3"]), (other_results, ["1", "2", "3"]), (nearly, ["1"])):
+        kept, _, _ = run_steps(tmp_path, rows, {"step": "near"})
+        assert [row["id"] for row in kept] == expected
+
+
 def test_no_chain_of_neighbours_pulls_different_rows_together(tmp_path: Path) -> None:
     words = story(1, 200)
     rows = []
@@ -227,12 +308,15 @@ def test_paraphrases_are_semantic_duplicates_unless_their_calls_differ(tmp_path:
         chat(
             ("user", "Remove the document"), ("call", "delete", {"path": "A.txt"}, "ok"), ("assistant", "Ok."), id="7"
         ),
+        chat(
+            ("user", "Remove the document"), ("call", "delete", {"path": "a.txt"}, "ok"), ("assistant", "Ok."), id="5b"
+        ),
         chat(("user", "zzz"), ("assistant", "yyy"), id="8"),
         chat(("user", "qqq"), ("assistant", "xxx"), id="9"),
     ]
     options = {"step": "semantic", "encoder": str(encoder), "threshold": 0.9}
     kept, dropped, _ = run_steps(tmp_path, rows, options)
-    assert [row["id"] for row in kept] == ["1", "3", "5", "6", "8", "9"]
+    assert [row["id"] for row in kept] == ["1", "3", "5", "6", "7", "8", "9"]
     assert {entry["reason"] for entry in dropped} == {"semantic duplicate"}
     two, _, _ = run_steps(tmp_path, rows, options, workers=2, shard_mb=1)
     assert two == kept

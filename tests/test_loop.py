@@ -34,6 +34,7 @@ from benchmark.loop import Loop, LoopConfig
 from data.__main__ import app as data_app
 from data.config import read_config
 from data.curation.contamination import Decontaminate
+from data.curation.rows import record_to_row
 from data.errors import UserError, run_command
 from data.processes import last_line, start_command
 from data.records import Outcome, Trajectory, read_trajectories, write_trajectories
@@ -572,7 +573,7 @@ def test_written_tasks_are_found_in_their_own_records_and_in_no_training_record(
     assert any(row["context_tokens"] for row in rows) and len({row["id"] for row in rows}) == 100
     for file, found in (("test.jsonl", 100), ("train.jsonl", 0)):
         chats = [trajectory_to_chat(each, outcomes=frozenset(Outcome)) for each in read_trajectories(tmp_path / file)]
-        assert sum(bool(tasks.in_row(chat)) for chat in chats) == found  # type: ignore[arg-type] # no Skip among them
+        assert sum(tasks.match(record_to_row(chat)) is not None for chat in chats) == found  # type: ignore[arg-type] # no Skip among them
     curate = {
         "inputs": ["test.jsonl", "train.jsonl"], "out": "curated",
         "steps": [Decontaminate(against=["tasks.jsonl"]).model_dump(mode="json")],

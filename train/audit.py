@@ -27,8 +27,11 @@ from typing import TYPE_CHECKING, Any, Literal
 from rich.table import Table
 
 from data.chats import Chat, Message, PreferencePair, Skip, ToolCall, what_is_said
+from data.curation.contamination import Decontaminate, Reference
+from data.curation.rows import record_to_row
 from data.errors import UserError, nearest, printable
 from data.progress import with_progress
+from data.records import BadLine, read_jsonl
 from train.plan import Plan, duration, shape_of
 
 if TYPE_CHECKING:
@@ -56,8 +59,7 @@ class Limit:
 LIMITS: dict[str, Limit] = {
     # the set against the benchmark, and against itself
     "test_tasks": Limit(
-        "tasks of --benchmark_tasks that occur in the set: the instruction, 13 words of it in a row, or a call made of "
-        "its values",
+        "tasks of --benchmark_tasks that occur in the set, as `data curate decontaminate` finds them",
         None, 0.0,
         "a score on these tasks would not be earned: take the rows out, or test on other tasks",
     ),
@@ -535,127 +537,42 @@ def _texts(messages: Iterable[Message]) -> Iterator[str]:
 
 # -------------------------------------------------------------------- the benchmark's tasks
 
-GRAM_WORDS = 13
-SHORTEST_GRAM_WORDS = 8
-CALL_CHARACTERS = 12
-
 
 def words_of(text: str) -> str:
     """Words with one blank between them, so that case, white space and punctuation do not count."""
     return " ".join(re.findall(r"\w+", unicodedata.normalize("NFKC", text).casefold()))
 
 
-class TestTasks:
-    """Tasks that must not be trained on, ready to be looked for.
+def read_test_tasks(path: str | Path) -> Reference:
+    """The tasks of a JSON Lines file that `python -m benchmark tasks` wrote, ready to be looked for as curation does.
 
-    A task is found in a row by its whole instruction, by 13 words of it in a row (all words of one with 8 to 13), or by a
-    call that is made of its values alone: two of them or more, at least 12 characters together. What several tasks have in
-    common is the wording of a template, and betrays none of them; where a task names its parameters, words without any of
-    their values are taken for such wording, too.
-    """
-
-    __test__ = False  # not a test, whatever pytest thinks of the name
-
-    def __init__(self, tasks: Sequence[Mapping[str, Any]]) -> None:
-        self.count = len(tasks)
-        self._whole: dict[str, set[int]] = defaultdict(set)
-        self._values: dict[str, set[int]] = defaultdict(set)
-        grams: dict[tuple[str, ...], set[int]] = defaultdict(set)
-        same_instruction: dict[str, int] = {}
-        for index, task in enumerate(tasks):
-            instruction = words_of(task["instruction"])
-            self._whole[instruction].add(index)
-            first = same_instruction.setdefault(instruction, index)
-            words = instruction.split()
-            if len(words) >= SHORTEST_GRAM_WORDS:
-                size = min(len(words), GRAM_WORDS)
-                ends = _ends_of_values(words, task["parameters"], task.get("facts")) if task.get("parameters") else None
-                for start, gram in enumerate(_grams(words, size)):
-                    if ends is None or any(begin >= start and end <= start + size for begin, end in ends):
-                        grams[gram].add(first)
-            for value in _strings([task.get("parameters"), task.get("facts")]):
-                self._values[words_of(value)].add(index)
-        self._grams = {gram: next(iter(found)) for gram, found in grams.items() if len(found) == 1}
-        self._sizes = sorted({len(gram) for gram in self._grams})
-
-    def in_row(self, row: Row) -> set[int]:
-        """Indices of the tasks that occur in a row."""
-        found: set[int] = set()
-        messages = row.messages if isinstance(row, Chat) else (*row.prompt, *row.chosen, *row.rejected)
-        for message in messages:
-            if message.role in ("user", "assistant"):
-                text = words_of(message.content)
-                found |= self._whole.get(text, set())
-                words = text.split()
-                for size in self._sizes:
-                    found.update(self._grams[gram] for gram in _grams(words, size) if gram in self._grams)
-            for call in message.tool_calls:
-                values = {words_of(value) for value in _strings(call.arguments)} - {""}
-                if len(values) > 1 and sum(map(len, values)) >= CALL_CHARACTERS:
-                    found |= set.intersection(*(self._values.get(value, set()) for value in values))
-        return found
-
-
-def _ends_of_values(words: Sequence[str], *values: Any) -> list[tuple[int, int]]:
-    """Where values stand among words: first word, and the word after the last."""
-    wanted = {tuple(words_of(value).split()) for value in _strings([*values])} - {()}
-    return [
-        (start, start + size)
-        for size in {len(value) for value in wanted}
-        for start, gram in enumerate(_grams(words, size))
-        if gram in wanted
-    ]
-
-
-def _grams(words: Sequence[str], size: int) -> Iterator[tuple[str, ...]]:
-    return zip(*(islice(words, start, None) for start in range(size)), strict=False)
-
-
-def read_test_tasks(path: str | Path) -> TestTasks:
-    """The tasks of a JSON Lines file that `python -m benchmark tasks` wrote; only `instruction` is required.
+    Only `instruction` is required.
 
     Raises:
         UserError: with file and line, if the file cannot be read, holds no task, or a line has no instruction.
     """
-    try:
-        lines = Path(path).read_text(encoding="utf-8").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(
-            f"--benchmark_tasks {path}: cannot be read: {getattr(error, 'strerror', None) or error}"
-        ) from None
-    tasks = []
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            task = json.loads(line)
-        except ValueError as error:
-            raise UserError(f"{path}:{number}: not JSON: {error}") from None
-        if (
-            not isinstance(task, dict)
-            or not isinstance(task.get("instruction"), str)
-            or not task["instruction"].strip()
-        ):
+    for line, task in read_jsonl(path):
+        if isinstance(task, BadLine):
+            raise UserError(str(task))
+        words = task.get("instruction") if isinstance(task, dict) else None
+        if not isinstance(words, str) or not words.strip():
             raise UserError(
-                f"{path}:{number}: a task is an object with the text field 'instruction', as `python -m benchmark tasks` "
+                f"{path}:{line}: a task is an object with the text field 'instruction', as `python -m benchmark tasks` "
                 "writes it"
             )
-        tasks.append(task)
-    if not tasks:
-        raise UserError(f"--benchmark_tasks {path}: the file holds no task")
-    return TestTasks(tasks)
+    return Reference(Decontaminate(against=[str(path)]))
 
 
-def audit_test_tasks(rows: Iterable[Row], tasks: TestTasks) -> Finding:
+def audit_test_tasks(rows: Iterable[Row], tasks: Reference) -> Finding:
     """How many of the tasks occur in `rows`."""
-    found: set[int] = set()
+    found: set[str] = set()
     examples: list[str] = []
     for row in with_progress(rows, "looking for test tasks"):
-        here = tasks.in_row(row)
+        here = {match.reference for match in tasks.matches(record_to_row(row))}
         found |= here
         if here and len(examples) < EXAMPLES:
             examples.append(row.id)
-    return Finding("test_tasks", len(found), tasks.count, tuple(examples))
+    return Finding("test_tasks", len(found), len(tasks.items), tuple(examples))
 
 
 # -------------------------------------------------------------------- what was rendered
@@ -788,7 +705,7 @@ def audit(
     model: Any,
     *,
     max_tokens: int | None,
-    tasks: TestTasks | None,
+    tasks: Reference | None,
 ) -> list[Finding]:
     """All findings of a run, those within their limits too, in the order of `LIMITS`."""
     rows = (*prepared.train, *prepared.validation)

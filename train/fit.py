@@ -33,12 +33,13 @@ from rich.table import Table
 from transformers import PrinterCallback, TrainerCallback
 from transformers.trainer_callback import ProgressCallback
 
+from data.curation.contamination import Reference
 from data.errors import UserError
 from data.mixture import Prepared, read_prepared
 from data.models import source_sha256
 from train import checkpoints
 from train.attention import FLEX_BLOCK_TOKENS, Backend, choose_backend
-from train.audit import Finding, TestTasks, audit, check_allowed, print_findings, read_test_tasks, refusal
+from train.audit import Finding, audit, check_allowed, print_findings, read_test_tasks, refusal
 from train.benchmarking import Benchmarking, check_benchmark
 from train.model import LoadedModel
 from train.options import DataOptions, open_wandb
@@ -79,7 +80,7 @@ class TrainingData(NamedTuple):
     backend: Backend
     trees: str
     """One line for the log: whether trees are on, with which attention, and why."""
-    tasks: TestTasks | None
+    tasks: Reference | None
     """Tasks of the benchmark that the audit looks for."""
 
     def collator(self, pad_token_id: int) -> UnitCollator:

@@ -10,6 +10,7 @@ text in it. A row is dropped when it shares with a reference
 * a whole call: same name, same arguments.
 
 Case, white space, punctuation, composition of characters and the order of keys make no difference (data/curation/text.py).
+The audit before a training (train/audit.py) asks this index, too, so a row is found by both or by neither.
 
 What is shared by design must not count. System prompts and descriptions of tools are never looked at. A stretch that
 stands in more than `common` different reference texts is a template and proves nothing. Where a task names its parameters,
@@ -122,6 +123,10 @@ def _value_to_item(value: dict[str, Any], name: str) -> Item:
                 calls=[(call.name, call.arguments) for message in row.messages for call in message.tool_calls],
             )
     item = Item(str(value.get("id", name)))
+    if isinstance(value.get("instruction"), str) and not value.get("input"):
+        item.requests.append(
+            value["instruction"]
+        )  # a task that names no parameters; with an input it is half a request
     _collect(value, item)
     return item
 
@@ -218,20 +223,21 @@ class Stretches:
     hashes: NDArray[np.uint64]
     items: NDArray[np.int64]
 
-    def find(self, text: Words) -> tuple[str, int] | None:
-        """The first stretch of a text that a reference holds, and the item of the reference."""
+    def find(self, text: Words) -> Iterator[tuple[str, int]]:
+        """Each item of the reference that shares a stretch with a text, and the first such stretch."""
         import numpy as np  # noqa: PLC0415 - a command that only prints its help need not load it
 
         if not len(self.hashes) or len(text.words) < self.length:
-            return None
+            return
         cut = text.windows(self.length)
         at = np.searchsorted(self.hashes, cut.hashes)
         at[at == len(self.hashes)] = 0
-        hits = np.flatnonzero(self.hashes[at] == cut.hashes)
-        if not len(hits):
-            return None
-        first = hits[0]
-        return " ".join(text.words[cut.starts[first] : cut.ends[first]]), int(self.items[at[first]])
+        found: set[int] = set()
+        for hit in np.flatnonzero(self.hashes[at] == cut.hashes):
+            item = int(self.items[at[hit]])
+            if item not in found:
+                found.add(item)
+                yield " ".join(text.words[cut.starts[hit] : cut.ends[hit]]), item
 
 
 class _Gathering:
@@ -331,19 +337,21 @@ class Reference:
 
     def match(self, row: Row) -> Match | None:
         """The first match of a row, or None."""
+        return next(self.matches(row), None)
+
+    def matches(self, row: Row) -> Iterator[Match]:
+        """All matches of a row; one reference may come several times."""
         for message in row.messages:
             for text in _message_prose(message, ("user", "assistant", "tool")):
                 found = Words(text)
                 if self._may_match(found):
                     for stretches in self.prose:
-                        if shared := stretches.find(found):
-                            return Match("prose of a test", shared[0], self.items[shared[1]].name)
-                if self.whole and (item := self.whole.get(found.hash)) is not None:
-                    return Match("request of a test", text, self.items[item].name)
+                        for shared, item in stretches.find(found):
+                            yield Match("prose of a test", shared, self.items[item].name)
+                if self.whole and (whole := self.whole.get(found.hash)) is not None:
+                    yield Match("request of a test", text, self.items[whole].name)
             for call in message.tool_calls:
-                if match := self._match_call(call.name, call.arguments):
-                    return match
-        return None
+                yield from self._call_matches(call.name, call.arguments)
 
     def _may_match(self, text: Words) -> bool:
         """Whether as many neighbouring words as the shortest stretch has are all known to the references.
@@ -357,23 +365,23 @@ class Reference:
                 return True
         return False
 
-    def _match_call(self, name: str, arguments: dict[str, Any]) -> Match | None:
+    def _call_matches(self, name: str, arguments: dict[str, Any]) -> Iterator[Match]:
         text = f"{name} {json.dumps(arguments, ensure_ascii=False)}"[:400]
-        if self.calls and (item := self.calls.get(call_hash(name, arguments))) is not None:
-            return Match("call of a test", text, self.items[item].name)
+        if self.calls and (same := self.calls.get(call_hash(name, arguments))) is not None:
+            yield Match("call of a test", text, self.items[same].name)
         if any(len(stretches.hashes) for stretches in self.call_stretches):
             found = call_words(name, arguments)
             for stretches in self.call_stretches:
-                if shared := stretches.find(found):
-                    return Match("words of a test's call", shared[0], self.items[shared[1]].name)
+                for shared, item in stretches.find(found):
+                    yield Match("words of a test's call", shared, self.items[item].name)
         # A task's own call: all values are parameters of one task, at least two of them words.
         values = {_as_words(value) for value in _scalars(arguments)} if self.items_of_value else set()
         named = [self.items_of_value[value] for value in values if value in self.items_of_value]
         if len(named) >= 2:
             for item in sorted(set.intersection(*named)):
-                if values <= (self.items[item].values or frozenset()) and name in self.items[item].tools:
-                    return Match("call of a test", text, self.items[item].name)
-        return None
+                tools = self.items[item].tools
+                if values <= (self.items[item].values or frozenset()) and (not tools or name in tools):
+                    yield Match("call of a test", text, self.items[item].name)
 
 
 @lru_cache(maxsize=2)

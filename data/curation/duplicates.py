@@ -4,11 +4,15 @@ The best row is the one with the highest score (`scores` of the config, or the r
 without a score comes after all that have one), then the one with the better outcome (success, partial, failure or none),
 then the one that was read first.
 
-* exact: the canonical JSON of what is said and of the tools is the same; ids, times, weights and the order of keys are not
-  looked at.
+Rows whose trained calls differ (`Row.trained_calls`) are two examples, and no step here takes them for one: in an agent's
+records a long prompt and long tool results are alike, and the one call that differs is what is learned.
+
+* exact: the canonical JSON of what is said, of which turns are trained and of the tools is the same; ids, times, how much a
+  trained turn weighs and the order of keys are not looked at.
 * near: MinHash over stretches of words (Broder 1997; https://github.com/beowolx/rensa), bands to find candidates, then the
-  estimated Jaccard similarity of the whole signatures. No dropped row is less similar to the row that was kept for it than
-  the threshold, and no chain of neighbours can pull two different rows together.
+  estimated Jaccard similarity of the whole signatures, once without the tools' results and once with them. So results never
+  make two rows alike, and may tell them apart. No dropped row is less similar to the row that was kept for it than the
+  threshold, and no chain of neighbours can pull two different rows together.
 
 Everything that grows with the number of rows lies on disk; a task holds one band (16 bytes a row) or a sixteenth of the
 exact hashes at a time. Semantic duplicates are in data/curation/semantic.py.
@@ -64,10 +68,11 @@ class Near(BaseModel):
 
 
 def said_hash(row: Row) -> bytes:
-    """128-bit hash of the canonical JSON of what is said and of the tools that could be called."""
+    """128-bit hash of the canonical JSON of what is said, of which turns are trained and of the tools that could be called."""
     tools = [json.dumps(tool.model_dump(), sort_keys=True, ensure_ascii=False) for tool in row.tools]
     said = [what_is_said(part) for part in row.parts]
-    text = json.dumps([said, tools], sort_keys=True, ensure_ascii=False)
+    trained = [[message.loss_weight > 0 for message in part] for part in row.parts]
+    text = json.dumps([said, trained, tools], sort_keys=True, ensure_ascii=False)
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
@@ -76,17 +81,18 @@ def _message_text(message: Message) -> str:
     return "\n".join(filter(None, (message.reasoning_content, message.content, calls)))
 
 
-def compared_text(row: Row) -> str:
-    """The words in which near duplicates are looked for: all but system prompts and tool descriptions.
+def compared_texts(row: Row) -> tuple[str, str]:
+    """The words in which near duplicates are looked for, and those of tool results, which can only tell rows apart.
 
-    Of a pair only the request and the two sides: the pairs of one trajectory share their history and differ in what is
-    preferred.
+    System prompts and tool descriptions are in neither. Of a pair only the request and the two sides: the pairs of one
+    trajectory share their history and differ in what is preferred.
     """
     messages = row.messages
     if row.kind == "pair":
         request = next((message for message in row.parts[0] if message.role == "user"), None)
         messages = (*([request] if request else []), *row.parts[1], *row.parts[2])
-    return "\n".join(_message_text(message) for message in messages if message.role != "system")
+    words = "\n".join(_message_text(message) for message in messages if message.role in ("user", "assistant"))
+    return words, "\n".join(message.content for message in messages if message.role == "tool")
 
 
 # --- names and order of rows -------------------------------------------------------------------------------------
@@ -210,42 +216,63 @@ def exact_stages(work: Work, step: str, options: Exact, earlier: Sequence[str]) 
 SEED = 7
 
 
-def _sign_shard(work: Work, step: str, options: Near, earlier: Sequence[str], shard: int) -> None:
-    """Write the MinHash signature of each row, and one hash for each of its bands."""
+def _shingles(text: str, options: Near) -> NDArray[np.uint64]:
+    """Hashes of the stretches of a text; one that is shorter than a stretch is one as a whole."""
+    import numpy as np  # noqa: PLC0415 - as above
+
+    found = Words(text)
+    hashes = found.windows(options.shingle_words).hashes
+    return hashes if len(hashes) else np.array([hash_words(found.words)], np.uint64)
+
+
+def _min_hashes(sets: Sequence[NDArray[np.uint64]], size: int) -> NDArray[np.uint32]:
+    """A MinHash signature of each set of hashes; of an empty one the largest number everywhere."""
     import numpy as np  # noqa: PLC0415 - as above
     from rensa import RMinHash  # noqa: PLC0415 - as above
 
-    numbers, shingles = [], []
+    signatures = np.full((len(sets), size), 2**32 - 1, np.uint32)
+    filled = [at for at, hashes in enumerate(sets) if len(hashes)]
+    if filled:
+        flat = np.concatenate([sets[at] for at in filled])
+        offsets = np.cumsum([0, *(len(sets[at]) for at in filled)], dtype=np.uint64)
+        signatures[filled] = RMinHash.digest_matrix_from_flat_token_hashes(flat, offsets, size, SEED).to_rows()
+    return signatures
+
+
+def _sign_shard(work: Work, step: str, options: Near, earlier: Sequence[str], shard: int) -> None:
+    """Write two MinHash signatures of each row, without results and with them, and one hash for each band of the first."""
+    import numpy as np  # noqa: PLC0415 - as above
+    import xxhash  # noqa: PLC0415 - as above
+
+    numbers, calls, of_words, of_results = [], [], [], []
     for place, row in work.rows(shard, earlier):
-        text = Words(compared_text(row))
-        hashes = text.windows(options.shingle_words).hashes
-        if not len(hashes):  # shorter than one stretch: the whole text is one
-            hashes = np.array([hash_words(text.words)], np.uint64)
+        words, results = compared_texts(row)
         numbers.append(row_number(shard, place))
-        shingles.append(hashes)
-    offsets = np.cumsum([0, *map(len, shingles)], dtype=np.uint64)
-    flat = np.concatenate([np.empty(0, np.uint64), *shingles])
+        calls.append(xxhash.xxh64_intdigest(f"{row.kind} {row.trained_calls}".encode(errors="surrogatepass")))
+        of_words.append(_shingles(words, options))
+        # The results are stretches of their own, so that no stretch crosses from a call into its result.
+        of_results.append(_shingles(results, options) if results else np.empty(0, np.uint64))
     size = options.bands * options.band_rows
-    if numbers:
-        digests = RMinHash.digest_matrix_from_flat_token_hashes(flat, offsets, size, SEED).to_rows()
-        signatures = np.array(digests, np.uint32)
-    else:
-        signatures = np.empty((0, size), np.uint32)
+    signatures = _min_hashes(of_words, size)
+    # The signature of two sets together is the smaller of both their hashes, place by place.
+    with_results = np.minimum(signatures, _min_hashes(of_results, size))
     multipliers = np.random.default_rng(SEED).integers(2**63, size=options.band_rows, dtype=np.uint64) | np.uint64(1)
     banded = signatures.reshape(len(numbers), options.bands, options.band_rows).astype(np.uint64)
-    band_hashes = np.zeros((options.bands, len(numbers)), np.uint64)
+    # Each band begins with the trained calls, and each step below can be undone: rows of one signature and other calls
+    # never share a band.
+    band_hashes = np.repeat(np.array(calls, np.uint64)[None], options.bands, axis=0)
     for place in range(options.band_rows):
         # Mixed between the steps, because a plain sum of products of 32-bit numbers would collide more often.
         band_hashes ^= banded[:, :, place].T
         band_hashes *= multipliers[place]
         band_hashes ^= band_hashes >> np.uint64(29)
     np.save(work.path(step, f"numbers-{shard:05d}.npy"), np.array(numbers, np.int64))
-    np.save(work.path(step, f"signatures-{shard:05d}.npy"), signatures)
+    np.save(work.path(step, f"signatures-{shard:05d}.npy"), np.stack([signatures, with_results], axis=1))
     np.save(work.path(step, f"bands-{shard:05d}.npy"), band_hashes)
 
 
 class _Signatures:
-    """Signatures of rows, read from their shards' files when they are asked for."""
+    """The two signatures of each row, read from their shards' files when they are asked for."""
 
     def __init__(self, work: Work, step: str) -> None:
         import numpy as np  # noqa: PLC0415 - as above
@@ -273,7 +300,13 @@ class _Signatures:
         return result
 
 
-PAIRS_AT_ONCE = 1 << 17
+PAIRS_AT_ONCE = 1 << 16
+
+
+def _alike(left: NDArray[np.uint32], right: NDArray[np.uint32]) -> NDArray[np.float64]:
+    """Estimated Jaccard similarity of rows by their signatures: without results or with them, whichever is less."""
+    alike: NDArray[np.float64] = (left == right).mean(axis=-1).min(axis=-1)
+    return alike
 
 
 def _similarities(signatures: _Signatures, left: NDArray[np.int64], right: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -283,7 +316,7 @@ def _similarities(signatures: _Signatures, left: NDArray[np.int64], right: NDArr
     parts = [np.empty(0)]
     for start in range(0, len(left), PAIRS_AT_ONCE):
         chunk = slice(start, start + PAIRS_AT_ONCE)
-        parts.append((signatures.of(left[chunk]) == signatures.of(right[chunk])).mean(axis=1))
+        parts.append(_alike(signatures.of(left[chunk]), signatures.of(right[chunk])))
     return np.concatenate(parts)
 
 
@@ -365,7 +398,7 @@ def _choose_near(work: Work, step: str, options: Near, _task: int) -> None:
             kept = [0]
             own = signed[start : start + len(component)]
             for place in range(1, len(component)):
-                alike = (own[kept] == own[place]).mean(axis=1)
+                alike = _alike(own[kept], own[place])
                 best = int(alike.argmax())
                 if alike[best] >= options.threshold:
                     row, instead = numbers[component[place]], numbers[component[kept[best]]]

@@ -5,6 +5,7 @@ The kind is told by one field (`messages`, `chosen`, `action_sequence`), in `val
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -83,6 +84,23 @@ class Row:
         """The turns that a model shall learn to say: assistant turns with a weight above 0; of a pair those of chosen."""
         side = self.parts[1] if self.kind == "pair" else self.parts[0]
         return (message for message in side if message.loss_weight > 0)
+
+    @property
+    def trained_calls(self) -> str:
+        """The calls that are trained, as canonical JSON: turn by turn, of a pair those of chosen and those of rejected.
+
+        Rows in which it differs are different examples, however alike their words are.
+        """
+        sides = self.parts[1:] if self.kind == "pair" else self.parts
+        calls = [
+            [
+                [[call.name, call.arguments] for call in message.tool_calls]
+                for message in side
+                if message.loss_weight > 0 and message.tool_calls
+            ]
+            for side in sides
+        ]
+        return json.dumps(calls, sort_keys=True, ensure_ascii=False)
 
     @property
     def metadata(self) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """Semantic duplicates, and the embeddings that topics are made of (extra `semantic`: semhash, model2vec).
 
-Two rows are semantic duplicates when what is asked and answered means the same and they make the same calls with the
-same arguments. Without the second condition "delete a.txt" and "delete b.txt" would be one example. Rows without calls are
-compared with each other.
+Two rows are semantic duplicates when what is asked and answered means the same and their trained calls are the same
+(`Row.trained_calls`). Without the second condition "delete a.txt" and "delete b.txt" would be one example. Rows without
+calls are compared with each other.
 
 The bound: a row costs four bytes for each dimension of the encoder, twice, and a group of more than `EXACT_ROWS` rows
 with the same calls (in practice: those without any) is searched with an HNSW index, which is approximate and, on several
@@ -11,7 +11,6 @@ cores, may find other pairs in another run. Smaller groups are compared complete
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Sequence
 from functools import lru_cache
@@ -50,16 +49,6 @@ def request_text(row: Row) -> str:
     asked = [message.content for message in row.imitated if message.role == "user"]
     answers = [message.content for message in row.trained if message.content]
     return "\n".join([*asked, *answers[-1:]])[:4000]
-
-
-def calls_key(row: Row) -> str:
-    """The calls of a row, names and arguments, without regard to case and the order of keys."""
-    calls = [
-        [call.name, json.dumps(call.arguments, sort_keys=True, ensure_ascii=False).casefold()]
-        for message in row.imitated
-        for call in message.tool_calls
-    ]
-    return json.dumps(calls, ensure_ascii=False)
 
 
 @lru_cache(maxsize=1)
@@ -103,7 +92,7 @@ def _embed_shard(work: Work, step: str, options: Semantic, earlier: Sequence[str
     for place, row in work.rows(shard, earlier):
         numbers.append(row_number(shard, place))
         texts.append(request_text(row))
-        calls.append(xxhash.xxh64_intdigest(f"{row.kind} {calls_key(row)}".encode()))
+        calls.append(xxhash.xxh64_intdigest(f"{row.kind} {row.trained_calls}".encode(errors="surrogatepass")))
     np.save(work.path(step, f"numbers-{shard:05d}.npy"), np.array(numbers, np.int64))
     np.save(work.path(step, f"calls-{shard:05d}.npy"), np.array(calls, np.uint64))
     if texts:
