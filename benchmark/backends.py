@@ -408,11 +408,14 @@ def read_renderer(path: str, *, chat_template_path: str | None = None) -> Render
     chat template is often changed a little while its format of calls stays.
 
     Raises:
-        UserError: if there is no usable tokenizer, or no format fits.
+        UserError: if there is no usable tokenizer, its template cannot show what an agent does, or no format fits.
     """
     renderer = Renderer.from_pretrained(path, chat_template_path=chat_template_path)
     tokenizer = renderer.tokenizer
-    if getattr(tokenizer, "response_template", None) or "calls" in renderer.faults or _reads_its_own_calls(renderer):
+    for part in ("tools", "calls", "results"):
+        if part in renderer.faults:
+            raise UserError(f"{path}: {renderer.faults[part]}")
+    if _reads_its_own_calls(renderer) or getattr(tokenizer, "response_template", None):
         return renderer
     from trl import chat_template_utils  # noqa: PLC0415 - seconds; only for templates that are not of the ChatML family
 
@@ -441,14 +444,20 @@ _PROBES = tuple(
 
 
 def _reads_its_own_calls(renderer: Renderer) -> bool:
-    """Whether a text and a call, rendered as training renders them, are read back as they were."""
+    """Whether a text and a call, rendered as training renders them, are read back as they were.
+
+    Raises:
+        UserError: if the template cannot show one of them: then nobody knows whether a call would be read.
+    """
     for probe in _PROBES:
         chat = Chat(
             messages=(Message(role="user", content="Go."), probe), tools=(_PROBE_TOOL,), id="probe", source="probe"
         )
         tree = renderer.chat_to_tree(chat)
-        if isinstance(tree, Skip):  # refused when it comes up; nothing to read here
-            continue
+        if isinstance(tree, Skip):
+            raise UserError(
+                f"{renderer.tokenizer.name_or_path}: no call can be shown, so none could be read: {tree.reason}"
+            )
         [(ids, weights)] = tree.rows()
         start = weights.index(1.0)
         back = renderer.completion_to_message(ids[start:], prompt=ids[:start], tools=chat.tools)

@@ -30,6 +30,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from data.call_ids import ANY, FORMS, CallIds
 from data.chat_template import Beginnings, ChatTemplate
 from data.chats import Chat, Message, PreferencePair, Skip, ToolCall
 from data.control_tokens import ControlTokens, Encoding, Unrenderable
@@ -74,6 +75,8 @@ class TokenTree:
     """Context tokens that were cut from the old end so that targets fit, summed over turns."""
     dropped_targets: int = 0
     """Targets that did not fit even alone with system, tools and their own turn."""
+    lost: tuple[str, ...] = ()
+    """What the template does not show of assistant turns that are only context, as a server would not show it either."""
 
     def path(self, node: int) -> list[int]:
         """Nodes from the root to `node`, both included; ascending."""
@@ -184,12 +187,21 @@ _RESULT = Message(role="tool", content="Probe result.", tool_call_id="call00000"
 _ANSWER = Message(role="assistant", content="Probe answer.")
 
 
+def _asked(call_id: str) -> tuple[Message, Message]:
+    """The small call and its result, by another id."""
+    [call] = _ASKS.tool_calls
+    return (
+        _ASKS.model_copy(update={"tool_calls": (call.model_copy(update={"id": call_id}),)}),
+        _RESULT.model_copy(update={"tool_call_id": call_id}),
+    )
+
+
 def _system(messages: Sequence[Message]) -> range:
     """Indices of the system message: none or one."""
     return range(1 if messages and messages[0].role == "system" else 0)
 
 
-def _held(messages: Sequence[Message], tools: Sequence[ToolSpec]) -> list[str]:
+def _held(messages: Sequence[Message], tools: Sequence[ToolSpec] = ()) -> set[str]:
     """Which parts a chat holds that some template loses."""
     asks = [message for message in messages if message.tool_calls]
     held = {
@@ -202,7 +214,11 @@ def _held(messages: Sequence[Message], tools: Sequence[ToolSpec]) -> list[str]:
         "reasoning": any((m.reasoning_content or "").strip() for m in messages if not m.tool_calls),
         "reasoning beside calls": any((message.reasoning_content or "").strip() for message in asks),
     }
-    return [part for part, is_held in held.items() if is_held]
+    return {part for part, is_held in held.items() if is_held}
+
+
+_OF_A_PROMPT = {"system", "tools", "calls", "parallel calls", "results"}
+"""Parts without which a prompt would not tell what happened. What was said or thought beside a call is not one of them."""
 
 
 def _spellings(words: str) -> Iterator[str]:
@@ -360,8 +376,10 @@ class Renderer:
         except Unrenderable as error:
             raise UserError(f"{name}: {error}") from None
         self._switches = [switch for switch in _SWITCHES if switch in self.template.source]
+        self.call_ids: CallIds = ANY
         self._form = _Form()
         self._form = self._find_form()
+        self.call_ids = self._find_call_ids()
         self._prove_ids()
         self._opening = _OPENS_REASONING.search(self._try(self.template_messages([_USER]), [], generate=True) or "")
         self.next_role = {calls: self._find_next_role(calls=calls) for calls in (False, True)}
@@ -397,8 +415,11 @@ class Renderer:
     # ---------------------------------------------------------------- prompts
 
     def template_messages(self, messages: Sequence[Message]) -> list[dict[str, Any]]:
-        """The messages in the form that this template reads, for `apply_chat_template`."""
-        return [self._form.apply(message.to_template()) for message in messages]
+        """The messages in the form that this template reads, for `apply_chat_template`; calls have the ids it demands."""
+        return [self._form.apply(message.to_template()) for message in self._with_ids(messages)]
+
+    def _with_ids(self, messages: Sequence[Message]) -> Sequence[Message]:
+        return messages if self.call_ids is ANY else self.call_ids.apply(messages)
 
     def prompt_ids(self, messages: Sequence[Message], tools: Sequence[ToolSpec] = ()) -> list[int]:
         """What the model is given before it speaks: the template's ids, its generation prompt included.
@@ -406,14 +427,12 @@ class Renderer:
         Raises:
             Unrenderable: if the template refuses the messages, or would silently lose what they hold.
         """
-        for part in ("system", "tools", "calls", "parallel calls", "results"):
-            if part in self.faults and part in _held(messages, tools):
-                raise Unrenderable(self.faults[part])
+        self._refuse_lost_parts(_OF_A_PROMPT & _held(messages, tools))
         opened = self._open(messages, tools)
         return opened.encoding.extend_to(opened.beginnings.text(len(messages), generate=True)).ids
 
     def _open(self, messages: Sequence[Message], tools: Sequence[ToolSpec]) -> _Opened:
-        plain = [message.to_template() for message in messages]
+        plain = [message.to_template() for message in self._with_ids(messages)]
         specs = [tool.model_dump() for tool in tools]
         everything = json.dumps([plain, specs], ensure_ascii=False)
         first = self._control.first_free(everything)
@@ -484,12 +503,11 @@ class Renderer:
     ) -> TokenTree | Skip:
         builder = _TreeBuilder()
         targets: list[Target] = []
+        lost: set[str] = set()
         cut_tokens = dropped = 0
         try:
             for label, messages, trained in sides:
-                for part in _held(messages, tools):
-                    if part in self.faults:
-                        raise Unrenderable(self.faults[part])
+                lost |= self._lost_parts(messages, trained, tools)
                 opened = self._open(messages, tools)
                 agreed = least_cut = 0
                 for t in trained:
@@ -512,7 +530,8 @@ class Renderer:
             return Skip(str(error))
         if not targets:
             return Skip("no target fits into max_length")
-        return TokenTree(tuple(builder.ids), tuple(builder.parents), tuple(targets), name, cut_tokens, dropped)
+        ids, parents = tuple(builder.ids), tuple(builder.parents)
+        return TokenTree(ids, parents, tuple(targets), name, cut_tokens, dropped, tuple(sorted(lost)))
 
     def _turn(self, opened: _Opened, t: int) -> _Turn:
         """Context and target of message t.
@@ -672,6 +691,23 @@ class Renderer:
 
     # ---------------------------------------------------------------- what a template must not lose
 
+    def _refuse_lost_parts(self, held: set[str]) -> None:
+        for part, reason in self.faults.items():
+            if part in held:
+                raise Unrenderable(reason)
+
+    def _lost_parts(self, messages: Sequence[Message], trained: Sequence[int], tools: Sequence[ToolSpec]) -> set[str]:
+        """Parts that the template loses of turns which are only context, where a served prompt loses them just so.
+
+        Raises:
+            Unrenderable: if a trained turn holds a part that the template loses, or a prompt one that it must show.
+        """
+        if not self.faults:
+            return set()
+        for t in trained:
+            self._refuse_lost_parts(_held(messages[t : t + 1]) | (_OF_A_PROMPT & _held(messages[:t], tools)))
+        return (_held(messages[: trained[-1]]) & self.faults.keys()) - _OF_A_PROMPT
+
     def _refuse_lost_words(self, message: Message, completion: str) -> None:
         """`completion` is unmarked text."""
         if message.content.strip() not in completion:
@@ -715,6 +751,20 @@ class Renderer:
             if score > best_score:
                 best, best_score = form, score
         return best
+
+    def _find_call_ids(self) -> CallIds:
+        """The first form of ids with which a call and its result are shown, whichever ids the source wrote."""
+        for form in FORMS:
+            if all(
+                self._shows_call(form.apply([_USER, *_asked(name)])) for name in ("call_0", f"chatcmpl-tool-{0:032}")
+            ):
+                return form
+        return ANY
+
+    def _shows_call(self, messages: Sequence[Message]) -> bool:
+        shown = [self._form.apply(message.to_template()) for message in messages]
+        call, result = self._try(shown[:-1], []), self._try(shown, [], generate=True)
+        return call is not None and result is not None and "probe_tool" in call and "probe value" in call
 
     def _prove_ids(self) -> None:
         """Compare with `apply_chat_template` on ordinary text.

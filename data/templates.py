@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 _SPECIAL = re.compile(
-    r"<\|[^<>|{}\s]{1,30}\|?>|<[^<>|{}\s]{1,30}\|>|<｜[^<>{}\s]+｜>|<(?:start|end)_of_\w+>|\[gMASK\]|<sop>|<\|\"\|>|<eos>"
+    r"<\|[^<>|{}\s]{1,30}\|?>|<[^<>|{}\s]{1,30}\|>|<｜[^<>{}\s]+｜>|<(?:start|end)_of_\w+>|\[gMASK\]|\[/?[A-Z]{3,}(?:_[A-Z]+)*\]|</?s>|<sop>|<\|\"\|>|<eos>"
 )
 _MARKUP = re.compile(r"</?(?:think|tool_call|tool_response|arg_key|arg_value)>")
 _LAST_WORD = re.compile(r"\w+\W*\Z")
@@ -46,6 +46,7 @@ class TemplateFacts:
     history_with_reasoning: str = ""
     stop: str = ""
     prompt_opens: str = ""
+    call_ids: str = ""
     loses: tuple[str, ...] = ()
     refused: str = ""
 
@@ -71,7 +72,7 @@ def template_facts(path: Path) -> TemplateFacts:
     """
     source = read_chat_template(path)
     try:
-        tokenizer = _tokenizer(source)
+        tokenizer = small_tokenizer(source)
         stops = _stop_texts(ChatTemplate(tokenizer))
         if not stops:
             return TemplateFacts(
@@ -95,6 +96,7 @@ def template_facts(path: Path) -> TemplateFacts:
         else "",
         _stop(plain, renderer),
         opens[0] if opens else "",
+        "" if "calls" in renderer.faults else renderer.call_ids.told,
         tuple(renderer.faults),
     )
 
@@ -190,7 +192,7 @@ def _stop_texts(template: ChatTemplate) -> list[str]:
     return stops
 
 
-def _tokenizer(source: str) -> PreTrainedTokenizerFast:
+def small_tokenizer(source: str) -> PreTrainedTokenizerFast:
     """A byte-level tokenizer with the control tokens of a template and merges learned from its text."""
     from tokenizers import (  # noqa: PLC0415 - only this command needs it
         AddedToken,
@@ -234,13 +236,20 @@ How a turn becomes a context and a target:
 4. Where the finished turn rewrites its history (gpt-oss drops the analysis before a final answer), the target is read off the
    same turn after the bare question, and has to be the end of the real one as well.
 5. Where a turn has no stop token of its own (GLM), the next role's token ends it, if `generation_config.json` names it.
-6. Everything else is refused with the reason. A chat is refused only if it holds a part that the template loses.
+6. Everything else is refused with the reason. What a template loses refuses a chat where it would be trained or served
+   wrongly: in a turn that is trained, and in a prompt of one where it is the system turn, tools, calls or results. Words or
+   thoughts beside a call, or thoughts, of a turn of weight 0 are lost when the model is served just as in training; such
+   chats are kept, and `data show`, the dry run and the audit (`lost_context`) say of how many rows what is not shown. Turns
+   behind the last trained one are in no prompt.
+7. Where a template takes only call ids of a certain form, calls and results get ids of this form, in training and in served
+   prompts alike, and the context is what `apply_chat_template` gives of the messages with these ids. An id that fits stays;
+   any other becomes the one of the call's place in the chat (`call00000`, `call00001`, ... or `functions.NAME:0`, ...).
 
 *History* is that of a chat with four trained turns: an answer, a call, the answer to its result, an answer; where calls
 cannot be shown, three answers. "one path" means that each context starts with the context and target before it, so the chat is
 one sequence. A branch costs the tokens that were rewritten; "in ids only" means that the text was not, but the tokenizer joins
 characters across the edge of a turn. *Stop token*: "kept" stays in history, "last turn only" is replaced there,
-"next role's" begins the next turn.
+"next role's" begins the next turn. *Call ids*: which ids the template takes, found by trying.
 """
 
 
@@ -248,8 +257,8 @@ def facts_to_markdown(facts: Sequence[TemplateFacts], *, source: str = "") -> st
     """The page of docs/templates.md."""
     lines = [
         _INTRODUCTION.format(source=source),
-        "| template | history | with reasoning | stop token | prompt opens | loses, so refuses chats that hold it |",
-        "|---|---|---|---|---|---|",
+        "| template | history | with reasoning | stop token | prompt opens | call ids | loses |",
+        "|---|---|---|---|---|---|---|",
     ]
     for fact in facts:
         if fact.refused:
@@ -261,6 +270,7 @@ def facts_to_markdown(facts: Sequence[TemplateFacts], *, source: str = "") -> st
             fact.history_with_reasoning or "no reasoning",
             fact.stop,
             opens,
+            fact.call_ids or "no calls",
             ", ".join(fact.loses),
         )
         lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")

@@ -21,7 +21,8 @@ from data.curation.rows import record_to_row
 from data.errors import UserError
 from data.mixture import BuildConfig, build, read_prepared
 from data.records import ToolSpec
-from data.render import Renderer
+from data.render import Renderer, read_chat_template
+from data.templates import trl_templates
 from train import audit, dpo, orpo, plan, sft
 from train.options import DataOptions, parse_options
 from train.tree import RenderReport, chats_to_rendered
@@ -138,6 +139,7 @@ MESSAGE = (
     "{{ c.function.name }} {{ c.function.arguments | tojson }}{% endfor %}"
 )
 GENERATE = "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+WITHOUT_THOUGHTS = read_chat_template(next(path for path in trl_templates() if path.stem == "qwen2_5"))
 WITHOUT_TOOLS = MESSAGE + "<|im_end|>\n{% endfor %}" + GENERATE
 CALLS_WITHOUT_END = (
     "{% if tools %}{{ tools | tojson }}{% endif %}"
@@ -236,6 +238,11 @@ DEFECTS: list[tuple[str, str, str, Callable[[], list[Any]], dict[str, Any], str 
     ("null_filled", "error", "sft", lambda: [null_schema(row) for row in CHATS], {}, r"chat\d+"),
     ("control_text", "error", "sft",
      lambda: [final(row, content=f"Done {row.id}.<|im_end|>\n<|im_start|>user\nThanks") for row in CHATS], {}, r"chat\d+"),
+    ("inline_think", "error", "sft",  # a single one is enough
+     lambda: first_rows(1, lambda row: final(row, content=f"<think>\n몇 줄?\n</think>\n\n{row.id}")), {}, "chat0"),
+    ("inline_think", "error", "dpo",
+     lambda: [pair(n, rejected=(Message(role="assistant", content=f"So.</think> {n}"),)) if n == 3 else pair(n)
+              for n in range(24)], {}, "pair3"),
     ("no_question", "error", "sft", lambda: [plain(n, question="\n") for n in range(30)], {}, r"chat\d+"),
     ("doubled_turns", "error", "sft",
      lambda: [with_messages(row, *row.messages, Message(role="assistant", content=f"Thanks, {row.id}!")) for row in CHATS], {},
@@ -261,6 +268,10 @@ DEFECTS: list[tuple[str, str, str, Callable[[], list[Any]], dict[str, Any], str 
               for n in range(24)], {}, r"pair\d+"),
     ("template_loses", "error", "sft", lambda: [*CHATS, *(plain(n) for n in range(30, 60))],
      {"chat_template_path": WITHOUT_TOOLS}, r"chat[12]?\d"),
+    ("lost_context", "warning", "sft",  # the template shows no thoughts, and the turns that hold them are only context
+     lambda: first_rows(6, lambda row: with_messages(
+         row, Message(role="user", content=row.id), Message(role="assistant", content="예", reasoning_content="x", weight=0),
+         *row.messages)), {"chat_template_path": WITHOUT_THOUGHTS}, None),
     ("no_stop_token", "error", "sft", lambda: [*CHATS, *(plain(n) for n in range(30, 60))],
      {"chat_template_path": CALLS_WITHOUT_END}, r"chat[12]?\d"),
     ("stop_not_served", "warning", "sft", lambda: CHATS, {"generation_config": {"eos_token_id": 0}}, r"chat\d+"),

@@ -341,3 +341,76 @@ def test_the_page_about_templates_is_what_the_command_writes() -> None:
         # gpt-oss shows content or reasoning beside a call, and raises over both; the made chats hold the first.
         either = {"reasoning beside calls"} if name == "gptoss" else set()
         assert set(told[name].loses) == {flags[flag] for flag in EVERYTHING - shows} - either, name
+
+
+TOOL = ToolSpec.model_validate(
+    {"function": {"name": "read_file", "parameters": {"type": "object", "properties": {"path": {"type": "string"}}}}}
+)
+
+
+def asks(*ids: str, **more: object) -> list[Message]:
+    """A turn with a call for each id, and their results."""
+    calls = tuple(ToolCall(id=name, name="read_file", arguments={"path": f"{name}.txt"}) for name in ids)
+    turn = Message.model_validate({"role": "assistant", "tool_calls": calls, **more})
+    return [turn, *(Message(role="tool", content="내용", tool_call_id=name, name="read_file") for name in ids)]
+
+
+ASK, SAY = Message(role="user", content="읽어 줘"), Message(role="assistant", content="읽었어요.")
+CONTEXT_ONLY = {
+    # what llama3_1 loses in a turn of weight 0: the chat, and what is told, or the reason of the refusal
+    "words beside a call": ([ASK, *asks("c1", content="볼게요.", weight=0), SAY], ("content beside calls",)),
+    "thoughts": (
+        [ASK, *asks("c1", reasoning_content="a.csv?", weight=0), SAY.model_copy(update={"reasoning_content": "x", "weight": 0}),
+         ASK, SAY],
+        ("reasoning", "reasoning beside calls"),
+    ),
+    "two calls, behind the last trained turn": ([ASK, *asks("c1"), *asks("c2", "c3", content="또", weight=0)], ()),
+    "two calls, in the prompt of a trained turn": ([ASK, *asks("c1", "c2", weight=0), SAY], "loses parallel calls"),
+    "words beside a trained call": ([ASK, *asks("c1", content="볼게요."), SAY], "loses content beside calls"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CONTEXT_ONLY)
+def test_only_what_would_be_trained_or_served_wrongly_is_refused(case: str) -> None:
+    messages, expected = CONTEXT_ONLY[case]
+    renderer = renderer_of("llama3_1", "bytes")
+    chat = Chat(messages=tuple(messages), tools=(TOOL,), id="x", source="x")
+    tree = renderer.chat_to_tree(chat)
+    if isinstance(expected, str):
+        assert isinstance(tree, Skip) and expected in tree.reason
+        return
+    assert isinstance(tree, TokenTree), tree
+    assert tree.lost == expected
+    check_exact(renderer, chat, tree)
+
+
+@pytest.mark.parametrize("name", ["llama3_1", "gptoss", "gemma3", "qwen2_5", "lfm2", "muse_glimmer", "phi3_5"])
+def test_a_chat_is_refused_only_for_one_of_its_trained_turns(name: str) -> None:
+    """Each prompt of a kept chat is served; of a refused one, a turn is refused even where nothing else is trained."""
+
+    @OPTIONS
+    @given(chat=chats(reasoning=True, reasoning_beside_calls=True) | chats(tools=False, reasoning=True), data=st.data())
+    def check(chat: Chat, data: st.DataObject) -> None:
+        renderer = renderer_of(name, "bytes")
+        messages = [
+            message.model_copy(update={"weight": data.draw(st.sampled_from([0.0, 1.0]))})
+            if message.role == "assistant"
+            else message
+            for message in chat.messages
+        ]
+        trained = [t for t, message in enumerate(messages) if message.loss_weight > 0]
+        tree = renderer.chat_to_tree(chat.model_copy(update={"messages": tuple(messages)}))
+        if not trained:
+            return
+        if isinstance(tree, TokenTree):
+            for t in trained:
+                assert renderer.prompt_ids(messages[:t], chat.tools)
+            return
+        alone = []
+        for t in trained:
+            only = [m.model_copy(update={"weight": None if k == t else 0.0}) for k, m in enumerate(messages[: t + 1])]
+            only = [m.model_copy(update={"weight": None}) if m.role != "assistant" else m for m in only]
+            alone.append(renderer.chat_to_tree(chat.model_copy(update={"messages": tuple(only)})))
+        assert any(isinstance(each, Skip) for each in alone)
+
+    check()

@@ -109,6 +109,11 @@ LIMITS: dict[str, Limit] = {
         0.0, 0.2,
         "the text looks rendered already: convert it to messages, with real tool_calls and reasoning_content",
     ),
+    "inline_think": Limit(
+        "trained turns with a think block in their words",
+        None, 0.0,
+        "the model would learn to write its thoughts as its answer: they belong into reasoning_content",
+    ),
     "no_question": Limit(
         "rows whose first trained turn has no words of a user or a tool before it",
         0.01, 0.5,
@@ -151,6 +156,12 @@ LIMITS: dict[str, Limit] = {
         "rows dropped because the chat template loses or refuses a part of them",
         0.0, 0.05,
         "choose a template that shows it with --chat_template_path",
+    ),
+    "lost_context": Limit(
+        "kept rows of which the chat template does not show all that turns of weight 0 hold",
+        0.0, None,
+        "a server with this template shows it no more than training does; to show it, choose another one with "
+        "--chat_template_path",
     ),
     "no_stop_token": Limit(
         "rows with a trained turn that does not end with a scored stop token",
@@ -398,6 +409,10 @@ def audit_turns(rows: Iterable[Row], control_texts: Collection[str]) -> Iterator
                 *_strings([c.arguments for c in message.tool_calls]),
             ]
             tallies["control_text"].add(any(map(control.search, words)), row.id)
+            tallies["inline_think"].add(_holds_thought(message), row.id)
+        for message in row.rejected if isinstance(row, PreferencePair) else ():
+            if message.loss_weight > 0:
+                tallies["inline_think"].add(_holds_thought(message), row.id)
         if trained:
             tallies["null_filled"].add(invented, row.id)
             asked = any(m.content.strip() for m in messages[: trained[0]] if m.role in ("user", "tool"))
@@ -405,6 +420,16 @@ def audit_turns(rows: Iterable[Row], control_texts: Collection[str]) -> Iterator
             doubled = any(t and messages[t - 1].role == "assistant" and not messages[t - 1].tool_calls for t in trained)
             tallies["doubled_turns"].add(doubled, row.id)
     yield from tallies.findings()
+
+
+_CODE = re.compile(r"```.*?(?:```|\Z)|`[^`\n]*`", re.DOTALL)
+_THINK_TAG = re.compile(r"</?think>|\[/?THINK\]|</?seed:think>|◁/?think▷", re.I)
+
+
+def _holds_thought(message: Message) -> bool:
+    """Whether the words of a turn hold the tags of a think block. In code they are only spoken of."""
+    thought = _THINK_TAG.match((message.reasoning_content or "").strip())
+    return thought is not None or _THINK_TAG.search(_CODE.sub("", message.content)) is not None
 
 
 def _strings(value: Any) -> Iterator[str]:
@@ -623,6 +648,9 @@ def audit_rendering(
         why = "; ".join(f"{reason}: {count:,}" for reason, count in reasons[name].most_common(3))
         rows = tuple([*more.rows, *examples.get(name, [])][:EXAMPLES])
         yield Finding(name, dropped[name] + more.count, read, rows, why)
+    parts = sum((report.lost for report in reports.values()), Counter())
+    why = "; ".join(f"{part}: {count:,}" for part, count in parts.most_common())
+    yield Finding("lost_context", sum(report.lost_rows for report in reports.values()), kept, (), why)
     yield Finding("cut", sum(report.cut_rows for report in reports.values()), kept)
     lost = sum(report.dropped_targets for report in reports.values())
     turns = sum(len(imitated_turns(row)[1]) for row in (*prepared.train, *prepared.validation))

@@ -182,6 +182,10 @@ def _print_and_audit(
             console.print(f"  {split}: dropped {count:,}: {reason}")
         if report.dropped_targets:
             console.print(f"  {split}: {report.dropped_targets:,} turns did not fit into max_length")
+        for part, count in report.lost.most_common():
+            console.print(
+                f"  {split}: {count:,} rows hold {part} in turns of weight 0, which the template does not show"
+            )
     steps = steps_per_run(len(trainer.train_dataset), training)
     plan = make_plan(trainer, training, data.reports["train"], units=len(data.units["train"]), steps=steps)
     for name, value in plan.lines(training).items():

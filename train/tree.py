@@ -56,6 +56,9 @@ class RenderReport:
     cut_tokens: int = 0
     cut_rows: int = 0
     dropped_targets: int = 0
+    lost: Counter[str] = field(default_factory=Counter)
+    """Rows by what the template does not show of their context."""
+    lost_rows: int = 0
 
     @property
     def sharing(self) -> float:
@@ -63,7 +66,7 @@ class RenderReport:
         return self.tokens / max(self.unique_tokens, 1)
 
     def as_dict(self) -> dict[str, Any]:
-        return {**vars(self), "dropped": dict(self.dropped)}
+        return {**vars(self), "dropped": dict(self.dropped), "lost": dict(self.lost)}
 
 
 @dataclass(frozen=True)
@@ -199,7 +202,7 @@ def _render(
         if isinstance(done, str):
             report.dropped[done] += 1
             continue
-        rendered, scored_tokens, cut_tokens, dropped_targets = done
+        rendered, scored_tokens, cut_tokens, dropped_targets, lost = done
         kept.append(rendered)
         lengths = [len(ids) for side in rendered.sides for ids, _ in side]
         report.kept += 1
@@ -209,12 +212,14 @@ def _render(
         report.cut_tokens += cut_tokens
         report.cut_rows += bool(cut_tokens)
         report.dropped_targets += dropped_targets
+        report.lost.update(lost)
+        report.lost_rows += bool(lost)
     return kept, report
 
 
 ROWS_WORTH_A_PROCESS = 256
-_Done = str | tuple[Rendered, int, int, int]
-"""The reason of a drop; or the sequences, scored tokens, cut tokens and dropped targets of a row."""
+_Done = str | tuple[Rendered, int, int, int, tuple[str, ...]]
+"""The reason of a drop; or the sequences, scored tokens, cut tokens, dropped targets and lost parts of a row."""
 
 
 @dataclass
@@ -234,7 +239,7 @@ class _Job:
                 continue
             scored = sum(len(target.nodes) for target in tree.targets)
             rendered = tree_to_rendered(tree, getattr(row, "trunk", None) or "")
-            done.append((rendered, scored, tree.cut_tokens, tree.dropped_targets))
+            done.append((rendered, scored, tree.cut_tokens, tree.dropped_targets, tree.lost))
         return done
 
 
