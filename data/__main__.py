@@ -21,7 +21,7 @@ import typer
 from data.adapters.export import export_command
 from data.chats import PreferencePair, Skip
 from data.config import read_config
-from data.convert import adapters_command, convert_command
+from data.convert import adapters_command, convert_command, print_keys
 from data.curation.commands import curate_app
 from data.errors import UserError, run_command
 from data.mixture import BuildConfig
@@ -90,6 +90,8 @@ def build(
         first, *others = [file["path"] for file in source["files"]] + [dataset["id"] for dataset in source["hub"]]
         rows += count_rows(f"{source['adapter']} {first}" + (f" and {len(others)} more" if others else ""), source)
     print_table(("source", "rows", "count"), rows)
+    for source in manifest["sources"]:
+        print_keys(source)
     for split, counts in manifest["splits"].items():
         print(f"{split}: {counts['rows']} rows in {counts['groups']} groups")
     if not manifest["splits"]["validation"]["rows"] and manifest["config"]["validation_share"]:

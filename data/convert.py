@@ -36,6 +36,8 @@ from data.adapters import (
     why_not_commercial,
 )
 from data.adapters.mapping import Mapping, mapped_row
+from data.adapters.openai_chat import TURN_KEYS
+from data.adapters.row_keys import NO_RULES, KeyCounts, KeyRules, key_rules
 from data.chats import Chat, PreferencePair, Skip
 from data.config import read_config
 from data.errors import UserError, nearest
@@ -104,12 +106,15 @@ def _recognised(source: Input) -> tuple[Adapter, str]:
 
 def _mapping_adapter(path: Path) -> Adapter:
     mapping = read_config(path, Mapping)
-    columns = (mapping.messages, mapping.prompt, mapping.response, mapping.chosen, mapping.rejected, mapping.tools)
+    turns = (mapping.messages, mapping.prompt, mapping.response, mapping.chosen, mapping.rejected)
+    columns = (*turns, mapping.reasoning, mapping.system, mapping.tools, mapping.id, mapping.group)
     return Adapter(
         name=path.stem,
         kind="chat" if mapping.chosen is None else "pair",
         function=partial(mapped_row, mapping=mapping),
         columns=tuple(column for column in columns if column is not None),
+        turns=tuple(column for column in turns if column is not None),
+        turn_keys=TURN_KEYS - {"role", "content"} | {mapping.role_key, mapping.content_key},
         licence=mapping.licence,
     )
 
@@ -123,7 +128,13 @@ def _function_adapter(spec: str) -> Adapter:
     function = getattr(module, name, None)
     if not callable(function):
         raise UserError(f"--adapter {spec}: {module_name} has no function {name!r}.{nearest(name, vars(module))}")
-    return Adapter(name=spec, kind="chat", function=partial(_checked, function, spec), columns=("as it reads them",))
+    return Adapter(
+        name=spec,
+        kind="chat",
+        function=partial(_checked, function, spec),
+        columns=("as it reads them",),
+        reads_all=True,
+    )
 
 
 def _checked(function: Callable[[Any], Any], spec: str, row: dict[str, Any]) -> Any:
@@ -153,6 +164,7 @@ class _Converted:
     dropped: Counter[str] = field(default_factory=Counter)
     bad: list[tuple[BadLine, str]] = field(default_factory=list)
     nulls: int = 0
+    keys: KeyCounts = field(default_factory=KeyCounts)
 
 
 _LINE: dict[type[Chat | PreferencePair], TypeAdapter[Any]] = {
@@ -161,12 +173,16 @@ _LINE: dict[type[Chat | PreferencePair], TypeAdapter[Any]] = {
 
 
 def _convert_chunk(
-    adapter: Adapter, licence: Licence | None, chunk: Chunk, line_of_id: dict[str, int] | None = None
+    adapter: Adapter,
+    licence: Licence | None,
+    rules: KeyRules,
+    chunk: Chunk,
+    line_of_id: dict[str, int] | None = None,
 ) -> _Converted:
     lines: list[bytes] = []
     done = _Converted()
     bad: list[BadLine] = []
-    for _, results in adapt_chunk(adapter, chunk, line_of_id=line_of_id):
+    for _, results in adapt_chunk(adapter, chunk, line_of_id=line_of_id, rules=rules, counts=done.keys):
         done.rows += 1
         if isinstance(results, BadLine):
             bad.append(results)
@@ -189,12 +205,12 @@ def _convert_chunk(
 _convert_in_worker: Callable[[Chunk], _Converted]
 
 
-def _start_worker(spec: str, source: Input, licence: Licence | None) -> None:
+def _start_worker(spec: str, source: Input, licence: Licence | None, rules: KeyRules) -> None:
     """Look the adapter up anew: a function inside it may be of a kind that cannot be sent to another process."""
     global _convert_in_worker
     sys.path.insert(0, os.getcwd())
     adapter, _ = find_adapter(spec, source, may_import=True)
-    _convert_in_worker = partial(_convert_chunk, adapter, licence)
+    _convert_in_worker = partial(_convert_chunk, adapter, licence, rules)
 
 
 def _work(chunk: Chunk) -> _Converted:
@@ -202,11 +218,13 @@ def _work(chunk: Chunk) -> _Converted:
 
 
 @contextmanager
-def _pool(workers: int, spec: str, source: Input, licence: Licence | None) -> Iterator[ProcessPoolExecutor | None]:
+def _pool(
+    workers: int, spec: str, source: Input, licence: Licence | None, rules: KeyRules
+) -> Iterator[ProcessPoolExecutor | None]:
     if workers == 1:
         yield None
         return
-    pool = ProcessPoolExecutor(workers, initializer=_start_worker, initargs=(spec, source, licence))
+    pool = ProcessPoolExecutor(workers, initializer=_start_worker, initargs=(spec, source, licence, rules))
     try:
         pool.submit(os.getpid).result()  # all processes start now, while the bar that shows progress has no thread yet
         yield pool
@@ -217,7 +235,13 @@ def _pool(workers: int, spec: str, source: Input, licence: Licence | None) -> It
 
 
 def _converted(
-    adapter: Adapter, source: Input, pool: ProcessPoolExecutor | None, *, workers: int, licence: Licence | None
+    adapter: Adapter,
+    source: Input,
+    pool: ProcessPoolExecutor | None,
+    *,
+    workers: int,
+    licence: Licence | None,
+    rules: KeyRules,
 ) -> Iterator[_Converted]:
     """All chunks in their order."""
     chunks = chunks_for(adapter, source)
@@ -228,7 +252,7 @@ def _converted(
             if chunk.path != path:
                 path = chunk.path
                 line_of_id.clear()
-            yield _convert_chunk(adapter, licence, chunk, line_of_id)
+            yield _convert_chunk(adapter, licence, rules, chunk, line_of_id)
         return
     ahead: deque[Future[_Converted]] = deque()
     ahead_at_most = CHUNKS_AHEAD_PER_WORKER * workers
@@ -248,6 +272,7 @@ def convert(
     workers: int = 1,
     max_bad: int | None = None,
     licence: Licence | None = None,
+    rules: KeyRules = NO_RULES,
 ) -> dict[str, Any]:
     """Write all chats or pairs of a source, one a line, and return the counts: read = kept + dropped by reason + bad.
 
@@ -256,9 +281,11 @@ def convert(
     Args:
         max_bad: stop when there are more bad rows than this; null never stops.
         licence: "commercial" refuses sources and rows that may not be used for a commercial model.
+        rules: what to make of keys that may say that an answer is bad and hold a value that does not tell.
 
     Raises:
-        UserError: for a wrong name, an unreadable input, too many bad rows, or when no row can be kept.
+        UserError: for a wrong name, an unreadable input, too many bad rows, a key that cannot be judged, or when no row can
+            be kept.
     """
     if out.is_dir():
         raise UserError(f"{out}: is a folder; name a file in it")
@@ -273,6 +300,7 @@ def convert(
     quarantine = out.with_suffix(".bad.jsonl")
     partial_out = out.with_name(out.name + ".partial")
     rows, kept, bad, nulls = 0, 0, 0, 0
+    keys = KeyCounts()
     dropped = Counter[str]()
     first_bad: list[BadLine] = []
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -280,15 +308,16 @@ def convert(
         with (
             open(partial_out, "wb") as file,
             open(quarantine, "w", encoding="utf-8") as bad_file,
-            _pool(workers, spec, source, licence) as pool,
+            _pool(workers, spec, source, licence, rules) as pool,
         ):
-            chunks = _converted(chosen, source, pool, workers=workers, licence=licence)
+            chunks = _converted(chosen, source, pool, workers=workers, licence=licence, rules=rules)
             for done in with_progress(chunks, f"converting {source.name}", size=lambda done: done.rows):
                 file.write(done.lines)
                 rows += done.rows
                 kept += done.kept
                 dropped.update(done.dropped)
                 nulls += done.nulls
+                keys.add(done.keys)
                 bad += len(done.bad)
                 first_bad += [line for line, _ in done.bad][: BAD_ROWS_SHOWN - len(first_bad)]
                 for line, text in done.bad:
@@ -322,6 +351,8 @@ def convert(
         "dropped": dict(dropped.most_common()),
         "bad": bad,
         "rows_with_null_keys_left_out": nulls,
+        "not_read": dict(keys.unread.most_common()),
+        "not_judged": dict(keys.not_judged.most_common()),
     }
 
 
@@ -329,6 +360,20 @@ def _listed(first: list[BadLine], count: int, quarantine: Path) -> str:
     shown = "".join(f"\n  {line}" for line in first)
     more = f"\n  and {count - len(first)} more" if count > len(first) else ""
     return f"{count} bad rows are in {quarantine}:{shown}{more}"
+
+
+KEYS_SHOWN = 20
+
+
+def print_keys(counts: dict[str, Any]) -> None:
+    """Which columns and keys of turns were not read, and which keys that judge answers said nothing, each with its rows."""
+    for key, rows in counts["not_judged"].items():
+        print(f"{key}: says nothing in {rows} rows, which are kept")
+    unread = list(counts["not_read"].items())
+    if unread:
+        print_table(("not read", "rows"), unread[:KEYS_SHOWN])
+    if len(unread) > KEYS_SHOWN:
+        print(f"and {len(unread) - KEYS_SHOWN} more keys that were not read")
 
 
 # --- the commands ---
@@ -350,12 +395,22 @@ def convert_command(
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of a dataset on the hub.")] = None,
     subset: Annotated[str | None, typer.Option(help="Subset (config) of a dataset on the hub.")] = None,
     split: Annotated[str | None, typer.Option(help="Split of a dataset on the hub; without it, train.")] = None,
+    ignore: Annotated[
+        list[str] | None, typer.Option(metavar="KEY", help="Read past this key, whatever it says of a row; repeatable.")
+    ] = None,
+    good_from: Annotated[
+        list[str] | None,
+        typer.Option("--good-from", metavar="KEY=NUMBER", help="Answers below this number are bad; repeatable."),
+    ] = None,
 ) -> None:
     """Turn any source into chats or pairs.
 
     INPUT holds JSON Lines, JSON, CSV (each also as .gz or .zst) or Parquet. Rows that cannot be held are counted by reason;
     bad rows go into OUT's neighbour .bad.jsonl with file, line and reason, and the rest goes on. All counts are printed and
-    saved beside OUT as .counts.json.
+    saved beside OUT as .counts.json, with the columns and keys of turns that were not read.
+
+    Answers that a key of their row calls bad (label, kto_tag, reward, score, success ...: false, 0, -1) are left out. Where
+    such a key holds something else, the command stops and asks for --good-from or --ignore.
 
     Exit codes: 0 done, 2 wrong input or command line, too many bad rows, or no row left.
 
@@ -366,12 +421,14 @@ def convert_command(
         python -m data convert HuggingFaceTB/smoltalk --subset all --revision main --out runs/smoltalk.jsonl
     """
     found = find_input(source, revision=revision, subset=subset, split=split)
-    counts = convert(found, out, adapter=adapter, workers=workers, max_bad=max_bad, licence=licence)
+    rules = key_rules(ignore or (), good_from or ())
+    counts = convert(found, out, adapter=adapter, workers=workers, max_bad=max_bad, licence=licence, rules=rules)
     if counts["rows"] != counts["read"]:
         print(f"{counts['rows']} rows gave {counts['read']} results")
     bad = {"bad row": counts["bad"]} if counts["bad"] else {}
     shown = {**counts, "dropped": {**counts["dropped"], **bad}}
     print_table(("source", "rows", "count"), count_rows(source, shown))
+    print_keys(counts)
     print(f"wrote {out} and {save_counts(out, counts)}")
 
 

@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from data.adapters import Adapter, Result, not_commercial, read_adapted, why_not_commercial
+from data.adapters.row_keys import KeyCounts, KeyRules, key_rules
 from data.chats import Chat, PreferencePair, Skip
 from data.convert import AUTO, Licence, find_adapter
 from data.errors import UserError
@@ -72,6 +73,10 @@ class Source(BaseModel):
     max_rows: Annotated[int, Field(gt=0, strict=True)] | None = None
     outcomes: Annotated[list[OutcomeName], Field(min_length=1)] | None = None
     """Which trajectories are imitated; null means successful ones. Only for adapters whose rows are trajectories."""
+    ignore: list[str] = Field(default_factory=list)
+    """Keys that may say that an answer is bad and are read past."""
+    good_from: dict[str, float] = Field(default_factory=dict)
+    """The least number that is good, by key that may say that an answer is bad."""
 
 
 class BuildConfig(BaseModel):
@@ -108,6 +113,7 @@ class _Source:
     adapter: Adapter
     inputs: list[Input]
     licence: Licence | None
+    rules: KeyRules
 
 
 def _resolve(config: BuildConfig, name: str) -> tuple[Kind, list[_Source]]:
@@ -119,11 +125,12 @@ def _resolve(config: BuildConfig, name: str) -> tuple[Kind, list[_Source]]:
             adapter, _ = find_adapter(asked.adapter, inputs[0], may_import=False)
             if asked.outcomes is not None and adapter.kind != "trajectory":
                 raise UserError("outcomes: only adapters whose rows are trajectories know outcomes")
+            rules = key_rules(asked.ignore, asked.good_from)
             if config.licence == "commercial" and (refused := why_not_commercial(adapter)):
                 raise UserError(f"`licence: commercial` refuses {refused}")
         except UserError as error:
             raise UserError(f"{name}: sources.{index}: {error}") from None
-        sources.append(_Source(asked, adapter, inputs, config.licence))
+        sources.append(_Source(asked, adapter, inputs, config.licence, rules))
     kinds: dict[Kind, str] = {"pair" if s.adapter.kind == "pair" else "chat": s.adapter.name for s in sources}
     if len(kinds) > 1:
         raise UserError(
@@ -133,12 +140,14 @@ def _resolve(config: BuildConfig, name: str) -> tuple[Kind, list[_Source]]:
     return next(iter(kinds)), sources
 
 
-def _results(source: _Source) -> Iterator[Result]:
+def _results(source: _Source, counts: KeyCounts) -> Iterator[Result]:
     adapter = source.adapter
     if source.asked.outcomes is not None:
         function: Callable[..., Any] = adapter.function  # one of trajectories, and these take outcomes
         adapter = replace(adapter, function=partial(function, outcomes=frozenset(source.asked.outcomes)))
-    for _, result in chain.from_iterable(read_adapted(adapter, item) for item in source.inputs):
+    for _, result in chain.from_iterable(
+        read_adapted(adapter, item, rules=source.rules, counts=counts) for item in source.inputs
+    ):
         if isinstance(result, Skip):
             yield result
         elif source.licence is not None and (refused := not_commercial(result)) is not None:
@@ -267,7 +276,8 @@ def _stage(
     licences: set[str] = set()
     named: list[str] = []  # the source that each row itself names, such as a contributor
     order: list[float] = []
-    for result in with_progress(_results(source), f"reading {source.adapter.name} {source.asked.path[0]}"):
+    keys = KeyCounts()
+    for result in with_progress(_results(source, keys), f"reading {source.adapter.name} {source.asked.path[0]}"):
         read += 1
         if isinstance(result, Skip):
             dropped[result.reason] += 1
@@ -301,6 +311,8 @@ def _stage(
         "kept": len(taken) - left_out,
         "kept_by_source": dict(sorted(Counter(compress(named, taken)).items())),
         "dropped": dict(sorted(dropped.items())),
+        "not_read": dict(keys.unread.most_common()),
+        "not_judged": dict(keys.not_judged.most_common()),
         "stopped_at_max_rows": stopped,
     }
 

@@ -22,6 +22,7 @@ from data.adapters.glaive import chat_to_glaive_row, glaive_v2_row
 from data.adapters.json_schema import parameters_to_schema, type_to_schema
 from data.adapters.openai_chat import chat_to_openai_row, openai_chat_row
 from data.adapters.react import chat_to_react_row, react_row
+from data.adapters.row_keys import Undecided
 from data.adapters.sharegpt_tools import chat_to_hermes_row, chat_to_sharegpt_row, sharegpt_tools_row
 from data.adapters.swe_agents import tools_of_prompt, xml_calls
 from data.adapters.toolace import bracket_calls
@@ -714,6 +715,14 @@ def test_kept_samples_survive_every_lossless_format(name: str) -> None:
                 assert as_text(atif_back(json.loads(json.dumps(chat_to_atif(chat))))) == as_text(chat)  # type: ignore[arg-type]
 
 
+def results_of(name: str, row: dict[str, Any]) -> list[Any]:
+    """What an adapter makes of a row; nothing where a key of another format asks the user what it means."""
+    try:
+        return list(adapt(ADAPTERS[name], row))
+    except Undecided:
+        return []
+
+
 @pytest.mark.parametrize("name", TOOL_ADAPTERS)
 def test_foreign_rows_are_skips_and_never_errors(name: str) -> None:
     files = (path for path in SAMPLES.glob("*.jsonl") if path.name != "trajectories_broken.jsonl")
@@ -733,7 +742,7 @@ def test_foreign_rows_are_skips_and_never_errors(name: str) -> None:
         {"traj": [[]], "reward": 1},
     ]
     for row in rows:
-        for result in adapt(ADAPTERS[name], row):
+        for result in results_of(name, row):
             assert isinstance(result, Chat | Skip)
         if (matches := ADAPTERS[name].matches) is not None:
             matches([row])
@@ -766,7 +775,7 @@ def test_broken_rows_are_skips_and_never_errors(name: str) -> None:
     for line in (SAMPLES / f"{name}.jsonl").read_text(encoding="utf-8").splitlines():
         for row in broken(json.loads(line)):
             if isinstance(row, dict):
-                for result in adapt(ADAPTERS[name], row):
+                for result in results_of(name, row):
                     assert isinstance(result, Chat | Skip)
 
 

@@ -32,9 +32,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from data.adapters.adp import adp_row, holds_adp_items
 from data.adapters.atif import atif_row
@@ -51,6 +52,7 @@ from data.adapters.instructions import (
 )
 from data.adapters.llama_factory import holds_typed_parts, llama_factory_v1_row
 from data.adapters.oasst import oasst_all_row, oasst_best_row, oasst_pairs_row
+from data.adapters.openai_chat import TURN_KEYS as OPENAI_TURN
 from data.adapters.openai_chat import holds_openai_calls, openai_chat_row
 from data.adapters.openhands import holds_openhands_events, openhands_messages_row, openhands_row
 from data.adapters.parts import Fit, Row, Run, with_columns, with_content
@@ -72,12 +74,23 @@ from data.adapters.rated_answers import (
     ultrafeedback_row,
 )
 from data.adapters.react import agent_instruct_row, holds_agent_instruct_id, holds_react_action, react_row
+from data.adapters.row_keys import (
+    NO_RULES,
+    WEIGHT_KEYS,
+    KeyCounts,
+    KeyRules,
+    Reader,
+    Undecided,
+    look_at_row,
+    undecided_message,
+)
 from data.adapters.sharegpt import (
     matches_sharegpt,
     sharegpt_row,
     sharegpt_row_with_dataset,
     sharegpt_row_with_source,
 )
+from data.adapters.sharegpt_tools import TURN_KEYS as SHAREGPT_TURN
 from data.adapters.sharegpt_tools import holds_sharegpt_calls, sharegpt_tools_row
 from data.adapters.swe_agents import holds_swe_agent_history, nebius_swe_agent_row, swe_agent_row, swe_smith_row
 from data.adapters.tau_bench import tau2_bench_row, tau2_bench_runs, tau_bench_row, tau_bench_runs
@@ -86,7 +99,7 @@ from data.adapters.toolalpaca import toolalpaca_row
 from data.adapters.toolbench import holds_toolbench_action, toolbench_answers_row, toolbench_row
 from data.adapters.toucan import toucan_row
 from data.adapters.trajectory import chat_row, pair_row, trajectory_row
-from data.adapters.trl import trl_messages_row, trl_prompt_completion_row
+from data.adapters.trl import trl_prompt_completion_row
 from data.adapters.xlam import xlam_function_calling_row
 from data.chats import Chat, PreferencePair, Skip
 from data.errors import UserError, nearest
@@ -105,7 +118,18 @@ class Adapter:
     """What a row is. A trajectory becomes a chat; which outcomes are imitated is chosen where it is read."""
     function: Callable[[Row], Result | Sequence[Result]]
     columns: tuple[str, ...]
-    """Columns that are read; all others are ignored."""
+    """Columns that are read. Of all others, data/adapters/row_keys.py knows those that change what a row means, and the rest
+    is counted as not read."""
+    turns: tuple[str, ...] = ()
+    """Columns that hold turns: one object, a list of them, or the JSON text of one."""
+    turn_keys: frozenset[str] = frozenset()
+    """Keys of a turn that are read."""
+    harmless: frozenset[str] = frozenset()
+    """Columns that are not read and change nothing here, though their names mean something in other files."""
+    reads_all: bool = False
+    """Its function decides over every key by itself: formats of ours, which refuse an unknown one, and functions of a user."""
+    called: str | None = None
+    """What rows are called that name no source themselves; null takes the name of the adapter."""
     runs: Callable[[Row], Sequence[Run | Skip]] | None = None
     """For a format that tells which calls failed: a row as runs, whatever their outcome. KPIs are measured on these."""
     hub_id: str | None = None
@@ -127,10 +151,57 @@ class Adapter:
     note: str = ""
     """What a user should know before using it: what is left out by what rule, or why something cannot be read."""
 
+    @property
+    def is_dataset(self) -> bool:
+        """Whether it is one published dataset and not a format that anybody's files may have."""
+        return self.hub_id is not None or self.openai_derived
+
+    def of_unknown_origin(self, called: str) -> Adapter:
+        """The same layout in a file that may be anybody's: columns give neither a name nor a licence."""
+        return replace(
+            self,
+            hub_id=None,
+            licence=None,
+            gated=False,
+            non_commercial=False,
+            openai_derived=False,
+            called=called,
+        )
+
+    @cached_property
+    def reader(self) -> Reader:
+        """What is known of its rows."""
+        return Reader(
+            columns=frozenset((*self.columns, "id")),
+            turns=self.turns,
+            turn_keys=self.turn_keys,
+            harmless=self.harmless,
+            is_own=not self.is_dataset,
+            is_pair=self.kind == "pair",
+        )
+
 
 _OASST_COLUMNS = (
     "message_tree_id", "message_id", "parent_id", "text", "role", "rank", "lang", "deleted", "review_result", "prompt",
 )  # fmt: skip
+
+SWE_AGENT_TURN = frozenset({
+    "role", "content", "tool_calls", "function_call", "tool_call_id", "tool_call_ids", "reasoning_content", "thinking_blocks",
+    "is_demo",
+})  # fmt: skip
+TAU_BENCH_TURN = frozenset({
+    "role", "content", "tool_calls", "tool_messages", "tool_call_id", "id", "name", "error", "requestor", "timestamp",
+})  # fmt: skip
+ADP_ITEM = frozenset({
+    "class_", "content", "description", "function", "kwargs", "language", "reasoning_content", "source", "tool_call_id",
+    "axtree", "html", "url",
+})  # fmt: skip
+ATIF_STEP = frozenset({
+    "source", "message", "reasoning_content", "tool_calls", "observation", "is_copied_context", "llm_call_count", "extra",
+})  # fmt: skip
+OPENHANDS_EVENT = frozenset({
+    "source", "action", "observation", "content", "args", "extras", "tool_call_metadata",
+})  # fmt: skip
 
 ADAPTERS: dict[str, Adapter] = {
     adapter.name: adapter
@@ -140,6 +211,7 @@ ADAPTERS: dict[str, Adapter] = {
             name="trajectory",
             kind="trajectory",
             function=trajectory_row,
+            reads_all=True,
             columns=("the public schema, see `python -m data schema`",),
             matches=with_columns("category", "action_sequence", "outcome"),
             schema="real rows",
@@ -148,6 +220,7 @@ ADAPTERS: dict[str, Adapter] = {
             name="chats",
             kind="chat",
             function=chat_row,
+            reads_all=True,
             columns=("a Chat, as `convert` writes it",),
             matches=with_columns("messages", "tools", "id", "source", "licence", "group"),
             schema="real rows",
@@ -156,6 +229,7 @@ ADAPTERS: dict[str, Adapter] = {
             name="pairs",
             kind="pair",
             function=pair_row,
+            reads_all=True,
             columns=("a PreferencePair, as `convert` and `pairs` write it",),
             matches=with_columns("prompt", "chosen", "rejected", "id", "source", "margin", "trunk"),
             schema="real rows",
@@ -167,6 +241,8 @@ ADAPTERS: dict[str, Adapter] = {
             function=openai_chat_row,
             columns=("messages", "tools", "functions", "id"),
             matches=with_content("messages", holds=holds_openai_calls, what="calls in OpenAI's style"),
+            turns=("messages",),
+            turn_keys=OPENAI_TURN,
             schema="public pages",
             note="Chat fine-tuning files of OpenAI, with tool_calls or the older function_call.",
         ),
@@ -176,6 +252,8 @@ ADAPTERS: dict[str, Adapter] = {
             function=sharegpt_tools_row,
             columns=("conversations", "tools", "system", "id"),
             matches=with_content("conversations", holds=holds_sharegpt_calls, what="calls in turns or <tool_call>"),
+            turns=("conversations",),
+            turn_keys=SHAREGPT_TURN,
             schema="real rows",
             note="LLaMA-Factory's function_call and observation turns, and Hermes' <tool_call> and <tool_response>.",
         ),
@@ -185,6 +263,8 @@ ADAPTERS: dict[str, Adapter] = {
             function=llama_factory_v1_row,
             columns=("messages", "tools", "id"),
             matches=with_content("messages", "tools", holds=holds_typed_parts, what="parts with type and value"),
+            turns=("messages",),
+            turn_keys=frozenset({"role", "content", *WEIGHT_KEYS}),
             schema="real rows",
             note="Messages of typed parts: text, reasoning, tool_call.",
         ),
@@ -196,6 +276,8 @@ ADAPTERS: dict[str, Adapter] = {
             hub_id="NousResearch/hermes-function-calling-v1",
             licence="apache-2.0",
             matches=with_columns("conversations", "category", "subcategory", "task"),
+            turns=("conversations",),
+            turn_keys=SHAREGPT_TURN,
             schema="public pages",
             note="The published system prompt only tells the tools and is dropped; one with rules beside them is kept whole.",
         ),
@@ -219,6 +301,8 @@ ADAPTERS: dict[str, Adapter] = {
             licence="cc-by-4.0",
             gated=True,
             matches=with_columns("query", "answers", "tools"),
+            turns=("query",),
+            turn_keys=frozenset({"role", "content"}),
             schema="public pages",
             note="No results were recorded: a chat ends with its calls. Hammer's test files are read too.",
         ),
@@ -232,6 +316,8 @@ ADAPTERS: dict[str, Adapter] = {
             gated=True,
             non_commercial=True,
             openai_derived=True,
+            turns=("conversations",),
+            turn_keys=SHAREGPT_TURN,
             schema="public pages",
             note="Written by GPT-4o and DeepSeek-V3. In the layout of sharegpt_tools.",
         ),
@@ -245,6 +331,8 @@ ADAPTERS: dict[str, Adapter] = {
             matches=with_content(
                 "system", "conversations", holds=holds_toolace_prompt, what="ToolACE's list of functions"
             ),
+            turns=("conversations",),
+            turn_keys=frozenset({"from", "value"}),
             schema="public pages",
             note="Calls in brackets become calls. The published prompt only tells the tools and is dropped.",
         ),
@@ -256,6 +344,8 @@ ADAPTERS: dict[str, Adapter] = {
             hub_id="Agent-Ark/Toucan-1.5M",
             licence="apache-2.0",
             matches=with_columns("uuid", "subset_name", "messages", "target_tools"),
+            turns=("messages",),
+            turn_keys=frozenset({"role", "content", "function_call", "reasoning_content", "name"}),
             schema="real rows",
             note="Turns that were cut into words, calls and results are joined again. Columns of the SFT part are recalled.",
         ),
@@ -269,6 +359,8 @@ ADAPTERS: dict[str, Adapter] = {
             matches=with_content(
                 "conversations", holds=holds_toolbench_action, what="Action Input in an assistant turn"
             ),
+            turns=("conversations",),
+            turn_keys=frozenset({"from", "value"}),
             schema="public pages",
             note="toolllama_*.json of OpenBMB/ToolBench. One row a step: only the last turn is learned.",
         ),
@@ -291,6 +383,8 @@ ADAPTERS: dict[str, Adapter] = {
             licence="apache-2.0",
             openai_derived=True,
             matches=with_columns("Function_Description", "NLDocumentation", "Instructions"),
+            turns=("Instances",),
+            turn_keys=frozenset({"input", "output", "intermediate_steps", "Final Thought"}),
             schema="real rows",
             note="tangqiaoyu/ToolAlpaca on GitHub: one row an API. Several golden calls without results are left out.",
         ),
@@ -300,6 +394,8 @@ ADAPTERS: dict[str, Adapter] = {
             function=react_row,
             columns=("messages", "id"),
             matches=with_content("messages", holds=holds_react_action, what="Action: name[input]"),
+            turns=("messages",),
+            turn_keys=frozenset({"role", "content"}),
             schema="real rows",
             note="ReAct text as FireAct's files have it (MIT, written by GPT-4). Episodes without reward are left out.",
         ),
@@ -311,6 +407,8 @@ ADAPTERS: dict[str, Adapter] = {
             hub_id="zai-org/AgentInstruct",
             openai_derived=True,
             matches=with_content("conversations", "id", holds=holds_agent_instruct_id, what="an environment in the id"),
+            turns=("conversations",),
+            turn_keys=frozenset({"from", "value", "role", "content", *WEIGHT_KEYS}),
             schema="real rows",
             note="Written by GPT-4. Actions of the six environments become calls of tools that the adapter defines.",
         ),
@@ -318,8 +416,10 @@ ADAPTERS: dict[str, Adapter] = {
             name="swe_agent",
             kind="trajectory",
             function=swe_agent_row,
-            columns=("history", "info", "environment"),
+            columns=("history", "info", "instance_id", "environment_id"),
             matches=with_content("history", holds=holds_swe_agent_history, what="messages with roles in history"),
+            turns=("history",),
+            turn_keys=SWE_AGENT_TURN,
             schema="real rows",
             note="SWE-agent's .traj files. Runs that were not submitted are left out.",
         ),
@@ -331,6 +431,8 @@ ADAPTERS: dict[str, Adapter] = {
             hub_id="nebius/SWE-agent-trajectories",
             licence="cc-by-4.0",
             matches=with_columns("trajectory", "target", "instance_id", "generated_patch"),
+            turns=("trajectory",),
+            turn_keys=frozenset({"role", "text", "system_prompt"}),
             schema="real rows",
             note="Runs that did not resolve their issue (target false) are left out.",
         ),
@@ -343,6 +445,8 @@ ADAPTERS: dict[str, Adapter] = {
             licence="mit",
             openai_derived=True,
             matches=with_columns("messages", "instance_id"),
+            turns=("messages",),
+            turn_keys=SWE_AGENT_TURN,
             schema="real rows",
             note="Splits tool, xml and ticks. Column model names the writer: Claude, in a part of the rows GPT-4o.",
         ),
@@ -355,6 +459,8 @@ ADAPTERS: dict[str, Adapter] = {
             licence="mit",
             openai_derived=True,
             matches=with_columns("task_id", "reward", "traj", "trial"),
+            turns=("traj",),
+            turn_keys=TAU_BENCH_TURN,
             schema="real rows",
             note="historical_trajectories of sierra-research/tau-bench (GPT-4o among them). Reward below 1 is a failure.",
         ),
@@ -366,6 +472,8 @@ ADAPTERS: dict[str, Adapter] = {
             columns=("simulations", "info"),
             openai_derived=True,
             matches=with_columns("simulations", "tasks", "info"),
+            turns=("simulations",),
+            turn_keys=frozenset({"id", "task_id", "trial", "messages", "reward_info"}),
             schema="public pages",
             note="Results files of sierra-research/tau2-bench (GPT-4.1 and o4-mini among them). A user's calls are left out.",
         ),
@@ -375,6 +483,8 @@ ADAPTERS: dict[str, Adapter] = {
             function=adp_row,
             columns=("content", "id"),
             matches=with_content("id", "content", holds=holds_adp_items, what="items with class_"),
+            turns=("content",),
+            turn_keys=ADP_ITEM,
             schema="real rows",
             note="Agent Data Protocol, standardised records (schema 1.x). They hold no tool definitions.",
         ),
@@ -392,6 +502,8 @@ ADAPTERS: dict[str, Adapter] = {
                 "extra",
             ),
             matches=with_columns("schema_version", "steps", "agent"),
+            turns=("steps",),
+            turn_keys=ATIF_STEP,
             schema="public pages",
             note="Agent Trajectory Interchange Format 1.x. Copied steps are context only. `data export` writes it.",
         ),
@@ -399,8 +511,19 @@ ADAPTERS: dict[str, Adapter] = {
             name="openhands",
             kind="trajectory",
             function=openhands_row,
-            columns=("trajectory", "history", "feedback", "test_result", "instance_id"),
+            columns=(
+                "trajectory",
+                "history",
+                "feedback",
+                "polarity",
+                "resolved",
+                "test_result",
+                "report",
+                "instance_id",
+            ),
             matches=with_content(holds=holds_openhands_events, what="events with source and action"),
+            turns=("history", "trajectory"),
+            turn_keys=OPENHANDS_EVENT,
             schema="real rows",
             note="Event streams: shared feedback and evaluation outputs. Negative feedback and unresolved runs are left out.",
         ),
@@ -408,10 +531,22 @@ ADAPTERS: dict[str, Adapter] = {
             name="swe_rebench_openhands",
             kind="trajectory",
             function=openhands_messages_row,
-            columns=("trajectory", "tools", "resolved", "instance_id", "trajectory_id"),
+            columns=(
+                "trajectory",
+                "messages",
+                "tools",
+                "resolved",
+                "test_result",
+                "report",
+                "instance_id",
+                "trajectory_id",
+                "run_id",
+            ),
             hub_id="nebius/SWE-rebench-openhands-trajectories",
             licence="cc-by-4.0",
             matches=with_columns("trajectory_id", "instance_id", "trajectory", "tools", "resolved"),
+            turns=("trajectory", "messages"),
+            turn_keys=OPENAI_TURN,
             schema="public pages",
             note="Runs that did not resolve their issue are left out.",
         ),
@@ -419,10 +554,12 @@ ADAPTERS: dict[str, Adapter] = {
             name="swe_gym_openhands",
             kind="trajectory",
             function=openhands_messages_row,
-            columns=("messages", "tools", "resolved", "instance_id", "run_id"),
+            columns=("messages", "trajectory", "tools", "resolved", "test_result", "report", "instance_id", "run_id"),
             hub_id="SWE-Gym/OpenHands-Sampled-Trajectories",
             openai_derived=True,
             matches=with_columns("instance_id", "run_id", "resolved", "messages", "tools"),
+            turns=("messages", "trajectory"),
+            turn_keys=OPENAI_TURN,
             schema="public pages",
             note="Runs that did not resolve their issue are left out. Sampled from GPT-4o and Claude.",
         ),
@@ -440,38 +577,47 @@ ADAPTERS: dict[str, Adapter] = {
             name="sharegpt",
             kind="chat",
             function=sharegpt_row,
-            columns=("conversations", "system", "tools", "id"),
+            columns=("conversations", "system", "system_prompt", "tools", "id"),
             matches=matches_sharegpt,
+            turns=("conversations",),
+            turn_keys=SHAREGPT_TURN,
             schema="real rows",
             note="Plain turns fast; a conversation with tools or calls is passed to sharegpt_tools.",
         ),
         Adapter(
             name="trl_messages",
             kind="chat",
-            function=trl_messages_row,
-            columns=("messages", "tools", "label", "id"),
+            function=openai_chat_row,
+            columns=("messages", "tools", "functions", "id"),
             matches=with_columns("messages"),
+            turns=("messages",),
+            turn_keys=OPENAI_TURN,
             schema="public pages",
-            note="TRL's conversational rows, read like openai_chat; answers with label false (KTO) are left out.",
+            note="TRL's conversational rows, read like openai_chat; answers with a bad label (KTO) are left out.",
         ),
         Adapter(
             name="trl_prompt_completion",
             kind="chat",
             function=trl_prompt_completion_row,
-            columns=("prompt", "completion", "tools", "label", "id"),
+            columns=("prompt", "completion", "tools", "id"),
             matches=with_columns("prompt", "completion"),
+            turns=("prompt", "completion"),
+            turn_keys=OPENAI_TURN,
             schema="public pages",
-            note="Messages or plain texts. Only the completion is trained, as in TRL; answers with label false are left out.",
+            note="Messages or plain texts. Only the completion is trained, as in TRL; answers with a bad label are left out.",
         ),
         Adapter(
             name="infinity_instruct",
             kind="chat",
             function=sharegpt_row_with_source,
-            columns=("conversations", "id", "source"),
+            columns=("conversations", "id", "source", "system", "system_prompt", "tools"),
             hub_id="BAAI/Infinity-Instruct",
             licence="cc-by-sa-4.0",
             gated=True,
             openai_derived=True,
+            turns=("conversations",),
+            turn_keys=SHAREGPT_TURN,
+            harmless=frozenset({"label"}),
             schema="recalled",
             note="Choose a subset (3M, 7M, 0625, Gen, 7M_domains). Label and langdetect are not read.",
         ),
@@ -490,10 +636,12 @@ ADAPTERS: dict[str, Adapter] = {
             name="the_tome",
             kind="chat",
             function=sharegpt_row_with_dataset,
-            columns=("conversations", "id", "dataset"),
+            columns=("conversations", "id", "dataset", "system", "system_prompt", "tools"),
             hub_id="arcee-ai/The-Tome",
             licence="mit",
             openai_derived=True,
+            turns=("conversations",),
+            turn_keys=SHAREGPT_TURN,
             schema="recalled",
             note="A mixture. Calls in it that are written as text are left out: use glaive_function_calling_v2.",
         ),
@@ -501,10 +649,12 @@ ADAPTERS: dict[str, Adapter] = {
             name="open_perfectblend",
             kind="chat",
             function=sharegpt_row_with_source,
-            columns=("conversations", "source"),
+            columns=("conversations", "source", "system", "system_prompt", "tools"),
             hub_id="mlabonne/open-perfectblend",
             licence="apache-2.0",
             openai_derived=True,
+            turns=("conversations",),
+            turn_keys=SHAREGPT_TURN,
             schema="recalled",
             note="A mixture; each part keeps its own terms.",
         ),
@@ -512,10 +662,12 @@ ADAPTERS: dict[str, Adapter] = {
             name="smoltalk",
             kind="chat",
             function=smoltalk_row,
-            columns=("messages", "source", "id"),
+            columns=("messages", "source", "tools", "id"),
             hub_id="HuggingFaceTB/smoltalk",
             licence="apache-2.0 (new parts; public parts keep their own)",
             openai_derived=True,
+            turns=("messages",),
+            turn_keys=OPENAI_TURN,
             schema="public pages",
             note="Choose a subset (all, apigen-80k, ...). The text calls of apigen-80k become calls; its system prompt stays.",
         ),
@@ -523,9 +675,11 @@ ADAPTERS: dict[str, Adapter] = {
             name="openhermes_2_5",
             kind="chat",
             function=sharegpt_row_with_source,
-            columns=("conversations", "system_prompt", "id", "source"),
+            columns=("conversations", "id", "source", "system", "system_prompt", "tools"),
             hub_id="teknium/OpenHermes-2.5",
             openai_derived=True,
+            turns=("conversations",),
+            turn_keys=SHAREGPT_TURN,
             schema="public pages",
             note="The card states no licence. weight of a turn is kept where it is not null.",
         ),
@@ -533,10 +687,12 @@ ADAPTERS: dict[str, Adapter] = {
             name="slim_orca",
             kind="chat",
             function=sharegpt_row,
-            columns=("conversations",),
+            columns=("conversations", "system", "system_prompt", "tools"),
             hub_id="Open-Orca/SlimOrca",
             licence="mit",
             openai_derived=True,
+            turns=("conversations",),
+            turn_keys=SHAREGPT_TURN,
             schema="public pages",
             note="weight of a turn is kept. Answers by GPT-4.",
         ),
@@ -560,6 +716,8 @@ ADAPTERS: dict[str, Adapter] = {
             licence="odc-by",
             openai_derived=True,
             matches=with_columns("conversation", "conversation_hash", "model"),
+            turns=("conversation",),
+            turn_keys=OPENAI_TURN,
             schema="public pages",
             note="Answers by GPT-3.5 and GPT-4; source names the model. Redacted and toxic rows are kept: filter them.",
         ),
@@ -567,12 +725,14 @@ ADAPTERS: dict[str, Adapter] = {
             name="lmsys_chat_1m",
             kind="chat",
             function=chat_log_row,
-            columns=("conversation", "conversation_id", "model"),
+            columns=("conversation", "conversation_id", "conversation_hash", "model"),
             hub_id="lmsys/lmsys-chat-1m",
             licence="LMSYS-Chat-1M Dataset License Agreement",
             gated=True,
             openai_derived=True,
             matches=with_columns("conversation", "conversation_id", "model"),
+            turns=("conversation",),
+            turn_keys=OPENAI_TURN,
             schema="public pages",
             note="Answers by 25 models, some of OpenAI; source names the model, whose terms apply. Unsafe rows are kept.",
         ),
@@ -585,6 +745,7 @@ ADAPTERS: dict[str, Adapter] = {
             licence="apache-2.0",
             matches=with_columns("message_tree_id"),
             group_by="message_tree_id",
+            harmless=frozenset({"labels"}),
             schema="real rows",
             note="One chat a tree, its best-ranked path. Reads the hub's rows of messages and the .trees.jsonl.gz files.",
         ),
@@ -597,6 +758,7 @@ ADAPTERS: dict[str, Adapter] = {
             licence="apache-2.0",
             matches=with_columns("message_tree_id"),
             group_by="message_tree_id",
+            harmless=frozenset({"labels"}),
             schema="real rows",
             note="Every path to a last answer is a chat, so messages above a fork are in several. A tree is one group.",
         ),
@@ -609,6 +771,7 @@ ADAPTERS: dict[str, Adapter] = {
             licence="apache-2.0",
             matches=with_columns("message_tree_id"),
             group_by="message_tree_id",
+            harmless=frozenset({"labels"}),
             schema="recalled",
             note="As oasst1.",
         ),
@@ -621,6 +784,7 @@ ADAPTERS: dict[str, Adapter] = {
             licence="apache-2.0",
             matches=with_columns("message_tree_id"),
             group_by="message_tree_id",
+            harmless=frozenset({"labels"}),
             schema="recalled",
             note="As oasst1_all.",
         ),
@@ -628,7 +792,7 @@ ADAPTERS: dict[str, Adapter] = {
             name="alpaca_52k",
             kind="chat",
             function=alpaca_row,
-            columns=("instruction", "input", "output"),
+            columns=("instruction", "input", "output", "system", "history"),
             hub_id="tatsu-lab/alpaca",
             licence="cc-by-nc-4.0",
             non_commercial=True,
@@ -651,9 +815,11 @@ ADAPTERS: dict[str, Adapter] = {
             name="sharegpt_vicuna",
             kind="chat",
             function=sharegpt_row,
-            columns=("conversations", "id"),
+            columns=("conversations", "id", "system", "system_prompt", "tools"),
             hub_id="anon8231489123/ShareGPT_Vicuna_unfiltered",
             openai_derived=True,
+            turns=("conversations",),
+            turn_keys=SHAREGPT_TURN,
             schema="real rows",
             note="A copy by users: Vicuna's own files were never published, and no licence is stated.",
         ),
@@ -678,6 +844,8 @@ ADAPTERS: dict[str, Adapter] = {
             licence="mit",
             openai_derived=True,
             matches=with_columns("messages", "prompt", "prompt_id"),
+            turns=("messages",),
+            turn_keys=OPENAI_TURN,
             schema="public pages",
             note="Splits train_sft and test_sft (the _gen splits have no answers).",
         ),
@@ -710,6 +878,8 @@ ADAPTERS: dict[str, Adapter] = {
             function=trl_preference_row,
             columns=("prompt", "chosen", "rejected", "tools", "id"),
             matches=with_content("chosen", "rejected", holds=holds_trl_sides, what="messages, or texts to a prompt"),
+            turns=("prompt", "chosen", "rejected"),
+            turn_keys=OPENAI_TURN,
             schema="public pages",
             note="All four forms of TRL: explicit and implicit prompt, messages and plain texts. No margin.",
         ),
@@ -726,6 +896,8 @@ ADAPTERS: dict[str, Adapter] = {
                 "id",
             ),
             matches=with_columns("input", "preferred_output", "non_preferred_output"),
+            turns=("preferred_output", "non_preferred_output", "preferred_completion", "non_preferred_completion"),
+            turn_keys=OPENAI_TURN,
             schema="public pages",
             note="OpenAI's preference fine-tuning. No margin.",
         ),
@@ -735,6 +907,8 @@ ADAPTERS: dict[str, Adapter] = {
             function=sharegpt_preference_row,
             columns=("conversations", "chosen", "rejected", "tools", "system", "id"),
             matches=with_columns("conversations", "chosen", "rejected"),
+            turns=("conversations", "chosen", "rejected"),
+            turn_keys=SHAREGPT_TURN,
             schema="real rows",
             note="LLaMA-Factory's ranking format. No margin.",
         ),
@@ -756,9 +930,11 @@ ADAPTERS: dict[str, Adapter] = {
             name="skywork_reward_preference",
             kind="pair",
             function=preference_with_source_row,
-            columns=("chosen", "rejected", "source"),
+            columns=("chosen", "rejected", "prompt", "source"),
             hub_id="Skywork/Skywork-Reward-Preference-80K-v0.2",
             openai_derived=True,
+            turns=("chosen", "rejected"),
+            turn_keys=OPENAI_TURN,
             schema="public pages",
             note="The card states no licence; each part keeps its own. v0.1 holds prompts of RewardBench: use v0.2. No margin.",
         ),
@@ -771,6 +947,8 @@ ADAPTERS: dict[str, Adapter] = {
             licence="mit",
             openai_derived=True,
             matches=with_columns("instruction", "completions", "models"),
+            turns=("completions",),
+            turn_keys=frozenset({"response", "annotations"}),
             schema="public pages",
             note="The completion with the best mean of four aspect ratings against each lower one, up to three pairs a row; "
             "margin: difference of the means (1 to 5). Part truthful_qa overlaps with the benchmark of that name.",
@@ -779,11 +957,13 @@ ADAPTERS: dict[str, Adapter] = {
             name="ultrafeedback_binarized",
             kind="pair",
             function=ultrafeedback_binarized_row,
-            columns=("chosen", "rejected", "score_chosen", "score_rejected", "prompt_id"),
+            columns=("chosen", "rejected", "prompt", "score_chosen", "score_rejected", "prompt_id"),
             hub_id="HuggingFaceH4/ultrafeedback_binarized",
             licence="mit",
             openai_derived=True,
             matches=with_columns("chosen", "rejected", "score_chosen", "score_rejected"),
+            turns=("chosen", "rejected"),
+            turn_keys=OPENAI_TURN,
             schema="public pages",
             note="Take `--split train_prefs`. Margin: difference of the overall scores (1 to 10); no equal ones.",
         ),
@@ -791,11 +971,13 @@ ADAPTERS: dict[str, Adapter] = {
             name="ultrafeedback_binarized_cleaned",
             kind="pair",
             function=ultrafeedback_binarized_cleaned_row,
-            columns=("chosen", "rejected", "chosen-rating", "rejected-rating", "source"),
+            columns=("chosen", "rejected", "prompt", "chosen-rating", "rejected-rating", "source"),
             hub_id="argilla/ultrafeedback-binarized-preferences-cleaned",
             licence="mit",
             openai_derived=True,
             matches=with_columns("chosen", "rejected", "chosen-rating", "rejected-rating"),
+            turns=("chosen", "rejected"),
+            turn_keys=OPENAI_TURN,
             schema="public pages",
             note="Without TruthfulQA. Margin: difference of the mean ratings (1 to 5); no equal ones.",
         ),
@@ -803,9 +985,11 @@ ADAPTERS: dict[str, Adapter] = {
             name="infinity_preference",
             kind="pair",
             function=trl_preference_row,
-            columns=("prompt", "chosen", "rejected", "id"),
+            columns=("prompt", "chosen", "rejected", "tools", "id"),
             hub_id="BAAI/Infinity-Preference",
             licence="apache-2.0",
+            turns=("prompt", "chosen", "rejected"),
+            turn_keys=OPENAI_TURN,
             schema="public pages",
             note="Answers by Gemma-2-9B-IT, whose terms apply to them. No margin.",
         ),
@@ -825,10 +1009,12 @@ ADAPTERS: dict[str, Adapter] = {
             name="orpo_dpo_mix_40k",
             kind="pair",
             function=preference_with_source_row,
-            columns=("chosen", "rejected", "source"),
+            columns=("chosen", "rejected", "prompt", "source"),
             hub_id="mlabonne/orpo-dpo-mix-40k",
             licence="apache-2.0",
             openai_derived=True,
+            turns=("chosen", "rejected"),
+            turn_keys=OPENAI_TURN,
             schema="public pages",
             note="A mixture; part toxic-dpo-v0.2 teaches to comply with harmful requests and is often dropped. No margin.",
         ),
@@ -843,6 +1029,8 @@ ADAPTERS: dict[str, Adapter] = {
             non_commercial=True,
             openai_derived=True,
             matches=with_columns("conversation_a", "conversation_b", "winner"),
+            turns=("conversation_a", "conversation_b"),
+            turn_keys=OPENAI_TURN,
             schema="public pages",
             note="Ties are left out. Both sides hold all turns after the first question. Some texts are unsafe. No margin.",
         ),
@@ -850,11 +1038,13 @@ ADAPTERS: dict[str, Adapter] = {
             name="tulu_3_pref_personas_if",
             kind="pair",
             function=trl_preference_row,
-            columns=("chosen", "rejected", "id"),
+            columns=("prompt", "chosen", "rejected", "tools", "id"),
             hub_id="allenai/tulu-3-pref-personas-instruction-following",
             licence="odc-by",
             openai_derived=True,
             matches=with_columns("prompt", "constraints", "chosen", "rejected", "chonsen_model"),
+            turns=("prompt", "chosen", "rejected"),
+            turn_keys=OPENAI_TURN,
             schema="public pages",
             note="The card spells a column chonsen_model. No margin.",
         ),
@@ -862,9 +1052,11 @@ ADAPTERS: dict[str, Adapter] = {
             name="human_like_dpo",
             kind="pair",
             function=trl_preference_row,
-            columns=("prompt", "chosen", "rejected"),
+            columns=("prompt", "chosen", "rejected", "tools"),
             hub_id="HumanLLMs/Human-Like-DPO-Dataset",
             licence="llama3",
+            turns=("prompt", "chosen", "rejected"),
+            turn_keys=OPENAI_TURN,
             schema="public pages",
             note="Answers by Llama 3. No margin.",
         ),
@@ -900,6 +1092,7 @@ ADAPTERS: dict[str, Adapter] = {
             licence="apache-2.0",
             matches=with_columns("message_tree_id"),
             group_by="message_tree_id",
+            harmless=frozenset({"labels"}),
             schema="real rows",
             note="Each two ranked answers to one message; margin: distance of their ranks (1 or more).",
         ),
@@ -912,6 +1105,7 @@ ADAPTERS: dict[str, Adapter] = {
             licence="apache-2.0",
             matches=with_columns("message_tree_id"),
             group_by="message_tree_id",
+            harmless=frozenset({"labels"}),
             schema="public pages",
             note="Each two ranked answers to one message; margin: distance of their ranks (1 or more).",
         ),
@@ -935,6 +1129,8 @@ ADAPTERS: dict[str, Adapter] = {
             hub_id="nvidia/HelpSteer3",
             licence="cc-by-4.0",
             matches=with_columns("context", "response1", "response2", "overall_preference"),
+            turns=("context",),
+            turn_keys=OPENAI_TURN,
             schema="public pages",
             note="Take `--subset preference`. Margin: 1 (slightly better) to 3 (much better); ties are left out.",
         ),
@@ -953,24 +1149,44 @@ def adapter_named(name: str) -> Adapter:
     return ADAPTERS[name]
 
 
-def adapt(adapter: Adapter, row: Row) -> list[Result]:
-    """What an adapter makes of a row, with the adapter's name as source and its licence written into each result.
+def adapt(adapter: Adapter, row: Row, *, rules: KeyRules = NO_RULES, counts: KeyCounts | None = None) -> list[Result]:
+    """What an adapter makes of a row and of what its other keys say, with a source and a licence written into each result.
+
+    Args:
+        rules: what the user said of keys that cannot be judged.
+        counts: takes what was not read.
 
     Raises:
+        Undecided: where a key may say that the answer is bad and its value does not tell.
         UserError: where a row of a format of ours does not hold what that format promises.
     """
+    if adapter.reads_all:
+        return [_stamped(adapter, result) for result in _made(adapter, row)]
+    counts = KeyCounts() if counts is None else counts
+    if adapter.group_by is not None and isinstance(row.get("rows"), list):  # flat rows of one dataset, read together
+        for each in row["rows"]:
+            if isinstance(each, dict):
+                look_at_row(each, adapter.reader, rules, counts)
+        return [_stamped(adapter, result) for result in _made(adapter, row)]
+    facts = look_at_row(row, adapter.reader, rules, counts)
+    if isinstance(facts, Skip):
+        return [facts]
+    return [_stamped(adapter, facts.put_into(result)) for result in _made(adapter, row)]
+
+
+def _made(adapter: Adapter, row: Row) -> Sequence[Result]:
     made = adapter.function(row)
-    if isinstance(made, Skip):
+    if isinstance(made, Chat | PreferencePair | Skip):
         return [made]
-    if isinstance(made, Chat | PreferencePair):
-        return [_stamped(adapter, made)]
     assert made, f"{adapter.name} returned nothing; a row that gives nothing is a Skip"
-    return [result if isinstance(result, Skip) else _stamped(adapter, result) for result in made]
+    return made
 
 
-def _stamped(adapter: Adapter, result: Chat | PreferencePair) -> Chat | PreferencePair:
+def _stamped(adapter: Adapter, result: Result) -> Result:
+    if isinstance(result, Skip):
+        return result
     if adapter.hub_id is None:
-        source = result.source or adapter.name
+        source = result.source or adapter.called or adapter.name
     else:
         source = f"{adapter.name}/{result.source}" if result.source else adapter.name
     # The adapter made it just now and nobody else holds it, so it need not be copied, which would take a tenth of all time.
@@ -981,14 +1197,23 @@ def _stamped(adapter: Adapter, result: Chat | PreferencePair) -> Chat | Preferen
 
 
 def adapt_chunk(
-    adapter: Adapter, chunk: Chunk, *, line_of_id: dict[str, int] | None = None
+    adapter: Adapter,
+    chunk: Chunk,
+    *,
+    line_of_id: dict[str, int] | None = None,
+    rules: KeyRules = NO_RULES,
+    counts: KeyCounts | None = None,
 ) -> Iterator[tuple[int, list[Result] | BadLine]]:
     """Each row of a chunk with its number, as what the adapter makes of it, or as a `BadLine`.
 
     Bad are: what is no JSON or no object, what does not hold the promises of a format of ours, and a row on which the adapter
     fails. For trajectories also an id that `line_of_id` has already; it is filled on the way.
+
+    Raises:
+        UserError: where keys of rows may say that an answer is bad and do not tell; it names all of them in this chunk.
     """
     ids = line_of_id if adapter.name == "trajectory" else None
+    undecided: dict[str, list[tuple[int, Any]]] = {}
     for number, row in chunk.rows():
         if isinstance(row, BadLine):
             yield number, row
@@ -997,7 +1222,11 @@ def adapt_chunk(
             yield number, BadLine(chunk.path, number, f"a row is a JSON object, got {type(row).__name__}")
             continue
         try:
-            results = adapt(adapter, row)
+            results = adapt(adapter, row, rules=rules, counts=counts)
+        except Undecided as keys:
+            for key, value in keys.values.items():
+                undecided.setdefault(key, []).append((number, value))
+            continue  # to the last row of the chunk, so that one message names all keys and some of their values
         except UserError as error:
             yield number, BadLine(chunk.path, number, str(error))
             continue
@@ -1009,7 +1238,10 @@ def adapt_chunk(
             reason = f"id {row['id']!r} stands already on line {ids[row['id']]}"
             yield number, BadLine(chunk.path, number, reason)
             continue
-        yield number, results
+        if not undecided:
+            yield number, results
+    if undecided:
+        raise UserError(undecided_message(chunk.path, undecided))
 
 
 def chunks_for(adapter: Adapter, source: Input) -> Iterator[Chunk]:
@@ -1017,7 +1249,9 @@ def chunks_for(adapter: Adapter, source: Input) -> Iterator[Chunk]:
     return source.chunks() if adapter.group_by is None else neighbours(source.chunks(), adapter.group_by)
 
 
-def read_adapted(adapter: Adapter, source: Input | str | Path) -> Iterator[tuple[int, Result]]:
+def read_adapted(
+    adapter: Adapter, source: Input | str | Path, *, rules: KeyRules = NO_RULES, counts: KeyCounts | None = None
+) -> Iterator[tuple[int, Result]]:
     """Every row of an input that must be clean, as (number of the row in its file, from 1; what the adapter makes of it).
 
     Raises:
@@ -1029,7 +1263,7 @@ def read_adapted(adapter: Adapter, source: Input | str | Path) -> Iterator[tuple
         if chunk.path != path:
             path = chunk.path
             line_of_id.clear()
-        for number, results in adapt_chunk(adapter, chunk, line_of_id=line_of_id):
+        for number, results in adapt_chunk(adapter, chunk, line_of_id=line_of_id, rules=rules, counts=counts):
             if isinstance(results, BadLine):
                 advice = f"\n{_ADVICE}" if adapter.name == "trajectory" else ""
                 raise UserError(f"{results}{advice}")

@@ -52,7 +52,7 @@ def llama_factory_v1_row(row: Row) -> Chat:
         text = "".join(parts["text"])
         if role == "assistant":
             reasoning = "\n".join(parts["reasoning"]) if parts["reasoning"] else None
-            weight = weight_of({"weight": message.get("loss_weight")})
+            weight = weight_of(message)
             calls = [_call_of(call) for call in parts["tool_call"]]
             conversation.say("assistant", text, weight=weight, reasoning=reasoning, calls=calls)
         elif role == "tool":

@@ -20,7 +20,7 @@
     rejected: worse
 
 The columns are renamed to those of OpenAI's and TRL's formats, and the row is then read like one of those. Turns keep the
-usual keys beside role and content: tool_calls, tool_call_id, name, reasoning_content, weight.
+usual keys beside role and content: tool_calls, tool_call_id, name, reasoning_content, weight and its other names.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from data.adapters.openai_chat import openai_chat_row
+from data.adapters.openai_chat import TURN_KEYS, openai_chat_row
 from data.adapters.parts import Row, Unrepresentable, row_id, skip_if_unrepresentable
 from data.adapters.preference import trl_preference_row
 from data.chats import Chat, PreferencePair, Skip
 
-_TURN_KEYS = ("tool_calls", "function_call", "tool_call_id", "name", "reasoning_content", "weight")
+_TURN_KEYS = tuple(TURN_KEYS - {"role", "content"})
 
 
 class Mapping(BaseModel):

@@ -28,12 +28,17 @@ from data.adapters.parts import (
     tools_of,
     weight_of,
 )
+from data.adapters.row_keys import WEIGHT_KEYS
 from data.chats import Chat
 
 RESULT = ("tool", "function", "ipython", "observation", "environment")
 """A result's role: OpenAI's, OpenAI's of old, Llama's, GLM's, and that of AllenAI's sets."""
 REASONING = ("reasoning_content", "reasoning", "thinking")
 """Where servers and open models' files put what was thought; the first that is there is read."""
+TURN_KEYS = frozenset(
+    {"role", "content", "tool_calls", "function_call", "tool_call_id", "name", *REASONING, *WEIGHT_KEYS}
+)
+"""Keys of a message that `say_messages` reads."""
 
 
 def _call_of(function: Any) -> tuple[str, dict[str, Any]]:

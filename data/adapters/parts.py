@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from pydantic_core import to_json
 
 from data.adapters.json_schema import parameters_to_schema
+from data.adapters.row_keys import WEIGHT_KEYS, judged
 from data.chats import Chat, Message, Skip, ToolCall
 from data.records import Outcome, ToolFunction, ToolSpec, json_to_object
 
@@ -157,13 +158,19 @@ def objects_in(value: Any, what: str) -> list[Row]:
 
 
 def weight_of(turn: Row) -> float | None:
-    """The loss weight of an assistant's turn, null where the row gives none."""
-    weight = turn.get("weight")
-    if weight is None:
-        return None
-    if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight <= 1:
-        raise Unrepresentable("weight is no number from 0 to 1")
-    return float(weight)
+    """The loss weight of an assistant's turn under any of its names, null where the row gives none."""
+    weight = None
+    for key in WEIGHT_KEYS:
+        value = turn.get(key)
+        if value is None:
+            continue
+        number = judged(value) if isinstance(value, str | bool) else value
+        if not isinstance(number, int | float) or not 0 <= number <= 1:
+            raise Unrepresentable("weight is no number from 0 to 1")
+        if weight not in (None, number):
+            raise Unrepresentable("one turn with two weights")
+        weight = float(number)
+    return weight
 
 
 def text_to_object(text: str) -> Any:

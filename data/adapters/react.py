@@ -26,6 +26,7 @@ from data.adapters.parts import (
     skip_if_unrepresentable,
     text_of,
     text_to_object,
+    weight_of,
 )
 from data.chats import Chat, Skip
 from data.records import Outcome, ToolFunction, ToolSpec
@@ -278,14 +279,11 @@ def agent_instruct_row(row: Row) -> Chat:
         role, value = turn.get("from", turn.get("role")), turn.get("value", turn.get("content"))
         if not isinstance(value, str):
             raise Unrepresentable("a value that is not text")
-        loss = turn.get("loss")
-        if not isinstance(loss, bool | None):
-            raise Unrepresentable("weight is no number from 0 to 1")
         if role == "system":
             conversation.say("system", value)
         elif role in ("gpt", "assistant"):
             said = _TURNS[environment](value)
-            weight = None if loss is None else float(loss)
+            weight = weight_of(turn)
             conversation.say("assistant", said.content, weight=weight, reasoning=said.reasoning, calls=said.calls)
             waiting = bool(said.calls)
         elif role in ("human", "user"):

@@ -33,11 +33,13 @@ from data.adapters.parts import (
     tools_of,
     weight_of,
 )
+from data.adapters.row_keys import WEIGHT_KEYS
 from data.chats import Chat, Message, Skip
 
 USER, ASSISTANT = ("human", "user", "prompter"), ("gpt", "assistant", "model", "chatgpt", "bot")
 RESULT = ("observation", "tool", "function", "ipython", "tool_response", "function_response", "environment")
 CALL = ("function_call", "tool_call")
+TURN_KEYS = frozenset({"from", "value", *WEIGHT_KEYS})
 
 # One line break on the inner side of a tag belongs to the tag: that is how templates write them, and what makes reading
 # the exact inverse of writing.

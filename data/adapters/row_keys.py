@@ -1,0 +1,495 @@
+"""Keys that change what a row means, in whatever format it is written: one table for all adapters.
+
+    {"messages": [...], "label": false}        a bad answer: never imitated
+    {"messages": [...], "rejected": "..."}     half of a pair: never a chat
+    {"messages": [...], "images": ["a.png"]}   words about a picture that nobody would see
+    {"messages": [...], "license": "cc-by-nc-4.0"}
+
+An adapter reads the columns that its format has. All others come here, and one of three things happens to each: what the table
+knows is obeyed, what the table knows and cannot judge (`score: 0.37`) stops the command and asks the user, and the rest is
+counted as not read. `look_at_row` does that before the adapter reads a row, `RowFacts.put_into` after it.
+
+How an answer is judged: true, 1 and "true" are good; false, 0, -1, "False" and "0" are bad; null and blank text do not judge.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from functools import lru_cache
+from typing import Any
+
+from data.chats import Chat, Message, PreferencePair, Skip
+from data.errors import UserError
+
+Row = dict[str, Any]
+
+
+class Meaning(Enum):
+    """What a key says of its row or turn."""
+
+    JUDGEMENT = "whether the answer is good"
+    CHOSEN = "the side of a pair that was preferred"
+    REJECTED = "the side of a pair that was not"
+    WEIGHT = "how much is learned from it"
+    MEDIA = "something that is not text"
+    SYSTEM = "a system prompt"
+    TRUTH = "the result that a reward is computed from"
+    LICENCE = "the licence of the row"
+    SOURCE = "where the row came from"
+    GROUP = "what must not be split"
+
+
+MEANINGS: dict[Meaning, str] = {
+    Meaning.JUDGEMENT: "label labels kto_tag kto_label reward rewards score scores rating success successful "
+    "succeeded resolved solved correct passed accepted desirable win 라벨 레이블 보상 점수 평점 성공 성공_여부 정답_여부",
+    Meaning.WEIGHT: "loss train training loss_weight weight sample_weight loss_scale train_detail training_detail",
+    Meaning.MEDIA: "image images img imgs picture pictures photo photos video videos audio audios pixel_values 이미지 "
+    "그림 사진 영상 동영상 음성",
+    Meaning.SYSTEM: "system system_prompt system_message system_instruction system_instructions sys_prompt 시스템 "
+    "시스템_프롬프트",
+    Meaning.TRUTH: "ground_truth ground_truths groundtruth reward_model verification_info",
+    Meaning.LICENCE: "license licence licenses licences license_name dataset_license data_license 라이선스 라이센스",
+    Meaning.SOURCE: "source",
+    Meaning.GROUP: "group",
+}
+"""The table. A key is looked up in small letters with `_` between its words, and without an `is_` in front; what begins with
+`chosen` or `rejected` is a side of a pair."""
+
+CONTAINERS = frozenset({"metadata", "meta", "extra", "extra_info", "info", "attributes", "annotations"})
+"""Columns of details in which judgements, licences and the results of tasks are looked for, too."""
+
+_BY_NAME = {name: meaning for meaning, names in MEANINGS.items() for name in names.split()}
+_MEDIA_OF = re.compile(r"(?P<what>\w+?)_(?:url|urls|path|paths|file|files|bytes|base64|b64|data|list|content)\Z")
+_ABOUT_A_SIDE = re.compile(r"_(?:models?|scores?|ratings?|avg_rating|ids?|source|policy|tokens|length|logps?)\Z")
+_WORDS = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|[-\s]+")
+
+WEIGHT_KEYS = ("weight", "loss_weight", "loss", "train", "training")
+"""How formats spell the loss weight of a turn: OpenAI and TRL, LLaMA-Factory, ms-swift, axolotl."""
+
+GOOD_TEXTS, BAD_TEXTS = frozenset({"true", "1", "1.0"}), frozenset({"false", "0", "0.0", "-1", "-1.0"})
+_ASSISTANTS = frozenset({"assistant", "gpt", "model", "ai", "agent", "bot", "chatgpt"})
+
+
+@lru_cache(maxsize=4096)
+def meaning_of(key: str) -> Meaning | None:
+    """What a key says, in whatever way it is spelt; null for a key that the table does not have."""
+    name = _WORDS.sub("_", key.strip()).lower()
+    meaning = _BY_NAME.get(name.removeprefix("is_"))
+    if meaning is not None:
+        return meaning
+    if name.startswith(("chosen", "rejected")):
+        if _ABOUT_A_SIDE.search(name):
+            return None
+        return Meaning.CHOSEN if name.startswith("chosen") else Meaning.REJECTED
+    media = _MEDIA_OF.match(name)
+    return Meaning.MEDIA if media and _BY_NAME.get(media["what"]) is Meaning.MEDIA else None
+
+
+@dataclass(frozen=True)
+class KeyRules:
+    """What the user said of keys that cannot be judged by themselves."""
+
+    ignore: frozenset[str] = frozenset()
+    """Keys (`score`, or `metadata.score`) that are read past, in rows and in turns."""
+    good_from: Mapping[str, float] = field(default_factory=dict)
+    """The least number that is good, by key."""
+
+
+NO_RULES = KeyRules()
+
+
+def key_rules(ignore: Collection[str], good_from: Collection[str] | Mapping[str, float]) -> KeyRules:
+    """Rules as a command line gives them: `--ignore KEY`, `--good-from KEY=0.5`.
+
+    Raises:
+        UserError: for a threshold that is no number, or a key that is named twice.
+    """
+    least: dict[str, float] = {}
+    if isinstance(good_from, Mapping):
+        least = dict(good_from)
+    else:
+        for text in good_from:
+            key, equals, number = text.rpartition("=")
+            try:
+                value = float(number)
+            except ValueError:
+                value = float("nan")
+            if not equals or not key or value != value:
+                raise UserError(f"--good-from {text}: expected KEY=NUMBER, such as reward=0.5")
+            if key in least:
+                raise UserError(f"--good-from {key}: stands twice")
+            least[key] = value
+    if both := least.keys() & set(ignore):
+        raise UserError(f"{min(both)}: is told to be ignored and to be good from {least[min(both)]:g}; choose one")
+    return KeyRules(frozenset(ignore), least)
+
+
+class Undecided(Exception):
+    """Keys of a row that may say whether it is good, with values that do not say it."""
+
+    def __init__(self, values: dict[str, Any]) -> None:
+        super().__init__(values)
+        self.values = values
+
+
+@dataclass
+class KeyCounts:
+    """In how many rows a key was not read, and so on. Of a chunk, or of all of them."""
+
+    unread: Counter[str] = field(default_factory=Counter)
+    """Columns, and `column[].key` for keys of turns, that held something."""
+    not_judged: Counter[str] = field(default_factory=Counter)
+    """Keys that judge answers and held null or blank text. Such rows are kept."""
+
+    def add(self, other: KeyCounts) -> None:
+        """Count what another chunk holds."""
+        self.unread.update(other.unread)
+        self.not_judged.update(other.not_judged)
+
+
+def is_nothing(value: Any) -> bool:
+    """Whether a value holds nothing that could be lost: null, blank text, an empty list or object."""
+    return value is None or value == [] or value == {} or (isinstance(value, str) and not value.strip())
+
+
+def judged(value: Any, good_from: float | None = None) -> bool | None:
+    """Whether a value says that an answer is good; null where it says neither."""
+    number = _number(value)
+    if good_from is not None:
+        return None if number is None else number >= good_from
+    if isinstance(value, str):
+        text = value.strip().lower()
+        return True if text in GOOD_TEXTS else False if text in BAD_TEXTS else None
+    return None if number is None or number not in (1, 0, -1) else number == 1
+
+
+def _number(value: Any) -> float | None:
+    if isinstance(value, bool | int | float):
+        return float(value) if -1e300 < value < 1e300 else None
+    try:
+        return float(value) if isinstance(value, str) else None
+    except ValueError:
+        return None
+
+
+def _is_side(value: Any) -> bool:
+    return isinstance(value, str | list | dict) and judged(value) is None and not is_nothing(value)
+
+
+def has_side(row: Row, meaning: Meaning) -> bool:
+    """Whether a row has a side of a pair: a text, a turn or turns under a key of that meaning."""
+    return any(meaning_of(key) is meaning and _is_side(value) for key, value in row.items())
+
+
+@dataclass
+class RowFacts:
+    """What keys beside those of its format say of a row that may be kept."""
+
+    system: str | None = None
+    licence: str | None = None
+    source: str | None = None
+    group: str | None = None
+    weight: float = 1.0
+    truth: tuple[str, Any] | None = None
+    """The key that holds the result that a reward is computed from, and that."""
+
+    def put_into(self, result: Chat | PreferencePair | Skip) -> Chat | PreferencePair | Skip:
+        """A result with what the row says of itself, or a Skip where both contradict each other.
+
+        The result was made just now and nobody else holds it, so that it need not be copied, which takes longer.
+        """
+        if isinstance(result, Chat) and not any(message.role == "assistant" for message in result.messages):
+            result = Skip("no word of an assistant")
+        if isinstance(result, Skip):
+            return result if self.truth is None else Skip(f"{self.truth[0]} without an answer: a task for RL")
+        if self.truth is not None:  # nobody compared the answer with it
+            raise Undecided({self.truth[0]: self.truth[1]})
+        fields = result.__dict__
+        first = "messages" if isinstance(result, Chat) else "prompt"
+        if self.system is not None:
+            head: Message = fields[first][0]
+            if head.role != "system":
+                fields[first] = (Message(role="system", content=self.system), *fields[first])
+            elif head.content.strip() != self.system.strip():
+                return Skip("two system prompts")
+        if self.weight != 1:
+            for part in ("messages",) if isinstance(result, Chat) else ("chosen", "rejected"):
+                fields[part] = tuple(
+                    message.model_copy(update={"weight": message.loss_weight * self.weight})
+                    if message.role == "assistant"
+                    else message
+                    for message in fields[part]
+                )
+        if self.licence is not None:
+            fields["licence"] = self.licence
+        if self.source is not None and not result.source:
+            fields["source"] = self.source
+        if self.group is not None and result.group is None:
+            fields["group"] = self.group
+        return result
+
+
+NO_FACTS = RowFacts()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reader:
+    """What is known of the format that reads a row."""
+
+    columns: frozenset[str]
+    """Columns that it reads, which it judges by itself."""
+    turns: tuple[str, ...] = ()
+    """Columns that hold a turn or a list of turns."""
+    turn_keys: frozenset[str] = frozenset()
+    """Keys of a turn that it reads."""
+    harmless: frozenset[str] = frozenset()
+    """Columns that are not read and say nothing of the row, because the publisher's page says what they are."""
+    is_own: bool = True
+    """Whether rows are of a format that many files share. In a published dataset a value that cannot be judged is not read."""
+    is_pair: bool = False
+
+
+def look_at_row(row: Row, reader: Reader, rules: KeyRules, counts: KeyCounts) -> RowFacts | Skip:
+    """What the keys that an adapter does not read say of its row: that it must be left out, or facts to put into the result.
+
+    Raises:
+        Undecided: where a key may say that the answer is bad, and its value does not tell.
+    """
+    look = _Look(reader, rules)
+    for key in row.keys() - reader.columns:
+        look.at_column(key, row[key])
+    for column in reader.turns:
+        if column in row:
+            look.at_turns(column, row[column])
+    for key in look.unread:
+        counts.unread[key] += 1
+    if look.skip is not None:  # one that is left out anyway is no reason to stop
+        return look.skip
+    if look.undecided:
+        raise Undecided(look.undecided)
+    for key in look.not_judged:
+        counts.not_judged[key] += 1
+    return look.facts or NO_FACTS
+
+
+class _Look:
+    """One look at one row."""
+
+    def __init__(self, reader: Reader, rules: KeyRules) -> None:
+        self.reader, self.rules = reader, rules
+        self.unread: set[str] = set()
+        self.not_judged: set[str] = set()
+        self.undecided: dict[str, Any] = {}
+        self.skip: Skip | None = None
+        self.facts: RowFacts | None = None
+
+    def _leave_out(self, reason: str) -> None:
+        # In whatever order keys stand, equal rows give equal reasons.
+        if self.skip is None or reason < self.skip.reason:
+            self.skip = Skip(reason)
+
+    def _fact(self) -> RowFacts:
+        if self.facts is None:
+            self.facts = RowFacts()
+        return self.facts
+
+    def at_column(self, key: str, value: Any) -> None:
+        meaning = meaning_of(key)
+        if key in self.rules.ignore or key in self.reader.harmless:
+            self._not_read(key, value)
+        elif meaning is None:
+            if key in CONTAINERS and self.reader.is_own and self._at_container(key, value):
+                return
+            self._not_read(key, value)
+        elif meaning is Meaning.JUDGEMENT:
+            self._judge(key, value)
+        elif is_nothing(value):
+            return
+        elif meaning in (Meaning.CHOSEN, Meaning.REJECTED):
+            self._at_side(key, value, meaning)
+        elif meaning is Meaning.WEIGHT:
+            self._weigh(key, value)
+        elif meaning is Meaning.MEDIA:
+            self._at_media(key, value)
+        elif meaning is Meaning.SYSTEM:
+            self._at_system(value)
+        elif meaning is Meaning.TRUTH:
+            self._at_truth(key, value)
+        elif meaning is Meaning.LICENCE:
+            self._at_licence(key, value)
+        elif self.reader.is_own and isinstance(value, str | int) and not isinstance(value, bool):
+            setattr(self._fact(), meaning.name.lower(), str(value))
+        else:
+            self._not_read(key, value)
+
+    def _not_read(self, key: str, value: Any) -> None:
+        if not is_nothing(value):
+            self.unread.add(key)
+
+    def _judge(self, key: str, value: Any, *, bad_if: bool = False) -> None:
+        if is_nothing(value):
+            self.not_judged.add(key)
+            return
+        least = self.rules.good_from.get(key)
+        good = judged(value, least)
+        if good is None:
+            self._cannot_tell(key, value)
+        elif good is bad_if:
+            told = f"is {_shown(value)}" if least is None else f"is below {least:g}"
+            self._leave_out(f"{key} {told}: a bad answer")
+
+    def _at_container(self, key: str, value: Any) -> bool:
+        """Judge what a column of details says; whether all of it was read."""
+        if isinstance(value, str) and value.lstrip().startswith("{"):
+            try:
+                value = json.loads(value)
+            except (ValueError, RecursionError):
+                return False
+        if not isinstance(value, dict):
+            return False
+        unread = False
+        for inner, item in value.items():
+            path, meaning = f"{key}.{inner}", meaning_of(inner)
+            if path in self.rules.ignore:
+                self._not_read(path, item)
+            elif meaning is Meaning.JUDGEMENT:
+                self._judge(path, item)
+            elif meaning is Meaning.LICENCE and not is_nothing(item):
+                self._at_licence(path, item)
+            elif meaning is Meaning.TRUTH and not is_nothing(item):
+                self._at_truth(path, item)
+            else:
+                unread = unread or not is_nothing(item)
+        return not unread
+
+    def _at_side(self, key: str, value: Any, meaning: Meaning) -> None:
+        if judged(value) is not None:  # `rejected: true` judges an answer; it is no side
+            self._judge(key, value, bad_if=meaning is Meaning.REJECTED)
+        elif self.reader.is_pair or not _is_side(value):
+            self._not_read(key, value)
+        else:
+            self._leave_out(f"{key}: a side of a pair, which no chat holds")
+
+    def _at_truth(self, key: str, value: Any) -> None:
+        if self.reader.is_own:
+            self._fact().truth = (key, value)
+        else:
+            self.unread.add(key)
+
+    def _cannot_tell(self, key: str, value: Any) -> None:
+        if self.reader.is_own or key in self.rules.good_from:
+            self.undecided[key] = value
+        else:
+            self.unread.add(key)
+
+    def _weigh(self, key: str, value: Any) -> None:
+        number = _number(value)
+        if judged(value) is False and number != -1:
+            self._leave_out(f"{key} is {_shown(value)}: not to be learned")
+        elif "weight" in key and number is not None and 0 < number < 1:
+            self._fact().weight *= number
+        elif judged(value) is not True:
+            self._cannot_tell(key, value)
+
+    def _at_media(self, key: str, value: Any) -> None:
+        if isinstance(value, str | list | dict):
+            self._leave_out("content that is not text")
+        elif value is not False:
+            self._not_read(key, value)
+
+    def _at_system(self, value: Any) -> None:
+        if isinstance(value, list) and all(
+            isinstance(part, dict) and isinstance(part.get("text"), str) for part in value
+        ):
+            value = "".join(part["text"] for part in value)
+        facts = self._fact()
+        if not isinstance(value, str):
+            self._leave_out("a system prompt that is not text")
+        elif facts.system is not None and facts.system != value:
+            self._leave_out("two system prompts")
+        else:
+            facts.system = value
+
+    def _at_licence(self, key: str, value: Any) -> None:
+        names = value if isinstance(value, list) else [value]
+        if not all(isinstance(name, str) for name in names):
+            self._cannot_tell(key, value)
+            return
+        licence = " AND ".join(name.strip() for name in names)
+        facts = self._fact()
+        facts.licence = licence if facts.licence in (None, licence) else f"{facts.licence} AND {licence}"
+
+    def at_turns(self, column: str, value: Any) -> None:
+        keys = self.reader.turn_keys
+        for turn in turns_in(value):
+            if turn.keys() <= keys:
+                continue
+            for key in turn.keys() - keys:
+                self._at_turn_key(f"{column}[].{key}", key, turn)
+
+    def _at_turn_key(self, path: str, key: str, turn: Row) -> None:
+        value, meaning = turn[key], meaning_of(key)
+        if is_nothing(value):
+            return
+        if key in self.rules.ignore or path in self.rules.ignore or meaning is None:
+            self.unread.add(path)
+        elif meaning is Meaning.MEDIA:
+            self._at_media(path, value)
+        elif not any(
+            turn.get(role) in _ASSISTANTS for role in ("role", "from", "source") if isinstance(turn.get(role), str)
+        ):
+            self.unread.add(path)
+        elif meaning is Meaning.WEIGHT:
+            if judged(value) is not True:
+                self._leave_out(f"{key} of a turn, which this format does not read")
+        elif meaning is Meaning.JUDGEMENT:
+            good = judged(value, self.rules.good_from.get(key))
+            if good is False:
+                self._leave_out(f"{key} of a turn is {_shown(value)}: a bad answer")
+            elif good is None:
+                self._cannot_tell(key, value)
+        else:
+            self.unread.add(path)
+
+
+def turns_in(value: Any) -> Iterator[Row]:
+    """The turns that a column holds: one, a list, or the JSON text of either."""
+    if isinstance(value, str):
+        if not value.lstrip().startswith(("[", "{")):
+            return
+        try:
+            value = json.loads(value)
+        except (ValueError, RecursionError):
+            return
+    for turn in value if isinstance(value, list) else (value,):
+        if isinstance(turn, dict):
+            yield turn
+
+
+def _shown(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= 40 else f"{text[:39]}…"
+
+
+VALUES_SHOWN = 4
+
+
+def undecided_message(where: str, found: dict[str, list[tuple[int, Any]]]) -> str:
+    """One message for all keys that cannot be judged: `found` has the line and value of each row, by key."""
+    lines = [f"{where}: cannot tell whether these rows are good to learn from:"]
+    for key, seen in found.items():
+        shown = list(dict.fromkeys(_shown(value) for _, value in seen))
+        more = ", ..." if len(shown) > VALUES_SHOWN else ""
+        lines.append(f"  {key}: {', '.join(shown[:VALUES_SHOWN])}{more} (line {seen[0][0]}, {len(seen)} rows so far)")
+    key = next(iter(found))
+    lines.append(
+        f'true, 1 and "true" would be good; false, 0 and -1 bad. Say what they mean: `--good-from {key}=0.5` keeps rows from '
+        f"that number on, `--ignore {key}` reads past the key (in a build's YAML: `good_from: {{{key}: 0.5}}`, "
+        f"`ignore: [{key}]`)."
+    )
+    return "\n".join(lines)
