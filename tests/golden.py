@@ -22,11 +22,14 @@ import argparse
 import difflib
 import inspect
 import json
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout, whatever is installed
 
 from data.adapters import ADAPTERS, Adapter, Result, adapt_chunk, chunks_for
 from data.chats import Chat, PreferencePair, Skip

@@ -85,14 +85,6 @@ def test_openai_legacy_functions() -> None:
     assert chat.tools[0].function.name == "get_weather"
 
 
-def test_openai_samples_that_cannot_be_held() -> None:
-    assert sample("openai_chat")[2:] == [
-        Skip("a message without content"),
-        Skip("content that is not text"),
-        Skip("arguments of a call are no JSON"),
-    ]
-
-
 @pytest.mark.parametrize(
     ("messages", "reason"),
     [
@@ -198,13 +190,6 @@ def test_text_and_several_calls_in_a_row_are_one_turn() -> None:
     assert chat.messages[2].content == "Looking."
     assert [c.arguments for c in chat.messages[2].tool_calls] == [{"city": "Oslo"}, {"city": "Rome"}]
     assert chat.messages[5].weight == 1.0
-
-
-def test_sharegpt_samples_that_cannot_be_held() -> None:
-    assert sample("sharegpt_tools")[3:] == [
-        Skip("a <tool_call> block without an end"),
-        Skip("a call without its result"),
-    ]
 
 
 CALL = '<tool_call>\n{"name": "f", "arguments": {}}\n</tool_call>'

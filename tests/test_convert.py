@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from golden import expected_file, result_of
 from record_samples import SAMPLES
 
 import data.inputs
@@ -58,6 +59,11 @@ def qa(number: int, **row: Any) -> dict[str, Any]:
     return {"instruction": f"질문 {number}", "input": "", "output": f"답 {number}", **row}
 
 
+def lines_of(name: str) -> int:
+    """The number of sample rows of an adapter."""
+    return len((SAMPLES / f"{name}.jsonl").read_text(encoding="utf-8").splitlines())
+
+
 # --- the commands ---
 
 
@@ -65,9 +71,10 @@ def test_convert_counts_and_writes(run: Run, tmp_path: Path) -> None:
     out_file = tmp_path / "new" / "chats.jsonl"
     code, out, _ = run("convert", "--adapter", "openai_chat", SAMPLES / "openai_chat.jsonl", "--out", out_file)
     assert code == 0
-    assert len(out_file.read_text(encoding="utf-8").splitlines()) == 2
+    kept = [entry for entry in json.loads(expected_file("openai_chat").read_text())["results"] if "skip" not in entry]
+    assert chats_in(out_file) == [result_of(entry).model_dump(mode="json") for entry in kept]
     counts = json.loads((tmp_path / "new" / "chats.counts.json").read_text(encoding="utf-8"))
-    assert counts["read"] == counts["kept"] + sum(counts["dropped"].values()) == 5
+    assert counts["read"] == counts["kept"] + sum(counts["dropped"].values()) == lines_of("openai_chat")
     assert "dropped: content that is not text" in out
     assert sorted(path.name for path in out_file.parent.iterdir()) == ["chats.counts.json", "chats.jsonl"]
     # What it writes is what the adapter `chats` reads, and `auto` knows it.
@@ -79,8 +86,8 @@ def test_convert_mistakes(run: Run, tmp_path: Path) -> None:
     source, out_file = SAMPLES / "openai_chat.jsonl", tmp_path / "c.jsonl"
     for arguments, message in [
         (("--adapter", "openai", source), "Did you mean 'openai_chat'"),
-        (("--adapter", "sharegpt_tools", source), "no row of 5 can be kept"),
-        (("--adapter", "sharegpt_tools", source), "5 x column 'conversations' is no list of objects"),
+        (("--adapter", "sharegpt", source), f"no row of {lines_of('openai_chat')} can be kept"),
+        (("--adapter", "sharegpt_tools", source), " x column 'conversations' is no list of objects"),
         (("--adapter", "openai_chat", tmp_path / "none.jsonl"), "none.jsonl: there is no such file or folder"),
         (("--adapter", "no_module_of_this_name:f", source), "No module named 'no_module_of_this_name'"),
         (("--adapter", "json:laods", source), "json has no function 'laods'. Did you mean 'loads'"),
@@ -137,6 +144,7 @@ def test_a_tree_gives_several_chats_and_the_counts_say_so(run: Run, tmp_path: Pa
     assert {(chat["source"], chat["licence"]) for chat in chats} == {
         ("oasst1_all/en", "apache-2.0"),
         ("oasst1_all/ko", "apache-2.0"),
+        ("oasst1_all", "apache-2.0"),  # a tree that names no language
     }
     assert len({chat["id"] for chat in chats}) == len(chats) > len({chat["group"] for chat in chats})
 
@@ -307,7 +315,7 @@ def test_commercial_refuses_sources_and_drops_rows_by_what_travels_with_them(run
     # One row of chats.jsonl came from Alpaca, which its own licence and source say.
     code, out, _ = run("convert", SAMPLES / "chats.jsonl", "--licence", "commercial", "--out", tmp_path / "c.jsonl")
     assert code == 0 and "dropped: not commercial: licence cc-by-nc-4.0" in out
-    assert [chat["id"] for chat in chats_in(tmp_path / "c.jsonl")] == ["c1"]
+    assert [chat["id"] for chat in chats_in(tmp_path / "c.jsonl")] == ["c1", "c3"]
     for name, reason in [
         ("slim_orca", "models of OpenAI wrote its answers"),
         ("shp", "its publisher states no licence"),
@@ -360,7 +368,7 @@ def test_a_mixture_can_refuse_what_is_not_commercial(tmp_path: Path) -> None:
     chats = {"path": str(SAMPLES / "chats.jsonl")}
     manifest = mixture(tmp_path, chats, licence="commercial")
     assert manifest["sources"][0]["dropped"] == {"not commercial: licence cc-by-nc-4.0": 1}
-    assert mixture(tmp_path, chats)["sources"][0]["kept"] == 2
+    assert mixture(tmp_path, chats)["sources"][0]["kept"] == lines_of("chats")
     alpaca = {"path": str(SAMPLES / "alpaca_52k.jsonl"), "adapter": "alpaca_52k"}
     with pytest.raises(UserError, match=r"mix\.yaml: sources\.1: `licence: commercial` refuses alpaca_52k"):
         mixture(tmp_path, chats, alpaca, licence="commercial")

@@ -389,7 +389,8 @@ def test_atif_steps_subagents_and_what_is_not_imitated() -> None:
     ]
     assert [m.loss_weight for m in chat.messages if m.role == "assistant"] == [0.0, 1.0, 0.0, 0.5, 1.0]
     assert [m.tool_call_id for m in chat.messages[5:7]] == ["call_1", "call_0"]
-    assert (chat.licence, chat.group) == ("mit", "weather") and (subagent.id, subagent.group) == ("t-sub", "t-0")
+    assert (chat.licence, chat.group) == ("mit", "weather") and (subagent.id, subagent.group) == ("t-sub", "weather")
+    assert subagent.licence == "mit", "a subagent's steps are part of the run that says under which licence it stands"
 
 
 def test_openhands_events_with_and_without_the_models_message() -> None:

@@ -102,18 +102,18 @@ def _add_step(conversation: Conversation, step: Row) -> None:
 
 
 @skip_if_unrepresentable
-def _document_to_chat(row: Row, outcomes: frozenset[Outcome]) -> Chat:
+def _document_to_chat(row: Row, told: Row, outcomes: frozenset[Outcome]) -> Chat:
+    """The steps of one document; `told` is what it and the run around it say in `extra`."""
     version = row.get("schema_version")
     if not isinstance(version, str) or not version.startswith("ATIF-v1."):
         raise Unrepresentable("schema_version is no ATIF-v1")
-    extra = _extra(row)
-    if isinstance(told := extra.get("outcome"), str):
-        if told not in set(Outcome):
+    if isinstance(outcome := told.get("outcome"), str):
+        if outcome not in set(Outcome):
             raise Unrepresentable("an outcome that is not known")
-        if Outcome(told) not in outcomes:
-            raise Unrepresentable(f"outcome is {told}")
-    elif isinstance(extra.get("resolved"), bool):
-        require_outcome(extra["resolved"], outcomes)
+        if Outcome(outcome) not in outcomes:
+            raise Unrepresentable(f"outcome is {outcome}")
+    elif isinstance(told.get("resolved"), bool):
+        require_outcome(told["resolved"], outcomes)
     conversation = Conversation()
     for step in objects_in(row.get("steps"), "steps"):
         _add_step(conversation, step)
@@ -121,24 +121,35 @@ def _document_to_chat(row: Row, outcomes: frozenset[Outcome]) -> Chat:
     chat = conversation.chat(
         id=row_id(row, "trajectory_id", "session_id"),
         tools=tools_of(agent.get("tool_definitions") if isinstance(agent, dict) else None),
-        group=_text_or_null(extra.get("group")),
-        source=_text_or_null(extra.get("source")) or "",
+        group=_text_or_null(told.get("group")),
+        source=_text_or_null(told.get("source")) or "",
     )
-    return chat.model_copy(update={"licence": _text_or_null(extra.get("licence"))})
+    return chat.model_copy(update={"licence": _text_or_null(told.get("licence"))})
 
 
-def atif_row(row: Row, *, outcomes: frozenset[Outcome] = SUCCESS) -> list[Chat | Skip]:
-    """A document's own steps, then those of the subagents that are embedded in it, all in one group."""
-    chats: list[Chat | Skip] = [_document_to_chat(row, outcomes)]
+_OF_THE_RUN = ("outcome", "resolved", "source", "licence", "group")
+"""What a document's `extra` says also of the subagents inside it, where theirs say nothing else."""
+
+
+def _documents_to_chats(row: Row, above: Row, outcomes: frozenset[Outcome]) -> list[Chat | Skip]:
     embedded = row.get("subagent_trajectories")
-    for subagent in embedded if isinstance(embedded, list) else []:
+    subagents = embedded if isinstance(embedded, list) else []
+    told = {**above, **_extra(row)}
+    if subagents and not told.get("group"):
+        told["group"] = row_id(row, "trajectory_id", "session_id")
+    chats: list[Chat | Skip] = [_document_to_chat(row, told, outcomes)]
+    for subagent in subagents:
         if not isinstance(subagent, dict):
             chats.append(Skip("a subagent's trajectory that is no object"))
             continue
-        for chat in atif_row(subagent, outcomes=outcomes):
-            group = row_id(row, "trajectory_id", "session_id")
-            chats.append(chat if isinstance(chat, Skip) else chat.model_copy(update={"group": chat.group or group}))
+        chats += _documents_to_chats(subagent, {key: told[key] for key in _OF_THE_RUN if key in told}, outcomes)
     return chats
+
+
+def atif_row(row: Row, *, outcomes: frozenset[Outcome] = SUCCESS) -> list[Chat | Skip]:
+    """A document's own steps, then those of the subagents that are embedded in it: all in one group, with the outcome and the
+    licence of the whole run where a subagent has none of its own."""
+    return _documents_to_chats(row, {}, outcomes)
 
 
 def _step(number: int, message: Message) -> Row:

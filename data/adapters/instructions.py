@@ -24,7 +24,7 @@ def _optional_text(row: Row, column: str) -> str:
 
 
 def _with_context(instruction: str, context: str) -> str:
-    return f"{instruction}\n\n{context}" if context else instruction
+    return "\n\n".join(text for text in (instruction, context) if text)
 
 
 def _source(row: Row, column: str) -> str:

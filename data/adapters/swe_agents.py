@@ -166,7 +166,7 @@ def agent_steps(messages: list[Row]) -> tuple[Conversation, tuple[ToolSpec, ...]
                 calls, ticks = calls_of(message), False
             else:
                 text, calls, ticks = _text_action(text, tools)
-            if ticks and BASH not in tools:
+            if ticks and not any(tool.function.name == BASH.function.name for tool in tools):
                 tools = (*tools, BASH)
             weight = 0.0 if message.get("is_demo") else None
             conversation.say("assistant", text, weight=weight, reasoning=_reasoning(message), calls=calls)

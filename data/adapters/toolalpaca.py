@@ -12,6 +12,7 @@ no word of JSON Schema stays in the description. `getDetails`, with which the mo
 from __future__ import annotations
 
 import re
+from itertools import zip_longest
 from typing import Any
 
 from data.adapters.json_schema import parameters_to_schema, type_to_schema
@@ -126,7 +127,7 @@ def toolalpaca_row(row: Row) -> list[Chat | Skip]:
     if isinstance(instances := row.get("Instances"), list):
         makers = [(_instance_to_chat, instance) for instance in instances]
     elif isinstance(asked := row.get("Instructions"), list) and isinstance(golden := row.get("Golden_Answers"), list):
-        makers = [(_golden_to_chat, *both) for both in zip(asked, golden, strict=False)]
+        makers = [(_golden_to_chat, *both) for both in zip_longest(asked, golden)]
     results: list[Chat | Skip] = []
     for number, (maker, *arguments) in enumerate(makers):
         try:
