@@ -10,13 +10,14 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from benchmark.worlds import sandbox
-from benchmark.worlds.sandbox import MEMORY_BYTES, PROCESSES, SECONDS, Run, check_isolation, run_python
+from benchmark.worlds.sandbox import MEMORY_BYTES, PROCESSES, SECONDS, Run, check_isolation, run_beside, run_python
 from data.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -182,8 +183,50 @@ def test_no_folder_of_the_machine_can_be_read(tmp_path: Path) -> None:
     assert set(eval(listing.split("] ")[0] + "]")) <= {
         *("box", "dev", "etc", "jail.py", "lib", "lib64", "python", "tmp", "usr"),
     }
-    packages = inside("import sys, os\nprint(os.listdir(os.path.dirname(os.__file__) + '/site-packages'))")
-    assert packages.output in ("[]\n", "") and "planted" not in packages.output
+
+
+def test_no_package_of_the_machine_can_be_imported() -> None:
+    """Neither by its name nor from any folder: there is none inside that holds one."""
+    code = (
+        "import importlib.util, os, sys\n"
+        "print([path for path in sys.path if path != '/box' and not path.startswith(os.path.dirname(os.__file__))][1:])\n"
+        "found = {name for name in NAMES if importlib.util.find_spec(name)}\n"
+        "kept = []\n"
+        "for folder, folders, files in os.walk('/'):\n"
+        "    folders[:] = [each for each in folders if each not in ('test', 'tests')]  # the library's own, with samples\n"
+        "    if os.path.basename(folder) in ('site-packages', 'dist-packages', '_bundled', 'node_modules'):\n"
+        "        kept += [folder + '/' + each for each in (*folders, *files)]\n"
+        "    kept += [folder + '/' + each for each in (*folders, *files) if each.split('.')[0].split('-')[0] in NAMES\n"
+        "             or each.endswith(('.whl', '.egg', '.pth', '.dist-info', '.egg-info'))]\n"
+        "print(sorted(found), kept)"
+    ).replace(
+        "NAMES",
+        repr(
+            (
+                "pip",
+                "setuptools",
+                "numpy",
+                "torch",
+                "pydantic",
+                "pytest",
+                "apt",
+                "yaml",
+                "requests",
+                "data",
+                "benchmark",
+            )
+        ),
+    )
+    run = inside(code)
+    assert run.output == "[]\n[] []\n", run
+    told = limited(f"export PYTHONPATH={ROOT}:$PYTHONPATH", "import benchmark")
+    assert "ModuleNotFoundError: No module named" in told.stdout
+    works = inside(
+        "import ssl, sqlite3, zlib, lzma, bz2, hashlib, decimal, ctypes, zoneinfo, readline, uuid, unittest, json\n"
+        "print(hashlib.sha256(b'x').hexdigest()[:4], sqlite3.connect(':memory:').execute('select 1').fetchone())\n"
+        "print(zoneinfo.ZoneInfo('Asia/Seoul'), lzma.decompress(lzma.compress(b'a')), ssl.OPENSSL_VERSION != '')"
+    )
+    assert works.output.endswith("Asia/Seoul b'a' True\n"), works  # the standard library is whole
 
 
 def test_nothing_of_the_machine_can_be_written() -> None:
@@ -249,7 +292,13 @@ def test_there_is_no_network() -> None:
     [
         "unshare(0x10000000)", "unshare(0x20000)", "setns(3, 0)", "mount(b'a', b'/box', b'tmpfs', 0, None)",
         "chroot(b'/box')", "ptrace(0, 0, 0, 0)", "syscall(435, 0, 0)", "umount2(b'/box', 2)", "setuid(0) or -1",
-        "prctl(24, 0, 0, 0, 0) or -1", "syscall(425, 1, 0)",
+        "prctl(24, 0, 0, 0, 0) or -1", "syscall(425, 1, 0)", "clone(0, 0, 0x20000000, 0)", "personality(0xffffffff)",
+        "syscall(457, 0, 0, 0, 0)", "syscall(470, 0, 0, 0, 0)", "shmget(0, 1 << 20, 0o1600)", "semget(0, 1, 0o1600)",
+        "msgget(0, 0o1600)", "shmat(0, None, 0)", "shmctl(0, 2, None)", "mq_open(b'/x', 66, 0o600, None)",
+        "memfd_create(b'x', 0)", "syscall(447, 0)", "syscall(438, 0, 0, 0)", "syscall(440, 0, 0, 0, 0, 0)",
+        "name_to_handle_at(-100, b'/', None, None, 0)", "perf_event_open(0) if 0 else libc.syscall(298, 0, 0, 0, 0, 0)",
+        "process_vm_readv(1, None, 0, None, 0, 0)", "syscall(321, 0, 0, 0)", "syscall(250, 0, 0)", "syscall(323, 0)",
+        "socketpair(30, 1, 0, None)", "socket(16, 3, 0)", "syscall(227, 0, 0)",
     ],
 )  # fmt: skip
 def test_rights_cannot_be_had_back(call: str) -> None:
@@ -279,6 +328,12 @@ def test_names_and_depths_that_no_path_holds() -> None:
         "import os\nfor _ in range(400):\n    os.mkdir('d' * 20)\n    os.chdir('d' * 20)\nopen('x', 'w').write('y')"
     )
     assert deep.exit_code == 0 and not deep.files and deep.left_out
+    # A file whose path is longer than the kernel takes, in a folder whose path is not.
+    long = inside(
+        "import os\nlength = len('/box')\nwhile length + 256 < 4090:\n    os.mkdir('d' * 255)\n    os.chdir('d' * 255)\n"
+        "    length += 256\nopen('f' * 255, 'w').write('y')"
+    )
+    assert long.exit_code == 0 and not long.files and len(long.left_out) == 1
     large = inside("open('a', 'wb').write(b'x' * 3_000_000)")
     assert large.left_out == ("a",)
 
@@ -287,6 +342,251 @@ def test_names_and_depths_that_no_path_holds() -> None:
 def test_no_file_is_put_outside_the_box(path: str) -> None:
     with pytest.raises(ValueError, match="no path of a box"):
         run_python({path: b"x"}, code="print(1)")
+
+
+# Code does not outlive the process that asked for it.
+
+STUBBORN = """
+import ctypes, os, signal
+libc = ctypes.CDLL(None)
+def stay():
+    libc.prctl(1, 0, 0, 0, 0)  # no signal when the parent ends
+    for number in range(1, 65):
+        try:
+            signal.signal(number, signal.SIG_IGN)
+        except (OSError, ValueError):
+            pass
+for _ in range(3):
+    if os.fork() == 0:
+        os.setsid()
+        if os.fork():
+            os._exit(0)
+        stay()
+        while True:
+            pass
+stay()
+while True:
+    pass
+"""
+ASKING = (
+    f"import os, time\nfrom benchmark.worlds.sandbox import run_python\nBEFORE\nrun_python({{}}, code={STUBBORN!r})"
+)
+FORKING = "if os.fork() == 0:\n    time.sleep(20)\n    os._exit(0)"
+
+
+def below(pid: int) -> list[int]:
+    """The living processes under this one, the nearest first."""
+    found = [pid]
+    for each in found:
+        with suppress(OSError):
+            found += map(int, Path(f"/proc/{each}/task/{each}/children").read_text().split())
+    return [each for each in found[1:] if is_alive(each)]
+
+
+def command_of(pid: int) -> str:
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_text()
+    return ""
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
+@pytest.mark.parametrize(
+    ("before", "end"),
+    [
+        ("", lambda asking, _: os.kill(asking, signal.SIGKILL)),
+        ("", lambda asking, _: os.kill(asking, signal.SIGTERM)),
+        ("", lambda asking, _: os.kill(asking, signal.SIGHUP)),
+        ("", lambda asking, _: os.killpg(asking, signal.SIGINT)),
+        ("check_isolation()\n" + FORKING, lambda asking, _: os.kill(asking, signal.SIGKILL)),
+        ("", lambda _, ours: os.kill(ours[0], signal.SIGKILL)),
+        ("", lambda _, ours: os.kill(ours[0], signal.SIGTERM)),
+        ("", lambda _, ours: os.kill(ours[1], signal.SIGKILL)),
+        ("", lambda _, ours: os.kill(ours[2], signal.SIGKILL)),
+    ],
+    ids=[
+        "kill",
+        "term",
+        "hangup",
+        "ctrl-c",
+        "pipes held by a child",
+        "keeper",
+        "keeper, asked",
+        "process 1",
+        "supervisor",
+    ],
+)
+def test_code_that_wants_to_stay_is_gone_with_whoever_watches_it(before: str, end: Any) -> None:
+    code = ASKING.replace("BEFORE", before).replace("import run_python", "import check_isolation, run_python")
+    asking = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, start_new_session=True, stderr=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 30
+        jailed: list[int] = []
+        ours: list[int] = []
+        while time.monotonic() < deadline:
+            keepers = [pid for pid in below(asking.pid) if "jail.py" in command_of(pid)][:1]
+            ours = [*keepers, *(below(keepers[0])[:2] if keepers else [])]
+            before_that, jailed = jailed, below(ours[2]) if len(ours) > 2 else []
+            if len(jailed) == 4 and jailed == before_that:
+                break
+            time.sleep(0.3)
+        assert len(jailed) == 4, jailed
+        assert all(map(is_alive, jailed))  # control: it runs on as long as nobody ends it
+        end(asking.pid, ours)
+        ended = time.monotonic()
+        while any(map(is_alive, jailed)):
+            assert time.monotonic() < ended + 1, "it outlives"
+            time.sleep(0.01)
+    finally:
+        os.killpg(asking.pid, signal.SIGKILL)
+        asking.wait()
+
+
+# A request leaves nothing to the next.
+
+CANARY = b"canary-7f3a9c"
+MIRROR = bytes(255 - x for x in range(256))
+SEARCH = """
+import ctypes, gc, os
+mirror = bytes(255 - x for x in range(256))
+needle = bytes(NEEDLE)  # mirrored, so that it is not what is looked for
+libc = ctypes.CDLL(None, use_errno=True)
+reader, writer = os.pipe()
+def pages(first, last):
+    # No file tells what is mapped; the kernel does: it writes nothing from what is not.
+    address = first
+    while address < last:
+        if libc.write(writer, ctypes.c_void_p(address), 1) == 1:
+            os.read(reader, 1)
+            yield address
+        address += 4096
+heap = id(object()) & ~0xFFF
+count = hits = 0
+for first, last in ((0x555555554000, 0x555555554000 + (40 << 20)), (heap - (48 << 20), heap + (48 << 20))):
+    for address in pages(first, last):
+        count += 1
+        hits += needle in ctypes.string_at(address, 4096).translate(mirror)
+objects = [each for each in gc.get_objects() if isinstance(each, (str, bytes, dict, list, tuple))]
+print(count > 500, hits, sum(needle in repr(each).encode("utf-8", "replace").translate(mirror) for each in objects))
+""".replace("NEEDLE", str(list(CANARY.translate(MIRROR))))
+
+
+def search(code: str = "") -> str:
+    run = run_python({}, code=code + SEARCH)
+    assert run.exit_code == 0, run
+    return run.output
+
+
+def test_no_request_lies_in_the_memory_of_a_later_one() -> None:
+    control = search(f"kept = bytes({list(CANARY.translate(MIRROR))}).translate(bytes(255 - x for x in range(256)))\n")
+    assert int(control.split()[1]) > 0 < int(control.split()[2]), control  # control: what is there is found
+    text = CANARY.decode()
+    for _ in range(3):
+        run = run_python({f"{text}.txt": CANARY * 1000, "b.py": CANARY}, code=f"print({text!r} * 100)")
+        assert text in run.output
+        assert search() == "True 0 0\n"
+    run_beside({}, f"print({text!r})", other_files={"x": CANARY}, other_code=f"print({text!r})")
+    assert search() == "True 0 0\n"
+
+
+def test_what_runs_beside_shares_nothing_but_two_pipes() -> None:
+    said = "import os\nos.write(4, b'{}')\nprint(os.read(3, 9), sorted(os.listdir('.')), os.getpid())\n"
+    here, there = run_beside({"a": b"1"}, said.format("this"), other_files={"b": b"2"}, other_code=said.format("that"))
+    assert here.output == "b'that' ['a'] 1\n" and there.output == "b'this' ['b'] 1\n"
+    searching, _ = run_beside(
+        {}, SEARCH, other_files={"x": CANARY}, other_code=f"x = {CANARY!r}\nimport os\nos.read(3, 1)"
+    )
+    assert searching.output == "True 0 0\n", searching
+    # One that ends, or cannot be compiled, does not leave the other waiting.
+    began = time.monotonic()
+    ended, waited = run_beside(
+        {}, "import os\nos._exit(3)", other_files={}, other_code="import os\nprint(os.read(3, 1))"
+    )
+    assert (ended.exit_code, waited.output) == (3, "b''\n")
+    waited, ended = run_beside({}, "import os\nprint(os.read(3, 1))", other_files={}, other_code="def")
+    assert waited.output == "b''\n" and "SyntaxError" in ended.errors
+    assert time.monotonic() - began < SECONDS
+
+
+# Limits of the machine.
+
+
+def limited(shell: str, code: str = "print(len(bytearray(10 << 20)))") -> subprocess.CompletedProcess[str]:
+    """What `run_python` gives in a process that a shell has limited."""
+    script = (
+        f"from benchmark.worlds.sandbox import run_python\nfrom data.errors import UserError\n"
+        f"try:\n    run = run_python({{'a.txt': b'x' * 9000}}, code={code!r})\n"
+        "    print((run.output, run.errors, run.exit_code, run.ended))\n"
+        "except UserError as error:\n    print('refused:', error)"
+    )
+    command = ["bash", "-c", f'{shell}; exec "$@"', "bash", sys.executable, "-c", script]
+    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=60)
+
+
+@pytest.mark.parametrize(
+    ("shell", "told"),
+    [
+        ("ulimit -n 32", "64 open files, and this machine's hard limit is 32 (`ulimit -H -n`)"),
+        ("ulimit -f 100", "4096 KiB a file, and this machine's hard limit is 100 "),
+        ("ulimit -v 400000", "524288 KiB of memory, and this machine's hard limit is 400000 "),
+        ("ulimit -u 10", "processes, and this machine's hard limit is 10 "),
+        ("ulimit -t 3", "6 seconds of processor time, and this machine's hard limit is 3 "),
+        ("ulimit -s 1024", "8192 KiB of stack, and this machine's hard limit is 1024 "),
+        ("ulimit -d 300000", "524288 KiB of data, and this machine's hard limit is 300000 "),
+    ],
+)
+def test_a_hard_limit_below_what_code_is_promised_is_refused(shell: str, told: str) -> None:
+    run = limited(shell)
+    assert run.stdout.startswith("refused: ") and run.stdout.count("\n") == 1, run
+    assert told in run.stdout and "--worlds" in run.stdout
+
+
+@pytest.mark.parametrize(
+    "shell",
+    [
+        "ulimit -S -n 20; ulimit -S -f 1; ulimit -S -u 30; ulimit -S -t 100; ulimit -S -s 1000; ulimit -S -c 0",
+        "ulimit -n 64; ulimit -f 4096; ulimit -t 60; ulimit -s 8192; ulimit -c 0; ulimit -l 0; ulimit -m 1; ulimit -q 0",
+        "ulimit -v 900000; ulimit -d 600000; umask 0777; ulimit -x 0; ulimit -i 0",
+        "umask 077; export PYTHONPATH=/nowhere:$PYTHONPATH PYTHONHOME= LD_LIBRARY_PATH= TZ=X LC_ALL=C; exec 5</dev/null 9</dev/null",
+    ],
+)
+def test_other_limits_change_nothing(shell: str) -> None:
+    code = (
+        "import os, threading, resource\nopen('b', 'wb').write(b'x' * (4 << 20))\n"
+        "def deep(n):\n    return n and deep(n - 1)\ndeep(900)\n"
+        "threads = [threading.Thread(target=deep, args=(900,)) for _ in range(8)]\n"
+        "for each in threads:\n    each.start()\nfor each in threads:\n    each.join()\n"
+        "kept = [open('b') for _ in range(40)]\n"
+        "print(len(bytearray(200 << 20)), oct(os.stat('b').st_mode), resource.getrlimit(resource.RLIMIT_NOFILE))"
+    )
+    plain, run = limited(":", code), limited(shell, code)
+    assert "209715200 0o100644 (64, 64)" in plain.stdout, plain
+    assert run.stdout == plain.stdout, run
+
+
+def test_what_cannot_be_started_is_told_and_is_no_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error before the code begins never looks like the code's."""
+    check_isolation()
+    jail: Any = sandbox._open_jail()
+    monkeypatch.setattr(sandbox, "OPEN_FILES", 1 << 40)  # more than any kernel allows
+    with pytest.raises(
+        UserError, match=r"could not start code: .*That is this machine's doing, not the code's.*--worlds"
+    ):
+        run_python({}, code="print(1)")
+    monkeypatch.undo()
+    assert jail.process.poll() is not None
+    assert run_python({}, code="print(1)").output == "1\n"
+    with pytest.raises(UserError, match=r"could not start code: No space left on device /box"):
+        run_python({f"{number}.txt": b"" for number in range(sandbox.FILES + 1)}, code="print(1)")
+    monkeypatch.setattr(sandbox, "_PROBE", "import os\nfor _ in range(100):\n    os.fork() or os._exit(0)\n1 / 0")
+    monkeypatch.setattr(sandbox, "_jail", None)
+    with pytest.raises(UserError, match=r"gives code 16 processes.*this machine does not \(.*\)\. Raise the limit"):
+        run_python({}, code="print(1)")
 
 
 # Refusal.
