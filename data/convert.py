@@ -36,8 +36,8 @@ from data.adapters import (
     why_not_commercial,
 )
 from data.adapters.mapping import Mapping, mapped_row
-from data.adapters.openai_chat import TURN_KEYS
 from data.adapters.row_keys import NO_RULES, KeyCounts, KeyRules, key_rules
+from data.adapters.turns import TURN_KEYS
 from data.chats import Chat, PreferencePair, Skip
 from data.config import read_config
 from data.errors import UserError, nearest

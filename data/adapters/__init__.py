@@ -37,6 +37,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
+from pydantic import ValidationError
+
 from data.adapters.adp import adp_row, holds_adp_items
 from data.adapters.atif import atif_row
 from data.adapters.chat_logs import chat_log_row, smoltalk_row, ultrachat_200k_row, ultrachat_row
@@ -52,11 +54,11 @@ from data.adapters.instructions import (
 )
 from data.adapters.llama_factory import holds_typed_parts, llama_factory_v1_row
 from data.adapters.oasst import oasst_all_row, oasst_best_row, oasst_pairs_row
-from data.adapters.openai_chat import TURN_KEYS as OPENAI_TURN
 from data.adapters.openai_chat import holds_openai_calls, openai_chat_row
 from data.adapters.openhands import holds_openhands_events, openhands_messages_row, openhands_row
-from data.adapters.parts import Fit, Row, Run, with_columns, with_content
+from data.adapters.parts import Fit, Row, Run, Unrepresentable, with_columns, with_content, with_reasoning
 from data.adapters.preference import (
+    SAME,
     code_preference_pairs_row,
     holds_trl_sides,
     openai_preference_row,
@@ -90,7 +92,6 @@ from data.adapters.sharegpt import (
     sharegpt_row_with_dataset,
     sharegpt_row_with_source,
 )
-from data.adapters.sharegpt_tools import TURN_KEYS as SHAREGPT_TURN
 from data.adapters.sharegpt_tools import holds_sharegpt_calls, sharegpt_tools_row
 from data.adapters.swe_agents import holds_swe_agent_history, nebius_swe_agent_row, swe_agent_row, swe_smith_row
 from data.adapters.tau_bench import tau2_bench_row, tau2_bench_runs, tau_bench_row, tau_bench_runs
@@ -100,6 +101,7 @@ from data.adapters.toolbench import holds_toolbench_action, toolbench_answers_ro
 from data.adapters.toucan import toucan_row
 from data.adapters.trajectory import chat_row, pair_row, trajectory_row
 from data.adapters.trl import trl_prompt_completion_row
+from data.adapters.turns import TURN_KEYS
 from data.adapters.xlam import xlam_function_calling_row
 from data.chats import Chat, PreferencePair, Skip
 from data.errors import UserError, nearest
@@ -186,8 +188,8 @@ _OASST_COLUMNS = (
 )  # fmt: skip
 
 SWE_AGENT_TURN = frozenset({
-    "role", "content", "tool_calls", "function_call", "tool_call_id", "tool_call_ids", "reasoning_content", "thinking_blocks",
-    "is_demo",
+    "role", "content", "tool_calls", "function_call", "function_calls", "tool_call_id", "tool_call_ids", "reasoning_content",
+    "thinking_blocks", "is_demo",
 })  # fmt: skip
 TAU_BENCH_TURN = frozenset({
     "role", "content", "tool_calls", "tool_messages", "tool_call_id", "id", "name", "error", "requestor", "timestamp",
@@ -242,7 +244,7 @@ ADAPTERS: dict[str, Adapter] = {
             columns=("messages", "tools", "functions", "id"),
             matches=with_content("messages", holds=holds_openai_calls, what="calls in OpenAI's style"),
             turns=("messages",),
-            turn_keys=OPENAI_TURN,
+            turn_keys=TURN_KEYS,
             schema="public pages",
             note="Chat fine-tuning files of OpenAI, with tool_calls or the older function_call.",
         ),
@@ -253,7 +255,7 @@ ADAPTERS: dict[str, Adapter] = {
             columns=("conversations", "tools", "system", "id"),
             matches=with_content("conversations", holds=holds_sharegpt_calls, what="calls in turns or <tool_call>"),
             turns=("conversations",),
-            turn_keys=SHAREGPT_TURN,
+            turn_keys=TURN_KEYS,
             schema="real rows",
             note="LLaMA-Factory's function_call and observation turns, and Hermes' <tool_call> and <tool_response>.",
         ),
@@ -277,7 +279,7 @@ ADAPTERS: dict[str, Adapter] = {
             licence="apache-2.0",
             matches=with_columns("conversations", "category", "subcategory", "task"),
             turns=("conversations",),
-            turn_keys=SHAREGPT_TURN,
+            turn_keys=TURN_KEYS,
             schema="public pages",
             note="The published system prompt only tells the tools and is dropped; one with rules beside them is kept whole.",
         ),
@@ -317,7 +319,7 @@ ADAPTERS: dict[str, Adapter] = {
             non_commercial=True,
             openai_derived=True,
             turns=("conversations",),
-            turn_keys=SHAREGPT_TURN,
+            turn_keys=TURN_KEYS,
             schema="public pages",
             note="Written by GPT-4o and DeepSeek-V3. In the layout of sharegpt_tools.",
         ),
@@ -546,7 +548,7 @@ ADAPTERS: dict[str, Adapter] = {
             licence="cc-by-4.0",
             matches=with_columns("trajectory_id", "instance_id", "trajectory", "tools", "resolved"),
             turns=("trajectory", "messages"),
-            turn_keys=OPENAI_TURN,
+            turn_keys=TURN_KEYS,
             schema="public pages",
             note="Runs that did not resolve their issue are left out.",
         ),
@@ -571,7 +573,7 @@ ADAPTERS: dict[str, Adapter] = {
             openai_derived=True,
             matches=with_columns("instance_id", "run_id", "resolved", "messages", "tools"),
             turns=("messages", "trajectory"),
-            turn_keys=OPENAI_TURN,
+            turn_keys=TURN_KEYS,
             schema="public pages",
             note="Runs that did not resolve their issue are left out. Sampled from GPT-4o and Claude.",
         ),
@@ -592,7 +594,7 @@ ADAPTERS: dict[str, Adapter] = {
             columns=("conversations", "system", "system_prompt", "tools", "id"),
             matches=matches_sharegpt,
             turns=("conversations",),
-            turn_keys=SHAREGPT_TURN,
+            turn_keys=TURN_KEYS,
             schema="real rows",
             note="Plain turns fast; a conversation with tools or calls is passed to sharegpt_tools.",
         ),
@@ -603,7 +605,7 @@ ADAPTERS: dict[str, Adapter] = {
             columns=("messages", "tools", "functions", "id"),
             matches=with_columns("messages"),
             turns=("messages",),
-            turn_keys=OPENAI_TURN,
+            turn_keys=TURN_KEYS,
             schema="public pages",
             note="TRL's conversational rows, read like openai_chat; answers with a bad label (KTO) are left out.",
         ),
@@ -614,7 +616,7 @@ ADAPTERS: dict[str, Adapter] = {
             columns=("prompt", "completion", "tools", "id"),
             matches=with_columns("prompt", "completion"),
             turns=("prompt", "completion"),
-            turn_keys=OPENAI_TURN,
+            turn_keys=TURN_KEYS,
             schema="public pages",
             note="Messages or plain texts. Only the completion is trained, as in TRL; answers with a bad label are left out.",
         ),
@@ -628,7 +630,7 @@ ADAPTERS: dict[str, Adapter] = {
             gated=True,
             openai_derived=True,
             turns=("conversations",),
-            turn_keys=SHAREGPT_TURN,
+            turn_keys=TURN_KEYS,
             harmless=frozenset({"label"}),
             schema="recalled",
             note="Choose a subset (3M, 7M, 0625, Gen, 7M_domains). Label and langdetect are not read.",
@@ -653,7 +655,7 @@ ADAPTERS: dict[str, Adapter] = {
             licence="mit",
             openai_derived=True,
             turns=("conversations",),
-            turn_keys=SHAREGPT_TURN,
+            turn_keys=TURN_KEYS,
             schema="recalled",
             note="A mixture. Calls in it that are written as text are left out: use glaive_function_calling_v2.",
         ),
@@ -666,7 +668,7 @@ ADAPTERS: dict[str, Adapter] = {
             licence="apache-2.0",
             openai_derived=True,
             turns=("conversations",),
-            turn_keys=SHAREGPT_TURN,
+            turn_keys=TURN_KEYS,
             schema="recalled",
             note="A mixture; each part keeps its own terms.",
         ),
@@ -679,7 +681,7 @@ ADAPTERS: dict[str, Adapter] = {
             licence="apache-2.0 (new parts; public parts keep their own)",
             openai_derived=True,
             turns=("messages",),
-            turn_keys=OPENAI_TURN,
+            turn_keys=TURN_KEYS,
             schema="public pages",
             note="Choose a subset (all, apigen-80k, ...). The text calls of apigen-80k become calls; its system prompt stays.",
         ),
@@ -691,7 +693,7 @@ ADAPTERS: dict[str, Adapter] = {
             hub_id="teknium/OpenHermes-2.5",
             openai_derived=True,
             turns=("conversations",),
-            turn_keys=SHAREGPT_TURN,
+            turn_keys=TURN_KEYS,
             schema="public pages",
             note="The card states no licence. weight of a turn is kept where it is not null.",
         ),
@@ -704,7 +706,7 @@ ADAPTERS: dict[str, Adapter] = {
             licence="mit",
             openai_derived=True,
             turns=("conversations",),
-            turn_keys=SHAREGPT_TURN,
+            turn_keys=TURN_KEYS,
             schema="public pages",
             note="weight of a turn is kept. Answers by GPT-4.",
         ),
@@ -729,7 +731,7 @@ ADAPTERS: dict[str, Adapter] = {
             openai_derived=True,
             matches=with_columns("conversation", "conversation_hash", "model"),
             turns=("conversation",),
-            turn_keys=OPENAI_TURN,
+            turn_keys=TURN_KEYS,
             schema="public pages",
             note="Answers by GPT-3.5 and GPT-4; source names the model. Redacted and toxic rows are kept: filter them.",
         ),
@@ -744,7 +746,7 @@ ADAPTERS: dict[str, Adapter] = {
             openai_derived=True,
             matches=with_columns("conversation", "conversation_id", "model"),
             turns=("conversation",),
-            turn_keys=OPENAI_TURN,
+            turn_keys=TURN_KEYS,
             schema="public pages",
             note="Answers by 25 models, some of OpenAI; source names the model, whose terms apply. Unsafe rows are kept.",
         ),
@@ -831,7 +833,7 @@ ADAPTERS: dict[str, Adapter] = {
             hub_id="anon8231489123/ShareGPT_Vicuna_unfiltered",
             openai_derived=True,
             turns=("conversations",),
-            turn_keys=SHAREGPT_TURN,
+            turn_keys=TURN_KEYS,
             schema="real rows",
             note="A copy by users: Vicuna's own files were never published, and no licence is stated.",
         ),
@@ -857,7 +859,7 @@ ADAPTERS: dict[str, Adapter] = {
             openai_derived=True,
             matches=with_columns("messages", "prompt", "prompt_id"),
             turns=("messages",),
-            turn_keys=OPENAI_TURN,
+            turn_keys=TURN_KEYS,
             schema="public pages",
             note="Splits train_sft and test_sft (the _gen splits have no answers).",
         ),
@@ -891,7 +893,7 @@ ADAPTERS: dict[str, Adapter] = {
             columns=("prompt", "chosen", "rejected", "tools", "id"),
             matches=with_content("chosen", "rejected", holds=holds_trl_sides, what="messages, or texts to a prompt"),
             turns=("prompt", "chosen", "rejected"),
-            turn_keys=OPENAI_TURN,
+            turn_keys=TURN_KEYS,
             schema="public pages",
             note="All four forms of TRL: explicit and implicit prompt, messages and plain texts. No margin.",
         ),
@@ -909,7 +911,7 @@ ADAPTERS: dict[str, Adapter] = {
             ),
             matches=with_columns("input", "preferred_output", "non_preferred_output"),
             turns=("preferred_output", "non_preferred_output", "preferred_completion", "non_preferred_completion"),
-            turn_keys=OPENAI_TURN,
+            turn_keys=TURN_KEYS,
             schema="public pages",
             note="OpenAI's preference fine-tuning. No margin.",
         ),
@@ -920,7 +922,7 @@ ADAPTERS: dict[str, Adapter] = {
             columns=("conversations", "chosen", "rejected", "tools", "system", "id"),
             matches=with_columns("conversations", "chosen", "rejected"),
             turns=("conversations", "chosen", "rejected"),
-            turn_keys=SHAREGPT_TURN,
+            turn_keys=TURN_KEYS,
             schema="real rows",
             note="LLaMA-Factory's ranking format. No margin.",
         ),
@@ -946,7 +948,7 @@ ADAPTERS: dict[str, Adapter] = {
             hub_id="Skywork/Skywork-Reward-Preference-80K-v0.2",
             openai_derived=True,
             turns=("chosen", "rejected"),
-            turn_keys=OPENAI_TURN,
+            turn_keys=TURN_KEYS,
             schema="public pages",
             note="The card states no licence; each part keeps its own. v0.1 holds prompts of RewardBench: use v0.2. No margin.",
         ),
@@ -975,7 +977,7 @@ ADAPTERS: dict[str, Adapter] = {
             openai_derived=True,
             matches=with_columns("chosen", "rejected", "score_chosen", "score_rejected"),
             turns=("chosen", "rejected"),
-            turn_keys=OPENAI_TURN,
+            turn_keys=TURN_KEYS,
             schema="public pages",
             note="Take `--split train_prefs`. Margin: difference of the overall scores (1 to 10); no equal ones.",
         ),
@@ -989,7 +991,7 @@ ADAPTERS: dict[str, Adapter] = {
             openai_derived=True,
             matches=with_columns("chosen", "rejected", "chosen-rating", "rejected-rating"),
             turns=("chosen", "rejected"),
-            turn_keys=OPENAI_TURN,
+            turn_keys=TURN_KEYS,
             schema="public pages",
             note="Without TruthfulQA. Margin: difference of the mean ratings (1 to 5); no equal ones.",
         ),
@@ -1001,7 +1003,7 @@ ADAPTERS: dict[str, Adapter] = {
             hub_id="BAAI/Infinity-Preference",
             licence="apache-2.0",
             turns=("prompt", "chosen", "rejected"),
-            turn_keys=OPENAI_TURN,
+            turn_keys=TURN_KEYS,
             schema="public pages",
             note="Answers by Gemma-2-9B-IT, whose terms apply to them. No margin.",
         ),
@@ -1026,7 +1028,7 @@ ADAPTERS: dict[str, Adapter] = {
             licence="apache-2.0",
             openai_derived=True,
             turns=("chosen", "rejected"),
-            turn_keys=OPENAI_TURN,
+            turn_keys=TURN_KEYS,
             schema="public pages",
             note="A mixture; part toxic-dpo-v0.2 teaches to comply with harmful requests and is often dropped. No margin.",
         ),
@@ -1042,7 +1044,7 @@ ADAPTERS: dict[str, Adapter] = {
             openai_derived=True,
             matches=with_columns("conversation_a", "conversation_b", "winner"),
             turns=("conversation_a", "conversation_b"),
-            turn_keys=OPENAI_TURN,
+            turn_keys=TURN_KEYS,
             schema="public pages",
             note="Ties are left out. Both sides hold all turns after the first question. Some texts are unsafe. No margin.",
         ),
@@ -1056,7 +1058,7 @@ ADAPTERS: dict[str, Adapter] = {
             openai_derived=True,
             matches=with_columns("prompt", "constraints", "chosen", "rejected", "chonsen_model"),
             turns=("prompt", "chosen", "rejected"),
-            turn_keys=OPENAI_TURN,
+            turn_keys=TURN_KEYS,
             schema="public pages",
             note="The card spells a column chonsen_model. No margin.",
         ),
@@ -1068,7 +1070,7 @@ ADAPTERS: dict[str, Adapter] = {
             hub_id="HumanLLMs/Human-Like-DPO-Dataset",
             licence="llama3",
             turns=("prompt", "chosen", "rejected"),
-            turn_keys=OPENAI_TURN,
+            turn_keys=TURN_KEYS,
             schema="public pages",
             note="Answers by Llama 3. No margin.",
         ),
@@ -1142,7 +1144,7 @@ ADAPTERS: dict[str, Adapter] = {
             licence="cc-by-4.0",
             matches=with_columns("context", "response1", "response2", "overall_preference"),
             turns=("context",),
-            turn_keys=OPENAI_TURN,
+            turn_keys=TURN_KEYS,
             schema="public pages",
             note="Take `--subset preference`. Margin: 1 (slightly better) to 3 (much better); ties are left out.",
         ),
@@ -1188,10 +1190,26 @@ def adapt(adapter: Adapter, row: Row, *, rules: KeyRules = NO_RULES, counts: Key
 
 def _made(adapter: Adapter, row: Row) -> Sequence[Result]:
     made = adapter.function(row)
-    if isinstance(made, Chat | PreferencePair | Skip):
-        return [made]
-    assert made, f"{adapter.name} returned nothing; a row that gives nothing is a Skip"
-    return made
+    results = [made] if isinstance(made, Skip | Chat | PreferencePair) else made
+    assert results, f"{adapter.name} returned nothing; a row that gives nothing is a Skip"
+    return [_with_reasoning(result) for result in results]
+
+
+def _with_reasoning(result: Result) -> Result:
+    """The result with thoughts that stand in texts as reasoning, whoever read the texts."""
+    parts = ("messages",) if isinstance(result, Chat) else ("prompt", "chosen", "rejected")
+    if isinstance(result, Skip) or not any("think>" in m.content for part in parts for m in getattr(result, part)):
+        return result
+    try:
+        if isinstance(result, Chat):
+            return result.model_copy(update={"messages": with_reasoning(result.messages)})
+        prompt = with_reasoning(result.prompt)
+        sides = {side: with_reasoning(getattr(result, side), prompt) for side in ("chosen", "rejected")}
+        return PreferencePair.model_validate({**dict(result), "prompt": prompt, **sides})
+    except Unrepresentable as reason:
+        return Skip(str(reason))
+    except ValidationError:  # the one thing that can have become wrong
+        return Skip(SAME)
 
 
 def _stamped(adapter: Adapter, result: Result) -> Result:

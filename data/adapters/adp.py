@@ -115,7 +115,7 @@ class _Turns:
     def _observe(self, text: str, item: Row) -> None:
         own_id, source = _text(item, "tool_call_id") or None, _text(item, "source") or "environment"
         if self.waiting and (own_id is not None or source in ("user", "environment")):
-            self.conversation.answer(text, own_id=own_id, in_order=own_id is None)
+            self.conversation.answer(text, own_id=own_id)
             self.waiting -= 1
         elif source == "agent":
             self.conversation.say("assistant", text)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from data.adapters.openai_chat import say_messages
 from data.adapters.parts import (
     Conversation,
     Row,
@@ -14,10 +13,8 @@ from data.adapters.parts import (
     skip_if_unrepresentable,
     tools_of,
 )
-from data.adapters.sharegpt_tools import sharegpt_tools_row
-from data.chats import Chat, Skip
-
-_SHAREGPT_ROLES = {"system": "system", "user": "human", "assistant": "gpt", "tool": "tool"}
+from data.adapters.turns import say_messages
+from data.chats import Chat
 
 
 def _name(value: Any) -> str:
@@ -37,18 +34,11 @@ def chat_log_row(row: Row) -> Chat:
 
 
 @skip_if_unrepresentable
-def smoltalk_row(row: Row) -> Chat | Skip:
-    """`{"messages": [{"role", "content"}], "source"}`. Where an assistant's text holds `<tool_call>` (apigen-80k), it is read
-    like Hermes' files: the calls become calls, and the tools that the system prompt tells are taken from it."""
-    messages = list_of_objects(row, "messages")
-    source = _name(row.get("source"))
-    if any(turn.get("role") == "assistant" and "<tool_call>" in str(turn.get("content")) for turn in messages):
-        turns = [{"from": _SHAREGPT_ROLES.get(str(t.get("role"))), "value": t.get("content")} for t in messages]
-        chat = sharegpt_tools_row({"conversations": turns})
-        return chat if isinstance(chat, Skip) else chat.model_copy(update={"source": source, "id": row_id(row)})
+def smoltalk_row(row: Row) -> Chat:
+    """`{"messages": [{"role", "content"}], "source"}`. `<tool_call>` in an assistant's text (apigen-80k) is a call."""
     conversation = Conversation()
-    say_messages(conversation, messages)
-    return conversation.chat(id=row_id(row), tools=tools_of(row.get("tools")), source=source)
+    say_messages(conversation, list_of_objects(row, "messages"))
+    return conversation.chat(id=row_id(row), tools=tools_of(row.get("tools")), source=_name(row.get("source")))
 
 
 @skip_if_unrepresentable

@@ -20,6 +20,7 @@ from data.adapters.parts import (
     skip_if_unrepresentable,
     text_to_object,
     tools_of,
+    unknown_role,
     weight_of,
 )
 from data.chats import Chat
@@ -56,11 +57,11 @@ def llama_factory_v1_row(row: Row) -> Chat:
             calls = [_call_of(call) for call in parts["tool_call"]]
             conversation.say("assistant", text, weight=weight, reasoning=reasoning, calls=calls)
         elif role == "tool":
-            conversation.answer(text, in_order=True)
+            conversation.answer(text)
         elif role in ("system", "user"):
             conversation.say(role, text)
         else:
-            raise Unrepresentable("an unknown role")
+            raise unknown_role(role)
     return conversation.chat(id=row_id(row), tools=tools_of(row.get("tools")))
 
 

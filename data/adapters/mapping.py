@@ -29,9 +29,10 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from data.adapters.openai_chat import TURN_KEYS, openai_chat_row
+from data.adapters.openai_chat import openai_chat_row
 from data.adapters.parts import Row, Unrepresentable, row_id, skip_if_unrepresentable
 from data.adapters.preference import trl_preference_row
+from data.adapters.turns import TURN_KEYS
 from data.chats import Chat, PreferencePair, Skip
 
 _TURN_KEYS = tuple(TURN_KEYS - {"role", "content"})

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
-from data.adapters.parts import Row, Unrepresentable, skip_if_unrepresentable
+from data.adapters.parts import Row, Unrepresentable, skip_if_unrepresentable, unknown_role
 from data.chats import Chat, Message, PreferencePair, Skip, what_is_said
 
 _ROLES = {"prompter": "user", "assistant": "assistant"}
@@ -88,7 +88,7 @@ def _reply(value: Any, replies_of: dict[str | None, list[Row]] | None) -> Reply 
         return None
     role, text, rank, own_id = value.get("role"), value.get("text"), value.get("rank"), value.get("message_id")
     if not isinstance(role, str) or role not in _ROLES:
-        raise Unrepresentable("an unknown role")
+        raise unknown_role(role)
     if not isinstance(text, str):
         raise Unrepresentable("a text that is not text")
     if isinstance(rank, float) and rank.is_integer():  # a table with nulls holds whole numbers as floats

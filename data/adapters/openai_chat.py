@@ -7,87 +7,26 @@ A row: `{"messages": [...], "tools": [...]}`. What differs from a `Chat`:
 * older rows use `functions`, one `function_call` a turn and the role `function`, without ids;
 * `weight` (0 or 1) stands on assistant turns; `parallel_tool_calls` is an option of the service and not data.
 
-Beside OpenAI's own keys `reasoning_content` is read and written, as many open models' files have it; `reasoning` and
-`thinking` are read too, and so are the roles that other models give a result.
+Files that call themselves so mix other dialects in; data/adapters/turns.py reads them all.
 """
 
 from __future__ import annotations
 
 import json
-from typing import Any
 
 from data.adapters.parts import (
     Conversation,
     Row,
     Unrepresentable,
-    arguments_of,
     list_of_objects,
     row_id,
+    row_if_read_back,
     skip_if_unrepresentable,
-    text_of,
+    speaker_of,
     tools_of,
-    weight_of,
 )
-from data.adapters.row_keys import WEIGHT_KEYS
-from data.chats import Chat
-
-RESULT = ("tool", "function", "ipython", "observation", "environment")
-"""A result's role: OpenAI's, OpenAI's of old, Llama's, GLM's, and that of AllenAI's sets."""
-REASONING = ("reasoning_content", "reasoning", "thinking")
-"""Where servers and open models' files put what was thought; the first that is there is read."""
-TURN_KEYS = frozenset(
-    {"role", "content", "tool_calls", "function_call", "tool_call_id", "name", *REASONING, *WEIGHT_KEYS}
-)
-"""Keys of a message that `say_messages` reads."""
-
-
-def _call_of(function: Any) -> tuple[str, dict[str, Any]]:
-    if not isinstance(function, dict) or not isinstance(function.get("name"), str):
-        raise Unrepresentable("a call without a name")
-    return function["name"], arguments_of(function.get("arguments"))
-
-
-def calls_of(message: Row) -> list[tuple[str | None, str, dict[str, Any]]]:
-    """The calls of an assistant's message in OpenAI's style, as (id or null, name, arguments)."""
-    calls: list[tuple[str | None, str, dict[str, Any]]] = []
-    tool_calls = message.get("tool_calls") or []
-    if not isinstance(tool_calls, list):
-        raise Unrepresentable("tool_calls are no list")
-    for call in tool_calls:
-        if not isinstance(call, dict) or call.get("type", "function") != "function":
-            raise Unrepresentable("a call of something that is no function")
-        own_id = call.get("id")
-        if not isinstance(own_id, str | None):
-            raise Unrepresentable("a call id that is no text")
-        calls.append((own_id, *_call_of(call.get("function"))))
-    if message.get("function_call") is not None:
-        if calls:
-            raise Unrepresentable("function_call beside tool_calls")
-        calls.append((None, *_call_of(message["function_call"])))
-    return calls
-
-
-def say_messages(conversation: Conversation, messages: list[Row]) -> None:
-    """Say messages in OpenAI's style one after the other: roles, texts, reasoning, calls, results and weights.
-
-    Raises:
-        Unrepresentable: at the first message that a conversation cannot hold.
-    """
-    for message in messages:
-        role = message.get("role")
-        if role == "assistant":
-            _assistant_says(conversation, message)
-        elif role in ("system", "developer", "user"):
-            if message.get("content") is None:
-                raise Unrepresentable("a message without content")
-            conversation.say("user" if role == "user" else "system", text_of(message["content"]))
-        elif role in RESULT:
-            own_id, name = message.get("tool_call_id"), message.get("name")
-            if not isinstance(own_id, str | None) or not isinstance(name, str | None):
-                raise Unrepresentable("a result whose id or name is no text")
-            conversation.answer(text_of(message.get("content")), own_id=own_id, name=name)
-        else:
-            raise Unrepresentable("an unknown role")
+from data.adapters.turns import say_messages
+from data.chats import Chat, Skip
 
 
 @skip_if_unrepresentable
@@ -95,42 +34,27 @@ def openai_chat_row(row: Row) -> Chat:
     """One fine-tuning row. Copied are roles, texts, calls, results, weights and function tools; nothing else."""
     conversation = Conversation()
     say_messages(conversation, list_of_objects(row, "messages"))
-    functions = row.get("functions")
-    if row.get("tools") is not None and functions is not None:
+    tools, functions = tools_of(row.get("tools")), tools_of(row.get("functions"))
+    if tools and functions:
         raise Unrepresentable("functions beside tools")
-    return Chat(
-        messages=tuple(conversation.messages),
-        tools=tools_of(row.get("tools") if functions is None else functions),
-        id=row_id(row),
-        source="",
-    )
-
-
-def _assistant_says(conversation: Conversation, message: Row) -> None:
-    calls = calls_of(message)
-    reasoning = next((message[key] for key in REASONING if message.get(key) is not None), None)
-    if not isinstance(reasoning, str | None):
-        raise Unrepresentable("reasoning that is not text")
-    if message.get("content") is None and not calls:
-        # A refusal or an audio answer: what the model said stands in a field that a chat does not have.
-        raise Unrepresentable("a message without content")
-    conversation.say(
-        "assistant", text_of(message.get("content")), weight=weight_of(message), reasoning=reasoning, calls=calls
-    )
+    return conversation.chat(id=row_id(row), tools=tools or functions)
 
 
 def holds_openai_calls(row: Row) -> bool:
     """Whether a row shows a call, a result or a developer, which plain chat messages do not have."""
     return any(
-        message["role"] in ("tool", "function", "developer")
-        or message.get("tool_calls")
-        or message.get("function_call")
+        speaker_of(message.get("role")) in ("call", "result")
+        or message["role"] == "developer"
+        or any(message.get(key) for key in ("tool_calls", "function_call", "function_calls"))
         for message in row["messages"]
     )
 
 
-def chat_to_openai_row(chat: Chat) -> Row:
-    """A chat as a fine-tuning row. Every chat fits; OpenAI's own service takes only the weights 0 and 1."""
+def chat_to_openai_row(chat: Chat) -> Row | Skip:
+    """A chat as a fine-tuning row; OpenAI's own service takes only the weights 0 and 1.
+
+    A Skip where reading it back would give another chat: for a text that opens with a `<think>` block or holds calls as text.
+    """
     messages: list[Row] = []
     for message in chat.messages:
         written = message.to_template()
@@ -145,4 +69,4 @@ def chat_to_openai_row(chat: Chat) -> Row:
     row: Row = {"messages": messages}
     if chat.tools:
         row["tools"] = [tool.model_dump() for tool in chat.tools]
-    return row
+    return row_if_read_back(row, openai_chat_row, chat)

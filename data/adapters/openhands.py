@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from data.adapters.openai_chat import calls_of, openai_chat_row
+from data.adapters.openai_chat import openai_chat_row
 from data.adapters.parts import (
     SUCCESS,
     Conversation,
@@ -27,6 +27,7 @@ from data.adapters.parts import (
     text_of,
     tools_of,
 )
+from data.adapters.turns import calls_of
 from data.chats import Chat
 from data.records import Outcome, ToolSpec
 

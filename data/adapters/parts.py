@@ -12,13 +12,14 @@ import json
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import wraps
-from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar
+from typing import Any, Concatenate, Literal, NamedTuple, ParamSpec, TypeVar
 
 from pydantic import ValidationError
 from pydantic_core import to_json
 
 from data.adapters.json_schema import parameters_to_schema
 from data.adapters.row_keys import WEIGHT_KEYS, judged
+from data.assistant_text import split_reasoning
 from data.chats import Chat, Message, Skip, ToolCall
 from data.records import Outcome, ToolFunction, ToolSpec, json_to_object
 
@@ -90,7 +91,7 @@ def with_content(*columns: str, holds: Callable[[Row], bool], what: str) -> Call
     def shows(row: Row) -> bool:
         try:
             return holds(row)
-        except (TypeError, AttributeError, KeyError, IndexError, ValueError):  # a row of another format
+        except (Unrepresentable, TypeError, AttributeError, KeyError, IndexError, ValueError):  # of another format
             return False
 
     def matches(rows: Sequence[Row]) -> Fit | None:
@@ -111,12 +112,40 @@ def row_id(row: Row, *columns: str) -> str:
     return hashlib.sha256(to_json(dict(sorted(row.items())))).hexdigest()[:16]
 
 
+def value_in(value: Any, if_no_json: str) -> Any:
+    """A value, or the one whose JSON text it is, as exports of tables write it; a text of it again, too. Null, blank text,
+    "null" and "None" are null.
+
+    Raises:
+        Unrepresentable: with `if_no_json`, where a text is none.
+    """
+    for _ in range(_TEXTS_IN_TEXTS):
+        if not isinstance(value, str):
+            return value
+        if not value.strip():
+            return None
+        try:
+            value = text_to_object(value)
+        except ValueError:
+            break
+    raise Unrepresentable(if_no_json)
+
+
+_TEXTS_IN_TEXTS = 4
+
+
+def _objects(value: Any, subject: str) -> list[Row]:
+    items, if_none = value_in(value, f"{subject} no JSON"), f"{subject} no list of objects"
+    if isinstance(items, list) and any(isinstance(item, str) for item in items):
+        items = [value_in(item, if_none) for item in items]
+    if not isinstance(items, list) or not items or not all(isinstance(item, dict) for item in items):
+        raise Unrepresentable(if_none)
+    return items
+
+
 def list_of_objects(row: Row, column: str) -> list[Row]:
-    """The turns of a row, which must be a list of objects with at least one in it."""
-    value = row.get(column)
-    if not isinstance(value, list) or not value or not all(isinstance(item, dict) for item in value):
-        raise Unrepresentable(f"column {column!r} is no list of objects")
-    return value
+    """The turns of a row: a list of objects with at least one in it, or the JSON text of one."""
+    return _objects(row.get(column), f"column {column!r} is")
 
 
 SUCCESS = frozenset({Outcome.SUCCESS})
@@ -146,15 +175,8 @@ def text_of(content: Any) -> str:
 
 
 def objects_in(value: Any, what: str) -> list[Row]:
-    """A list of objects, or the JSON text of one, with at least one object in it."""
-    if isinstance(value, str):
-        try:
-            value = text_to_object(value)
-        except ValueError:
-            raise Unrepresentable(f"{what} are no JSON") from None
-    if not isinstance(value, list) or not value or not all(isinstance(item, dict) for item in value):
-        raise Unrepresentable(f"{what} are no list of objects")
-    return value
+    """`list_of_objects` for what stands in no column; `what` names it in a reason."""
+    return _objects(value, f"{what} are")
 
 
 def weight_of(turn: Row) -> float | None:
@@ -208,41 +230,61 @@ def _only_json(value: Any) -> Any:
 
 
 def arguments_of(value: Any) -> dict[str, Any]:
-    """Arguments of a call, given as an object or as the text of one."""
-    if isinstance(value, str):
-        try:
-            value = text_to_object(value)
-        except ValueError:
-            raise Unrepresentable("arguments of a call are no JSON") from None
+    """Arguments of a call: an object, or the text of one. Null and blank text are a call without arguments."""
+    value = value_in(value, "arguments of a call are no JSON")
+    if value is None:
+        return {}
     if not isinstance(value, dict):
         raise Unrepresentable("arguments of a call are no object")
     return value
 
 
+ARGUMENTS = ("arguments", "parameters", "args", "input", "kwargs")
+"""Where calls have their arguments: OpenAI's and most others, Llama's and Hammer's, LangChain's, Anthropic's, ADP's."""
+_BESIDE_ARGUMENTS = frozenset({"name", "id", "type", "index", "call_id", "tool_call_id"})
+
+
+def call_in(value: Any) -> tuple[str, dict[str, Any]]:
+    """Name and arguments of a call: `{"name", "arguments"}` or its JSON text. Missing arguments are none."""
+    call = value_in(value, "a call that is no JSON")
+    if not isinstance(call, dict) or not isinstance(call.get("name"), str) or not call["name"]:
+        raise Unrepresentable("a call without a name")
+    given = [key for key in ARGUMENTS if call.get(key) is not None]
+    if len(given) > 1:
+        raise Unrepresentable("a call with two sets of arguments")
+    if not call.keys() & set(ARGUMENTS) and call.keys() - _BESIDE_ARGUMENTS:
+        raise Unrepresentable("a call whose arguments have an unknown name")
+    return call["name"], arguments_of(call[given[0]] if given else None)
+
+
+def calls_in(value: Any) -> list[tuple[str, dict[str, Any]]]:
+    """One call, or a list of parallel ones, or the JSON text of either."""
+    value = value_in(value, "a call that is no JSON")
+    return [call_in(call) for call in (value if isinstance(value, list) else [value])]
+
+
 def _tool_of(value: Any) -> ToolSpec:
-    if isinstance(value, str):
-        try:
-            value = text_to_object(value)
-        except ValueError:
-            raise Unrepresentable("tools are no JSON") from None
+    value = value_in(value, "tools are no JSON")
     if not isinstance(value, dict):
         raise Unrepresentable("a tool definition is no object")
-    if value.get("type", "function") == "function" and isinstance(value.get("function"), dict):
-        value = value["function"]
-    name, description = value.get("name"), value.get("description")
-    parameters = next((value[key] for key in ("parameters", "input_schema", "inputSchema") if key in value), None)
-    if not isinstance(name, str) or not name:
+    if value.get("type", "function") in ("function", None):
+        wrapped = value.get("function")
+        value = value_in(wrapped, "tools are no JSON") if isinstance(wrapped, dict | str) and wrapped else value
+    if not isinstance(value, dict) or not isinstance(value.get("name"), str) or not value["name"]:
         raise Unrepresentable("a tool that is no named function")
+    name, description = value["name"], value.get("description")
     if not isinstance(description, str | None):
         raise Unrepresentable("a tool's description is no text")
+    styles = [key for key in ("parameters", "input_schema", "inputSchema") if key in value]
+    if not styles and set(value) - {"type", "name", "description", "required", "strict"}:
+        raise Unrepresentable("a tool definition in an unknown style")
+    parameters = value_in(value[styles[0]], "a tool's parameters are no JSON") if styles else None
     if parameters is None:
-        if set(value) - {"type", "name", "description", "parameters", "required", "strict"}:
-            raise Unrepresentable("a tool definition in an unknown style")
         return ToolSpec(function=ToolFunction(name=name, description=description or ""))
     if not isinstance(parameters, dict):
         raise Unrepresentable("a tool's parameters are no object")
     try:
-        schema = parameters_to_schema(parameters, value.get("required"))
+        schema = parameters_to_schema(parameters, value_in(value.get("required"), "a tool's parameters are no JSON"))
     except ValueError:
         raise Unrepresentable("a tool's parameters in an unknown style") from None
     return ToolSpec(function=ToolFunction(name=name, description=description or "", parameters=schema))
@@ -250,24 +292,68 @@ def _tool_of(value: Any) -> ToolSpec:
 
 def tools_of(value: Any) -> tuple[ToolSpec, ...]:
     """Tool definitions in any usual style: OpenAI's wrapper, bare {name, description, parameters}, or Anthropic's and
-    MCP's input_schema; a list, the JSON text of a list, or a list of JSON texts. Only name, description and parameters are
-    copied, and parameters become JSON Schema (data/adapters/json_schema.py)."""
-    if value is None or value == "":
+    MCP's input_schema; one or a list of them, JSON text of either, or a list of JSON texts. Null, blank and empty are none.
+    Only name, description and parameters are copied, and parameters become JSON Schema (data/adapters/json_schema.py)."""
+    value = value_in(value, "tools are no JSON")
+    if value is None or value == {}:
         return ()
-    if isinstance(value, str):
-        try:
-            value = text_to_object(value)
-        except ValueError:
-            raise Unrepresentable("tools are no JSON") from None
+    if isinstance(value, dict):
+        value = [value]
     if not isinstance(value, list):
         raise Unrepresentable("tools are no list")
     return tuple(_tool_of(item) for item in value)
 
 
+# --- who speaks ---
+
+SYSTEM = frozenset({"system", "developer"})
+USER = frozenset({"user", "human", "prompter"})
+ASSISTANT = frozenset({"assistant", "gpt", "model", "chatgpt", "bot", "ai", "agent", "bing", "bard"})
+CALL = frozenset({"tool_call", "tool_calls", "function_call"})
+RESULT = frozenset(
+    {"tool", "function", "observation", "tool_response", "function_response", "tool_result", "ipython", "environment"}
+)
+"""Roles under their usual names: OpenAI's, ShareGPT's, ms-swift's, Llama's, GLM's, and those of AllenAI's sets."""
+
+Speaker = Literal["system", "user", "assistant", "call", "result"]
+_SPEAKERS: dict[str, Speaker] = {
+    **dict.fromkeys(SYSTEM, "system"),
+    **dict.fromkeys(USER, "user"),
+    **dict.fromkeys(ASSISTANT, "assistant"),
+    **dict.fromkeys(CALL, "call"),
+    **dict.fromkeys(RESULT, "result"),
+}
+
+
+def speaker_of(role: Any) -> Speaker:
+    """Who speaks in a turn of this role.
+
+    Raises:
+        Unrepresentable: for a role that is not known.
+    """
+    speaker = _SPEAKERS.get(role) or _SPEAKERS.get(role.strip().lower()) if isinstance(role, str) else None
+    if speaker is None:
+        raise unknown_role(role)
+    return speaker
+
+
+def unknown_role(role: Any) -> Unrepresentable:
+    """The reason to leave out a row in which a role that is not known speaks."""
+    if role is None:
+        return Unrepresentable("a turn without a role")
+    if not isinstance(role, str):
+        return Unrepresentable("a role that is no text")
+    return Unrepresentable(f"an unknown role {role if len(role) <= 30 else role[:29] + '…'!r}")
+
+
 def _said(chat: Chat) -> tuple[list[Any], list[Any]]:
-    # As JSON text, because 1 == 1.0 == True in Python.
+    # As JSON text, because 1 == 1.0 == True in Python. Ids are made anew, so a result names the place of its call.
+    places = {call.id: place for place, call in enumerate(call for m in chat.messages for call in m.tool_calls)}
     messages = [
-        (m.role, m.content, m.reasoning_content, m.weight, [(c.name, json.dumps(c.arguments)) for c in m.tool_calls])
+        (
+            *(m.role, m.content, m.reasoning_content, m.weight, places.get(m.tool_call_id or "")),
+            [(c.name, json.dumps(c.arguments)) for c in m.tool_calls],
+        )
         for m in chat.messages
     ]
     return messages, [tool.model_dump_json() for tool in chat.tools]
@@ -281,6 +367,38 @@ def row_if_read_back(row: Row, read: Callable[[Row], Chat | Skip], chat: Chat) -
     return row
 
 
+def thought_and_words(reasoning: str | None, text: str) -> tuple[str | None, str]:
+    """An assistant's text cut into what was thought and what was said (`split_reasoning`), where `reasoning` may be given
+    beside it already."""
+    try:
+        thought, words = split_reasoning(text)
+    except ValueError as fault:
+        raise Unrepresentable(str(fault)) from None
+    if thought is None or reasoning is None or not reasoning.strip():
+        return thought or reasoning, words
+    if reasoning.strip() != thought.strip():
+        raise Unrepresentable("reasoning beside a <think> block")
+    return reasoning, words
+
+
+def asks_about(messages: Sequence[Message], tag: str) -> bool:
+    """Whether a user wrote `<tag>` or its end, so that an assistant who writes it, too, may be talking about it."""
+    return any(m.role == "user" and (f"<{tag}>" in m.content or f"</{tag}>" in m.content) for m in messages)
+
+
+def with_reasoning(messages: Sequence[Message], before: Sequence[Message] = ()) -> tuple[Message, ...]:
+    """Messages whose `<think>` blocks have become reasoning, for adapters that hand texts on as they are. Where a user
+    `asks_about` the tag, in `before` or up to a turn, its text stays."""
+    made: list[Message] = []
+    for message in messages:
+        is_written = message.role == "assistant" and "think>" in message.content
+        if is_written and not asks_about([*before, *made], "think"):
+            reasoning, words = thought_and_words(message.reasoning_content, message.content)
+            message = message.model_copy(update={"reasoning_content": reasoning, "content": words})
+        made.append(message)
+    return tuple(made)
+
+
 class Conversation:
     """A chat in the making: turns are said one after the other, and results find the calls they answer.
 
@@ -291,6 +409,10 @@ class Conversation:
         self.messages: list[Message] = []
         self._open: list[tuple[str | None, ToolCall]] = []
         self._calls = 0
+        self.tools: tuple[ToolSpec, ...] = ()
+        """Definitions that stood in what was said, such as a system prompt's; used where the row has no others."""
+        self._answered: list[int] = []  # numbers of the turn's answered calls, in the order of their results
+        self._by_order = False  # whether one of them was told by its place alone
 
     def say(
         self,
@@ -304,6 +426,8 @@ class Conversation:
         """Add a turn; `calls` are (id in the row or None, name, arguments)."""
         if self._open:
             raise Unrepresentable("a call without its result")
+        self._check_order()
+        self._answered = []
         if role == "system" and self.messages:
             raise Unrepresentable("a system message that is not the first")
         ids = [own_id for own_id, _, _ in calls if own_id is not None]
@@ -332,32 +456,53 @@ class Conversation:
         self._open.append((None, call))
         self.messages[-1] = last.model_copy(update={"tool_calls": (*last.tool_calls, call)})
 
-    def answer(
-        self, content: str, *, own_id: str | None = None, name: str | None = None, in_order: bool = False
-    ) -> ToolCall:
-        """Add a result. It answers the call of its id; without ids the only open call, or `in_order` the next one. That
-        call is returned."""
+    @property
+    def waits(self) -> bool:
+        """Whether a call has no result yet."""
+        return bool(self._open)
+
+    def answer(self, content: str, *, own_id: str | None = None, name: str | None = None) -> ToolCall:
+        """Add a result, and return the call that it answers: that of its id, else the only open one of its name, else the
+        next one. Results that only their order tells must answer all calls of a turn, in their order."""
         if not self._open:
             raise Unrepresentable("a result without its call")
-        position = 0
-        if own_id is not None and any(known is not None for known, _ in self._open):
+        named = [place for place, (_, call) in enumerate(self._open) if call.name == name]
+        place = 0
+        if own_id and any(known is not None for known, _ in self._open):
             known_ids = [known for known, _ in self._open]
             if own_id not in known_ids:
                 raise Unrepresentable("a result of an unknown call")
-            position = known_ids.index(own_id)
-        elif len(self._open) > 1 and not in_order:
-            raise Unrepresentable("results that do not say which call they answer")
-        _, call = self._open.pop(position)
-        if name is not None and name != call.name:
+            place = known_ids.index(own_id)
+        elif len(named) == 1:
+            place = named[0]
+        elif len(self._open) > 1:
+            place = named[0] if named else 0
+            self._by_order = True
+        _, call = self._open[place]
+        if name and name != call.name:
             raise Unrepresentable("a result under another tool's name")
+        del self._open[place]
+        self._answered.append(int(call.id.removeprefix("call_")))
         self.messages.append(Message(role="tool", content=content, tool_call_id=call.id, name=call.name))
         return call
+
+    def _check_order(self) -> None:
+        """Where the place of a result told its call, all results of the turn must stand in order and be there."""
+        if self._by_order and (self._open or self._answered != sorted(self._answered)):
+            raise Unrepresentable("results that do not say which call they answer")
+        self._by_order = False
 
     def chat(self, *, id: str, tools: Sequence[ToolSpec] = (), group: str | None = None, source: str = "") -> Chat:
         """What was said, as a chat; `source` is the row's own name of its part, as `data.adapters` wants it."""
         if not any(message.role == "assistant" for message in self.messages):
             raise Unrepresentable("no word of an assistant")
-        return Chat(messages=tuple(self.messages), tools=tuple(tools), id=id, source=source, group=group)
+        messages = tuple(self.finished())
+        return Chat(messages=messages, tools=tuple(tools) or self.tools, id=id, source=source, group=group)
+
+    def finished(self) -> list[Message]:
+        """What was said, when nothing more is."""
+        self._check_order()
+        return self.messages
 
     def _numbered(self, name: str, arguments: dict[str, Any]) -> ToolCall:
         if not name:

@@ -16,7 +16,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from data.adapters.openai_chat import say_messages
 from data.adapters.parts import (
     Conversation,
     Row,
@@ -27,6 +26,7 @@ from data.adapters.parts import (
     tools_of,
 )
 from data.adapters.sharegpt_tools import sharegpt_tools_row
+from data.adapters.turns import say_messages
 from data.chats import Message, PreferencePair, Skip, what_is_said
 from data.records import ToolSpec
 
@@ -122,18 +122,18 @@ def source_in(row: Row) -> str:
     return source if isinstance(source, str) else ""
 
 
-def _said(messages: Sequence[Row]) -> list[Message]:
+def _said(messages: Sequence[Row]) -> Conversation:
     conversation = Conversation()
     say_messages(conversation, list(messages))
-    return conversation.messages
+    return conversation
 
 
 def _is_transcript(text: Any) -> bool:
     return isinstance(text, str) and text.startswith("\n\nHuman:")
 
 
-def _conversations(row: Row) -> tuple[list[Message], list[Message]]:
-    """Both sides of a row in any of TRL's forms, as whole conversations."""
+def _conversations(row: Row) -> tuple[list[Message], list[Message], tuple[ToolSpec, ...]]:
+    """Both sides of a row in any of TRL's forms, as whole conversations, and the tools that their system prompt tells."""
     chosen, rejected, prompt = row.get("chosen"), row.get("rejected"), row.get("prompt")
     if isinstance(chosen, str) and isinstance(rejected, str):
         if _is_transcript(chosen) and _is_transcript(rejected):
@@ -149,11 +149,15 @@ def _conversations(row: Row) -> tuple[list[Message], list[Message]]:
         history = list_of_objects(row, "prompt")
         if history[-1].get("role") == "assistant":
             raise Unrepresentable("a prompt that ends within the assistant's turn")
-    chosen_messages = _messages_of("chosen", chosen, history, repeats_prompt=isinstance(prompt, list))
-    return chosen_messages, _messages_of("rejected", rejected, history, repeats_prompt=isinstance(prompt, list))
+    repeats_prompt = isinstance(prompt, list)
+    sides = [
+        _messages_of(name, side, history, repeats_prompt=repeats_prompt)
+        for name, side in (("chosen", chosen), ("rejected", rejected))
+    ]
+    return sides[0].finished(), sides[1].finished(), sides[0].tools
 
 
-def _messages_of(name: str, side: Any, history: list[Row], *, repeats_prompt: bool) -> list[Message]:
+def _messages_of(name: str, side: Any, history: list[Row], *, repeats_prompt: bool) -> Conversation:
     """One side as a whole conversation. A side that begins before the assistant is whole already, and repeats the prompt
     where that is given as messages; a prompt's text beside it is a copy of some part."""
     if isinstance(side, str):
@@ -164,7 +168,7 @@ def _messages_of(name: str, side: Any, history: list[Row], *, repeats_prompt: bo
     if messages[0].get("role") == "assistant":
         return _said([*history, *messages])
     said = _said(messages)
-    if repeats_prompt and said[: len(history)] != _said(history):
+    if repeats_prompt and said.messages[: len(history)] != _said(history).messages:
         raise Unrepresentable("a side that begins with another prompt than the column has")
     return said
 
@@ -191,8 +195,8 @@ def trl_preference_row(row: Row) -> PreferencePair:
 
     Where the sides are whole conversations they decide, and a `prompt` text beside them is not read. No margin.
     """
-    chosen, rejected = _conversations(row)
-    return conversations_to_pair(chosen, rejected, tools=tools_of(row.get("tools")), id=row_id(row))
+    chosen, rejected, tools = _conversations(row)
+    return conversations_to_pair(chosen, rejected, tools=tools_of(row.get("tools")) or tools, id=row_id(row))
 
 
 def holds_trl_sides(row: Row) -> bool:
@@ -205,8 +209,8 @@ def holds_trl_sides(row: Row) -> bool:
 @skip_if_unrepresentable
 def preference_with_source_row(row: Row) -> PreferencePair:
     """A mixture in one of TRL's forms whose `source` names the part, such as Skywork's and orpo-dpo-mix-40k. No margin."""
-    chosen, rejected = _conversations(row)
-    return conversations_to_pair(chosen, rejected, id=row_id(row), source=source_in(row))
+    chosen, rejected, tools = _conversations(row)
+    return conversations_to_pair(chosen, rejected, tools=tools, id=row_id(row), source=source_in(row))
 
 
 def _margin(row: Row, chosen_score: str, rejected_score: str) -> float:
@@ -223,8 +227,8 @@ def _margin(row: Row, chosen_score: str, rejected_score: str) -> float:
 def ultrafeedback_binarized_row(row: Row) -> PreferencePair:
     """H4's binarisation. Margin: difference of GPT-4's overall scores (1 to 10); a difference of 0 or less is a Skip."""
     margin = _margin(row, "score_chosen", "score_rejected")
-    chosen, rejected = _conversations(row)
-    return conversations_to_pair(chosen, rejected, margin=margin, id=row_id(row, "prompt_id"))
+    chosen, rejected, tools = _conversations(row)
+    return conversations_to_pair(chosen, rejected, tools=tools, margin=margin, id=row_id(row, "prompt_id"))
 
 
 @skip_if_unrepresentable
@@ -232,8 +236,8 @@ def ultrafeedback_binarized_cleaned_row(row: Row) -> PreferencePair:
     """Argilla's binarisation without TruthfulQA. Margin: difference of the mean ratings of four aspects (1 to 5); a
     difference of 0 or less is a Skip."""
     margin = _margin(row, "chosen-rating", "rejected-rating")
-    chosen, rejected = _conversations(row)
-    return conversations_to_pair(chosen, rejected, margin=margin, id=row_id(row), source=source_in(row))
+    chosen, rejected, tools = _conversations(row)
+    return conversations_to_pair(chosen, rejected, tools=tools, margin=margin, id=row_id(row), source=source_in(row))
 
 
 @skip_if_unrepresentable
@@ -260,7 +264,8 @@ def openai_preference_row(row: Row) -> PreferencePair:
     for name in ("preferred", "non_preferred"):
         column = f"{name}_completion" if row.get(f"{name}_completion") is not None else f"{name}_output"
         sides.append(_said([*history, *list_of_objects(row, column)]))
-    return conversations_to_pair(*sides, tools=tools_of(given.get("tools")), id=row_id(row))
+    tools = tools_of(given.get("tools")) or sides[0].tools
+    return conversations_to_pair(*(side.finished() for side in sides), tools=tools, id=row_id(row))
 
 
 @skip_if_unrepresentable

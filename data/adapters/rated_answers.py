@@ -8,7 +8,6 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from data.adapters.openai_chat import say_messages
 from data.adapters.parts import (
     Conversation,
     Row,
@@ -18,6 +17,7 @@ from data.adapters.parts import (
     skip_if_unrepresentable,
 )
 from data.adapters.preference import conversations_to_pair, number_in, source_in, text_in, with_answers
+from data.adapters.turns import say_messages
 from data.chats import Message, PreferencePair, Skip
 
 _ASPECTS = ("instruction_following", "honesty", "truthfulness", "helpfulness")
@@ -113,7 +113,7 @@ def chatbot_arena_conversations_row(row: Row) -> PreferencePair:
     for side in ("a", "b"):
         conversation = Conversation()
         say_messages(conversation, list_of_objects(row, f"conversation_{side}"))
-        sides[f"model_{side}"] = conversation.messages
+        sides[f"model_{side}"] = conversation.finished()
     chosen = sides.pop(winner)
     (rejected,) = sides.values()
     return conversations_to_pair(chosen, rejected, id=row_id(row, "question_id"))

@@ -26,6 +26,7 @@ from data.adapters.parts import (
     skip_if_unrepresentable,
     text_of,
     text_to_object,
+    unknown_role,
     weight_of,
 )
 from data.chats import Chat, Skip
@@ -132,7 +133,7 @@ def react_row(row: Row, *, outcomes: frozenset[Outcome] = SUCCESS) -> Chat:
             else:
                 conversation.say("user", text)
         else:
-            raise Unrepresentable("an unknown role")
+            raise unknown_role(role)
     require_outcome(succeeded, outcomes)
     return conversation.chat(id=row_id(row), tools=_SEARCH if list(names) == ["search"] else ())
 
@@ -293,7 +294,7 @@ def agent_instruct_row(row: Row) -> Chat:
                 conversation.say("user", value)
             waiting = False
         else:
-            raise Unrepresentable("an unknown role")
+            raise unknown_role(role)
     return conversation.chat(id=own, tools=_TOOLS[environment], source=environment)
 
 

@@ -9,13 +9,19 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from data.adapters.parts import Fit, Row, Unrepresentable, list_of_objects, row_id, skip_if_unrepresentable, weight_of
+from data.adapters.parts import (
+    Fit,
+    Row,
+    Unrepresentable,
+    list_of_objects,
+    row_id,
+    skip_if_unrepresentable,
+    speaker_of,
+    tools_of,
+    weight_of,
+)
 from data.adapters.sharegpt_tools import sharegpt_tools_row
 from data.chats import Chat, Skip
-
-_USER = frozenset({"human", "user"})
-_ASSISTANT = frozenset({"gpt", "assistant", "chatgpt", "bing", "bard", "model"})
-_TOOLS = frozenset({"function_call", "observation", "tool", "function"})
 
 
 def sharegpt_from(source_column: str | None = None) -> Callable[[Row], Chat | Skip]:
@@ -26,7 +32,7 @@ def sharegpt_from(source_column: str | None = None) -> Callable[[Row], Chat | Sk
         source = row.get(source_column) if source_column else None
         if not isinstance(source, str):
             source = ""
-        messages = None if row.get("tools") else _plain_messages(row)
+        messages = None if tools_of(row.get("tools")) else _plain_messages(row)
         if messages is None:
             chat = sharegpt_tools_row(row)
             return chat if isinstance(chat, Skip) else chat.model_copy(update={"source": source})
@@ -53,27 +59,18 @@ def _plain_messages(row: Row) -> list[dict[str, Any]] | None:
         elif system != turns[0].get("value"):
             raise Unrepresentable("two system prompts")
     for turn in turns:
-        role, value = turn.get("from"), turn.get("value")
-        if not isinstance(role, str):
-            raise Unrepresentable("an unknown role")
-        if role in _TOOLS:
+        speaker, value = speaker_of(turn.get("from")), turn.get("value")
+        if not isinstance(value, str) or speaker in ("call", "result"):
             return None
-        if not isinstance(value, str):
-            raise Unrepresentable("a value that is not text")
-        if role in _USER:
-            messages.append({"role": "user", "content": value})
-        elif role in _ASSISTANT:
-            if "<tool_call>" in value:  # in a user's words it may be a question about the tag, here it is a call
+        # In a user's words a tag may be a question about it, here it is a call or a thought.
+        if speaker == "assistant":
+            if "<tool_call>" in value or "think>" in value or "<functioncall>" in value:
                 return None
-            if "<functioncall>" in value:
-                raise Unrepresentable("a call written as text")
             messages.append({"role": "assistant", "content": value, "weight": weight_of(turn)})
-        elif role == "system":
-            if messages:
-                raise Unrepresentable("a system message that is not the first")
-            messages.append({"role": "system", "content": value})
+        elif speaker == "system" and ("<tools>" in value or messages):
+            return None
         else:
-            raise Unrepresentable("an unknown role")
+            messages.append({"role": speaker, "content": value})
     return messages
 
 

@@ -4,7 +4,7 @@ A row: `{"conversations": [{"from": ..., "value": ...}], "tools": ..., "system":
 
 * LLaMA-Factory: `function_call` turns hold the JSON of a call (or a list of calls), `observation` turns its result.
 * Hermes: `gpt` turns hold `<tool_call>{...}</tool_call>` after their text, `tool` turns `<tool_response>`; a leading
-  `<think>` block is the reasoning.
+  `<think>` block is the reasoning. data/adapters/turns.py reads both.
 
 A system turn may tell the tools in a `<tools>` block; they are taken where the row has no `tools`. Where that part is the
 prompt that Hermes or Qwen publish, a chat template writes it by itself from the definitions, so it is cut off and what stands
@@ -16,46 +16,23 @@ Results carry no id, so they answer the open calls in order; too few or too many
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable
-from typing import Any
 
 from data.adapters.parts import (
+    ASSISTANT,
+    CALL,
     Conversation,
     Row,
     Unrepresentable,
-    arguments_of,
     list_of_objects,
     row_id,
     row_if_read_back,
     skip_if_unrepresentable,
-    text_to_object,
     tools_of,
-    weight_of,
 )
-from data.adapters.row_keys import WEIGHT_KEYS
+from data.adapters.turns import say_messages, say_system
 from data.chats import Chat, Message, Skip
 
-USER, ASSISTANT = ("human", "user", "prompter"), ("gpt", "assistant", "model", "chatgpt", "bot")
-RESULT = ("observation", "tool", "function", "ipython", "tool_response", "function_response", "environment")
-CALL = ("function_call", "tool_call")
-TURN_KEYS = frozenset({"from", "value", *WEIGHT_KEYS})
-
-# One line break on the inner side of a tag belongs to the tag: that is how templates write them, and what makes reading
-# the exact inverse of writing.
-_THINK = re.compile(r"\A<think>\n?(.*?)\n?</think>\n{0,2}", re.DOTALL)
-_CALL = re.compile(r"\n?<tool_call>(.*?)</tool_call>", re.DOTALL)
-_RESPONSE = re.compile(r"<tool_response>\n?(.*?)\n?</tool_response>", re.DOTALL)
-_TOOLS = re.compile(r"<tools>\s*([\[{].*?)\s*</tools>", re.DOTALL)
-_PUBLISHED_PROMPTS = (
-    re.compile(
-        r"You are a function calling AI model\.(?!.*<scratch_pad>).*<tools>.*</tools>[.\s]*"
-        r"(?:Use the following pydantic model|For each function call).*(?:</tool_call>|tags\.)\s*\Z",
-        re.DOTALL,
-    ),
-    re.compile(r"# Tools\s+You may call one or more functions.*<tools>.*</tool_call>\s*\Z", re.DOTALL),
-    re.compile(r"\A\s*<tools>.*</tools>\s*\Z", re.DOTALL),
-)
 _HERMES_PROMPT = """You are a function calling AI model. You are provided with function signatures within <tools></tools> \
 XML tags. You may call one or more functions to assist with the user query. Don't make assumptions about what values to plug \
 into functions. Here are the available tools:
@@ -67,112 +44,18 @@ For each function call return a JSON object with function name and arguments wit
 {{"name": <function-name>, "arguments": <args-dict>}}
 </tool_call>"""
 
-Call = tuple[str, dict[str, Any]]
-
-
-def _call_of(value: Any) -> Call:
-    if not isinstance(value, dict) or not isinstance(value.get("name"), str) or not value["name"]:
-        raise Unrepresentable("a call without a name")
-    if "arguments" not in value:
-        raise Unrepresentable("a call without arguments")
-    return value["name"], arguments_of(value["arguments"])
-
-
-def _object_of(text: str) -> Any:
-    try:
-        return text_to_object(text)
-    except ValueError:
-        raise Unrepresentable("a call that is no JSON") from None
-
-
-def _split_assistant(value: str) -> tuple[str | None, str, list[Call]]:
-    """Reasoning, content and calls of one `gpt` value."""
-    reasoning = None
-    if thought := _THINK.match(value):
-        reasoning, value = thought[1], value[thought.end() :]
-    elif value.startswith("<think>"):
-        raise Unrepresentable("a <think> block without an end")
-    parts = _CALL.split(value)  # content, call, between, call, between ...
-    content, calls, between = parts[0], parts[1::2], parts[2::2]
-    if any(tag in text for text in (content, *between) for tag in ("<tool_call>", "</tool_call>")):
-        raise Unrepresentable("a <tool_call> block without an end")
-    if any(text.strip() for text in between):
-        raise Unrepresentable("text after a call")
-    called = [_object_of(call) for call in calls]  # APIGen writes one block with a list of calls
-    return (
-        reasoning,
-        content,
-        [_call_of(c) for block in called for c in (block if isinstance(block, list) else [block])],
-    )
-
-
-def _split_results(value: str) -> list[str]:
-    """The results of one turn: one per `<tool_response>`, or the whole value."""
-    if "<tool_response>" not in value:
-        return [value]
-    if _RESPONSE.sub("", value).strip():
-        raise Unrepresentable("text beside a <tool_response>")
-    return _RESPONSE.findall(value)
-
-
-def _system_and_tools(text: str) -> tuple[str | None, Any]:
-    """What a system turn says beside the published tool prompts (null where that is nothing), and the definitions in its
-    `<tools>` block: a list, or one object a line."""
-    block = _TOOLS.search(text)
-    if block is None:
-        return text, None
-    tools = block[1] if block[1].startswith("[") else block[1].splitlines()
-    for prompt in _PUBLISHED_PROMPTS:
-        if found := prompt.search(text):
-            return (text[: found.start()].removesuffix("\n\n") if found.start() else None), tools
-    return text, tools
-
 
 @skip_if_unrepresentable
 def sharegpt_tools_row(row: Row) -> Chat:
     """One conversation. Copied are texts, calls, results, weights and function tools; nothing else."""
-    tools = tools_of(row.get("tools"))
     conversation = Conversation()
-
-    def set_system(text: Any) -> None:
-        nonlocal tools
-        if not isinstance(text, str):
-            raise Unrepresentable("a value that is not text")
-        said, written = _system_and_tools(text)
-        if said is not None:
-            conversation.say("system", said)
-        elif conversation.messages:
-            raise Unrepresentable("a system message that is not the first")
-        if written is not None and not tools:
-            tools = tools_of(written)
-
-    if row.get("system"):
-        set_system(row["system"])
-    for turn in list_of_objects(row, "conversations"):
-        role, value = turn.get("from"), turn.get("value")
-        if not isinstance(value, str):
-            raise Unrepresentable("a value that is not text")
-        if role in RESULT:
-            results = _split_results(value)
-            for result in results:
-                conversation.answer(result, in_order=True)
-        elif role == "system":
-            set_system(value)
-        elif role in USER:
-            conversation.say("user", value)
-        elif role in ASSISTANT:
-            reasoning, content, calls = _split_assistant(value)
-            numbered = [(None, name, arguments) for name, arguments in calls]
-            conversation.say("assistant", content, weight=weight_of(turn), reasoning=reasoning, calls=numbered)
-        elif role in CALL:
-            called = _object_of(value)
-            for call in called if isinstance(called, list) else [called]:
-                conversation.call_too(*_call_of(call), weight=weight_of(turn))
-        else:
-            raise Unrepresentable("an unknown role")
-    if not conversation.messages:
-        raise Unrepresentable("nothing is said")
-    return Chat(messages=tuple(conversation.messages), tools=tools, id=row_id(row), source="")
+    system = row.get("system")
+    if system:
+        if not isinstance(system, str):
+            raise Unrepresentable("a system prompt that is not text")
+        say_system(conversation, system)
+    say_messages(conversation, list_of_objects(row, "conversations"))
+    return conversation.chat(id=row_id(row), tools=tools_of(row.get("tools")))
 
 
 def holds_sharegpt_calls(row: Row) -> bool:

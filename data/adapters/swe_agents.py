@@ -21,7 +21,6 @@ from itertools import pairwise
 from typing import Any
 
 from data.adapters.json_schema import type_to_schema
-from data.adapters.openai_chat import calls_of
 from data.adapters.parts import (
     SUCCESS,
     Conversation,
@@ -33,7 +32,9 @@ from data.adapters.parts import (
     skip_if_unrepresentable,
     text_of,
     text_to_object,
+    unknown_role,
 )
+from data.adapters.turns import calls_of
 from data.chats import Chat
 from data.records import Outcome, ToolFunction, ToolSpec
 
@@ -181,7 +182,7 @@ def agent_steps(messages: list[Row]) -> tuple[Conversation, tuple[ToolSpec, ...]
                 conversation.say("user", text)
             waiting = False
         else:
-            raise Unrepresentable("an unknown role")
+            raise unknown_role(role)
     return conversation, tools
 
 
@@ -202,8 +203,9 @@ def nebius_swe_agent_row(row: Row, *, outcomes: frozenset[Outcome] = SUCCESS) ->
     require_outcome(row.get("target") if isinstance(row.get("target"), bool) else None, outcomes)
     roles = {"ai": "assistant", "user": "user", "system": "system"}
     messages = [
-        {"role": roles.get(str(turn.get("role"))), "content": turn.get("text") or turn.get("system_prompt")}
+        {"role": roles.get(str(role), role), "content": turn.get("text") or turn.get("system_prompt")}
         for turn in objects_in(row.get("trajectory"), "messages")
+        for role in (turn.get("role"),)
     ]
     conversation, tools = agent_steps(messages)
     group = row_id(row, "instance_id")

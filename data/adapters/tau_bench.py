@@ -34,6 +34,7 @@ from data.adapters.parts import (
     row_id,
     skip_if_unrepresentable,
     text_of,
+    unknown_role,
 )
 from data.chats import Chat, Skip
 from data.records import Outcome
@@ -121,7 +122,7 @@ def _said(messages: list[Row], policy: str | None) -> _Dialogue:
         elif role == "system":
             conversation.say("system", text_of(message.get("content")))
         else:
-            raise Unrepresentable("an unknown role")
+            raise unknown_role(role)
     return conversation
 
 

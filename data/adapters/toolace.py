@@ -13,7 +13,6 @@ in the order of the calls. Where it does not (another number, other names), the 
 
 from __future__ import annotations
 
-import ast
 import json
 import re
 from typing import Any
@@ -27,13 +26,11 @@ from data.adapters.parts import (
     skip_if_unrepresentable,
     text_to_object,
     tools_of,
+    unknown_role,
 )
+from data.adapters.python_calls import bracket_calls
 from data.chats import Chat
 
-Call = tuple[str, dict[str, Any]]
-
-_CONSTANTS = {"true": True, "false": False, "null": None}
-_NAME = re.compile(r"[^\[\](){}=,'\"\n]+")
 _TOOLS_START = re.compile(r"functions? (?:in JSON format )?that you can (?:invoke|use)[^\[]*(?=\[)", re.IGNORECASE)
 _PROMPT = re.compile(
     r"\s*You are an expert in composing functions\. You are given a question and a set of possible functions\.\s*"
@@ -47,85 +44,6 @@ _FORMAT = re.compile(
     r"\.?\s*Should you decide to return the function call\(s\)\.\s*"
     r"Put it in the format of \[func1\(params_name=params_value[^\]]*\]\s*NO other text MUST be included\.\s*"
 )
-
-
-class _NotACall(ValueError):
-    """A text in brackets that is no list of calls."""
-
-
-def _value_of(node: ast.expr) -> Any:
-    """A literal that JSON can hold; `true`, `false` and `null` are JSON's words in Python's call."""
-    if isinstance(node, ast.Name) and node.id in _CONSTANTS:
-        return _CONSTANTS[node.id]
-    if isinstance(node, ast.List):
-        return [_value_of(item) for item in node.elts]
-    if isinstance(node, ast.Dict):
-        pairs = [(_value_of(key), _value_of(item)) for key, item in zip(node.keys, node.values, strict=True) if key]
-        if len(pairs) != len(node.keys) or len({key for key, _ in pairs}) != len(pairs):
-            raise _NotACall
-        if not all(isinstance(key, str) for key, _ in pairs):
-            raise _NotACall
-        return dict(pairs)
-    try:
-        value = ast.literal_eval(node)
-    except ValueError:
-        raise _NotACall from None
-    if value is None or isinstance(value, str | bool | int | float):
-        return value
-    raise _NotACall
-
-
-def _end_of_arguments(text: str, start: int) -> int:
-    """Where the bracket that opens at `start` closes; brackets in quotes do not count."""
-    depth, quote, position = 0, "", start
-    while position < len(text):
-        sign = text[position]
-        if quote:
-            if sign == "\\":
-                position += 1
-            elif sign == quote:
-                quote = ""
-        elif sign in "\"'":
-            quote = sign
-        elif sign in "([{":
-            depth += 1
-        elif sign in ")]}":
-            depth -= 1
-            if depth == 0:
-                return position
-        position += 1
-    raise _NotACall
-
-
-def bracket_calls(text: str) -> list[Call] | None:
-    """The calls of `[Name(argument=value), ...]`, or None where the text is no such list (words in brackets, say)."""
-    text = text.strip()
-    if not (text.startswith("[") and text.endswith("]")):
-        return None
-    calls: list[Call] = []
-    position, end = 1, len(text) - 1
-    try:
-        while True:
-            name = _NAME.match(text, position)
-            if name is None or not name[0].strip() or text[name.end() : name.end() + 1] != "(":
-                return None
-            closing = _end_of_arguments(text, name.end())
-            made = ast.parse(f"f{text[name.end() : closing + 1]}", mode="eval").body
-            if not isinstance(made, ast.Call) or made.args:
-                return None
-            arguments = {word.arg: _value_of(word.value) for word in made.keywords if word.arg is not None}
-            if len(arguments) != len(made.keywords):  # **words, or a name that stands twice
-                return None
-            json.dumps(arguments, allow_nan=False)
-            calls.append((name[0].strip(), arguments))
-            rest = text[closing + 1 : end].lstrip()
-            if not rest:
-                return calls
-            if not rest.startswith(","):
-                return None
-            position = end - len(rest) + 1
-    except (_NotACall, SyntaxError, ValueError, RecursionError, MemoryError):
-        return None
 
 
 def _looks_like_a_call(text: str) -> bool:
@@ -183,7 +101,7 @@ def toolace_row(row: Row) -> Chat:
             if last is None or not last.tool_calls:
                 raise Unrepresentable("a result without its call")
             for result in _results_of(value, [call.name for call in last.tool_calls]):
-                conversation.answer(result, in_order=True)
+                conversation.answer(result)
         elif role in ("assistant", "gpt"):
             calls = bracket_calls(value)
             if calls is None and _looks_like_a_call(value):
@@ -191,7 +109,7 @@ def toolace_row(row: Row) -> Chat:
             numbered = [(None, name, arguments) for name, arguments in calls or ()]
             conversation.say("assistant", "" if calls else value, calls=numbered)
         else:
-            raise Unrepresentable("an unknown role")
+            raise unknown_role(role)
     return conversation.chat(id=row_id(row), tools=tools_of(tools))
 
 

@@ -30,6 +30,7 @@ from data.adapters.parts import (
     skip_if_unrepresentable,
     text_of,
     tools_of,
+    unknown_role,
 )
 from data.chats import Chat
 from data.records import Outcome
@@ -76,7 +77,7 @@ def toolbench_row(row: Row, *, outcomes: frozenset[Outcome] = SUCCESS) -> Chat:
             if index == last and _gave_up(action[1].strip(), arguments):
                 require_outcome(False, outcomes)
         else:
-            raise Unrepresentable("an unknown role")
+            raise unknown_role(role)
     own = row_id(row)
     return conversation.chat(id=own, tools=tools_of(tools), group=_STEP.sub("", own))
 
@@ -119,7 +120,7 @@ def toolbench_answers_row(row: Row, *, outcomes: frozenset[Outcome] = SUCCESS) -
         elif role in ("system", "user"):
             conversation.say(role, text)
         else:
-            raise Unrepresentable("an unknown role")
+            raise unknown_role(role)
     if thoughts:
         conversation.say("assistant", "\n".join(thoughts))
     query = answer.get("query")

@@ -22,6 +22,7 @@ from data.adapters.parts import (
     text_of,
     text_to_object,
     tools_of,
+    unknown_role,
 )
 from data.chats import Chat
 
@@ -51,14 +52,14 @@ def toucan_row(row: Row) -> Chat:
                 conversation.call_too(call["name"], arguments_of(call.get("arguments")), weight=None)
         elif role in ("function", "tool", "tool_response"):
             name = message.get("name")
-            conversation.answer(text, name=name if isinstance(name, str) and name else None, in_order=True)
+            conversation.answer(text, name=name if isinstance(name, str) and name else None)
         elif role == "user":
             conversation.say("user", text)
         elif role == "system":
             if not text.startswith(_DECLARATION):
                 conversation.say("system", text)
         else:
-            raise Unrepresentable("an unknown role")
+            raise unknown_role(role)
     subset = row.get("subset_name")
     return conversation.chat(
         id=row_id(row, "uuid", "id"),

@@ -9,7 +9,6 @@ Both may have a boolean `label` (TRL's unpaired preferences, for KTO), which row
 
 from __future__ import annotations
 
-from data.adapters.openai_chat import say_messages
 from data.adapters.parts import (
     Conversation,
     Row,
@@ -20,6 +19,7 @@ from data.adapters.parts import (
     tools_of,
 )
 from data.adapters.row_keys import WEIGHT_KEYS
+from data.adapters.turns import say_messages
 from data.chats import Chat
 
 
@@ -39,4 +39,4 @@ def trl_prompt_completion_row(row: Row) -> Chat:
         elif messages[0].get("role") != "assistant":
             raise Unrepresentable("a completion that does not begin with the assistant")
         say_messages(conversation, messages)
-    return Chat(messages=tuple(conversation.messages), tools=tools_of(row.get("tools")), id=row_id(row), source="")
+    return conversation.chat(id=row_id(row), tools=tools_of(row.get("tools")))
