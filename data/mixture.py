@@ -22,6 +22,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from decimal import ROUND_HALF_UP, Decimal
 from functools import partial
 from itertools import chain, compress
 from pathlib import Path
@@ -165,10 +166,16 @@ def _hash_fraction(*parts: object) -> float:
 
 
 def _copies(weight: float, order: Sequence[float]) -> list[int]:
-    """How often each row is taken: rows with the lowest hash are first to get the fraction of the weight."""
-    whole = int(weight)
+    """How often each row is taken: together weight times the rows, rounded to the nearest number, halves up. Rows with the
+    lowest hash are first to be taken once more than others.
+
+    It counts in decimals, as the YAML does: of five rows 2.3 is 11.5, hence 12, and floats put it below the half.
+    """
+    if not order:
+        return []
+    taken = int((Decimal(str(weight)) * len(order)).to_integral_value(ROUND_HALF_UP))
+    whole, extra = divmod(taken, len(order))
     copies = [whole] * len(order)
-    extra = int(len(order) * (weight - whole) + 0.5)
     for index in sorted(range(len(order)), key=order.__getitem__)[:extra]:
         copies[index] += 1
     return copies

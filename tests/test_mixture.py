@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections import Counter
+from decimal import Decimal
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -154,15 +157,57 @@ def test_a_group_keeps_its_side_when_sources_come_and_go(tmp_path: Path) -> None
     assert {row.group for row in alone.validation} != {row.group for row in other_seed.validation}
 
 
-@pytest.mark.parametrize(
-    ("weight", "times"), [(0.5, {0: 5, 1: 5}), (1.0, {1: 10}), (2.0, {2: 10}), (1.3, {1: 7, 2: 3})]
-)
-def test_weight_takes_exactly_its_share_of_rows(tmp_path: Path, weight: float, times: dict[int, int]) -> None:
-    prepared = prepare(tmp_path, trajectories(tmp_path, records(10), weight=weight), validation_share=0.0)
+def copies_of(tmp_path: Path, rows: int, weight: float) -> list[int]:
+    """How often each row of a source stands in its set, which may hold nothing else."""
+    other = {"adapter": "trajectory", "path": str(write_jsonl(tmp_path / "other.jsonl", records(1, prefix="other")))}
+    source = trajectories(tmp_path, records(rows), weight=weight)
+    prepared = prepare(tmp_path, source, other, validation_share=0.0)
     taken = Counter(row.id for row in prepared.train)
-    assert Counter(taken.get(f"r{index}", 0) for index in range(10)) == times
-    dropped = prepared.manifest["sources"][0]["dropped"]
-    assert dropped == ({"left out by weight 0.5": 5} if weight == 0.5 else {})
+    assert taken.pop("other0") == 1 and set(taken) <= {f"r{index}" for index in range(rows)}
+    copies = [taken[f"r{index}"] for index in range(rows)]
+    left_out = {f"left out by weight {weight:g}": copies.count(0)} if 0 in copies else {}
+    assert prepared.manifest["sources"][0]["dropped"] == left_out
+    assert prepared.manifest["sources"][0]["kept"] == rows - copies.count(0)
+    return copies
+
+
+@pytest.mark.parametrize(
+    ("weight", "taken_of"),
+    [
+        (0.5, {1: 1, 2: 1, 3: 2, 4: 2, 5: 3, 10: 5}),
+        (1.0, {1: 1, 3: 3, 10: 10}),
+        (1.5, {1: 2, 2: 3, 3: 5, 4: 6, 5: 8, 10: 15}),
+        (2.0, {1: 2, 3: 6, 10: 20}),
+        (0.001, {1: 0, 10: 0, 499: 0, 500: 1}),
+        (0.1, {4: 0, 5: 1, 14: 1, 15: 2}),
+        (0.3, {1: 0, 2: 1, 5: 2, 10: 3}),
+        (0.999, {1: 1, 3: 3, 10: 10}),
+        # Halves that floats put below the half: 2.3 - 2 is 0.29999999999999982.
+        (2.3, {5: 12, 15: 35}),
+        (1.1, {5: 6, 15: 17}),
+        (4.7, {5: 24}),
+        (1e-9, {10: 0}),
+    ],
+)
+def test_weight_takes_exactly_its_share_of_rows(tmp_path: Path, weight: float, taken_of: dict[int, int]) -> None:
+    for rows, taken in taken_of.items():
+        copies = copies_of(tmp_path, rows, weight)
+        assert sum(copies) == taken, (weight, rows)
+        assert max(copies) - min(copies) <= 1, "every row counts alike"
+
+
+@settings(max_examples=30, deadline=None)
+@given(rows=st.integers(1, 9), weight=st.decimals(min_value="0.01", max_value=4, places=2))
+def test_copies_are_the_rounded_share_evenly_spread_and_the_same_again(
+    tmp_path_factory: pytest.TempPathFactory, rows: int, weight: Decimal
+) -> None:
+    tmp_path = tmp_path_factory.mktemp("weight")
+    copies = copies_of(tmp_path, rows, float(weight))
+    assert sum(copies) == math.floor(Fraction(weight) * rows + Fraction(1, 2))
+    assert max(copies) - min(copies) <= 1
+    assert copies == copies_of(tmp_path, rows, float(weight))
+    more = copies_of(tmp_path, rows, float(weight) + 0.5)
+    assert all(one <= other for one, other in zip(copies, more, strict=True)), "a higher weight never loses a row"
 
 
 def test_the_half_that_is_kept_is_not_the_first_half(tmp_path: Path) -> None:
