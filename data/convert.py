@@ -12,9 +12,10 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import re
 import sys
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -29,6 +30,7 @@ from pydantic import TypeAdapter
 from data.adapters import (
     ADAPTERS,
     Adapter,
+    adapt,
     adapt_chunk,
     adapter_named,
     chunks_for,
@@ -36,11 +38,22 @@ from data.adapters import (
     why_not_commercial,
 )
 from data.adapters.mapping import Mapping, mapped_row
-from data.adapters.row_keys import NO_RULES, KeyCounts, KeyRules, key_rules
+from data.adapters.parts import Fit, Row
+from data.adapters.row_keys import (
+    NO_RULES,
+    KeyCounts,
+    KeyRules,
+    Meaning,
+    Undecided,
+    has_side,
+    is_nothing,
+    key_rules,
+    meaning_of,
+)
 from data.adapters.turns import TURN_KEYS
 from data.chats import Chat, PreferencePair, Skip
 from data.config import read_config
-from data.errors import UserError, nearest
+from data.errors import UserError, first_line, nearest
 from data.inputs import Chunk, Input, find_input
 from data.output import count_rows, print_table, save_counts, write_lines
 from data.progress import with_progress
@@ -49,6 +62,8 @@ from data.records import BadLine
 Licence = Literal["commercial"]
 AUTO = "auto"
 ROWS_TO_RECOGNISE = 100
+ROWS_WITH_AN_ODD_ONE = 5
+"""From so many sampled rows on, a single one does not decide against the format that rests on more columns."""
 BAD_ROWS_SHOWN = 3
 CHUNKS_AHEAD_PER_WORKER = 2
 
@@ -56,49 +71,230 @@ CHUNKS_AHEAD_PER_WORKER = 2
 # --- which adapter ---
 
 
-def find_adapter(spec: str, source: Input, *, may_import: bool) -> tuple[Adapter, str]:
-    """The adapter that `spec` stands for, and for `auto` how it was recognised (else an empty text).
+@dataclass(frozen=True)
+class Part:
+    """Files of an input that one adapter reads."""
+
+    source: Input
+    adapter: Adapter
+    why: str = ""
+    """How `auto` recognised it; empty where the user named it."""
+    kept_share: float = 1.0
+    """Which share of the rows that `auto` looked at it keeps."""
+
+
+def find_parts(spec: str, source: Input, *, may_import: bool) -> list[Part]:
+    """The files of an input with the adapter that reads each; `auto` decides for every file by itself.
 
     Args:
         spec: a name in `ADAPTERS`, `auto`, a mapping (FILE.yaml), or a function of the user's (module:function).
         may_import: whether module:function is allowed, which runs code. Only a command line says so, never a file.
 
     Raises:
-        UserError: if there is none, or `auto` finds none or several.
+        UserError: if there is none, or `auto` finds none or several for a file, or some files hold chats and others pairs.
     """
     if spec == AUTO:
-        return _recognised(source)
+        return _recognised_parts(source)
     if spec.endswith((".yaml", ".yml")):
-        return _mapping_adapter(Path(spec)), ""
+        return [Part(source, _mapping_adapter(Path(spec)))]
     if ":" in spec:
         if not may_import:
             raise UserError(
                 f"adapter {spec!r}: a function of your own is named on the command line only (`convert --adapter {spec}`); "
                 "the file that it writes is read by the adapter 'chats' or 'pairs'"
             )
-        return _function_adapter(spec), ""
-    return adapter_named(spec), ""
+        return [Part(source, _function_adapter(spec))]
+    return [Part(source, adapter_named(spec))]
 
 
-def _recognised(source: Input) -> tuple[Adapter, str]:
+def find_adapter(spec: str, source: Input, *, may_import: bool) -> tuple[Adapter, str]:
+    """The one adapter that reads an input, and for `auto` how it was recognised (else an empty text).
+
+    Raises:
+        UserError: as `find_parts`, and where `auto` recognises several formats.
+    """
+    parts = find_parts(spec, source, may_import=may_import)
+    names = {part.adapter.name for part in parts}
+    if len(names) > 1:
+        raise UserError(f"{source.name}: files of several formats:\n{_files_by_adapter(parts)}")
+    return parts[0].adapter, parts[0].why
+
+
+FILES_SHOWN = 4
+
+
+def _files_by_adapter(parts: Sequence[Part]) -> str:
+    files: dict[str, list[str]] = {}
+    for part in parts:
+        files.setdefault(f"{part.adapter.kind}s ({part.adapter.name})", []).append(part.source.name)
+    return "\n".join(f"  {what}: {_some(names)}" for what, names in files.items())
+
+
+def _some(names: Sequence[object]) -> str:
+    more = f" and {len(names) - FILES_SHOWN} more" if len(names) > FILES_SHOWN else ""
+    return ", ".join(map(str, names[:FILES_SHOWN])) + more
+
+
+def _recognised_parts(source: Input) -> list[Part]:
     if source.hub_id is not None:
         own = [a for a in ADAPTERS.values() if a.hub_id and a.hub_id.lower() == source.hub_id.lower()]
         if len(own) == 1:
-            return own[0], f"{source.hub_id} is its dataset"
+            return [Part(source, own[0], f"{source.hub_id} is its dataset")]
         if own:
             raise UserError(f"{source.name}: {len(own)} adapters read it; choose one: {', '.join(a.name for a in own)}")
-    rows = source.first_rows(ROWS_TO_RECOGNISE)
+        return [_recognised(source)]
+    parts: list[Part] = []
+    unknown: list[tuple[Input, UserError]] = []
+    for file in source.files:
+        one = Input(str(file), (file,))
+        try:
+            parts.append(_recognised(one))
+        except _NotRecognised as error:
+            unknown.append((one, error))
+    if not parts:
+        raise UserError(str(unknown[0][1]))
+    if len({part.adapter.kind == "pair" for part in parts}) > 1:
+        raise UserError(
+            f"{source.name}: files of chats and files of pairs; convert them apart:\n{_files_by_adapter(parts)}"
+        )
+    if unknown and len({part.adapter.name for part in parts}) > 1:  # which of them should read it?
+        raise UserError(f"{unknown[0][1]}\nThe other files are:\n{_files_by_adapter(parts)}")
+    parts += [Part(one, parts[0].adapter, "the other files are") for one, _ in unknown]
+    return parts
+
+
+class _NotRecognised(UserError):
+    """No adapter knows the rows of a file."""
+
+
+@dataclass
+class _Candidate:
+    """What an adapter makes of a sample."""
+
+    adapter: Adapter
+    fit: Fit
+    kept: set[int]
+    """Places of the sampled rows that it keeps."""
+    lost: Counter[str]
+    """Why it keeps the others not."""
+
+
+# A failed run, a bad answer and a tie were read as well as what is imitated.
+_UNDERSTOOD = re.compile(
+    r"\Aoutcome is |: a bad answer\Z|\Aboth sides |\Athe rejected side has the higher score|\Atie\b"
+)
+
+
+def _candidate(adapter: Adapter, fit: Fit, rows: Sequence[Row]) -> _Candidate:
+    if adapter.group_by is not None:  # whose rows stand in trees, of which a sample cuts some apart
+        return _Candidate(adapter, fit, set(range(len(rows))), Counter())
+    kept, lost = set[int](), Counter[str]()
+    for place, row in enumerate(rows):
+        if adapter.kind != "pair" and not adapter.reads_all and has_side(row, Meaning.REJECTED, beside=adapter.columns):
+            lost["a rejected side"] += 1
+            continue
+        try:
+            results = adapt(adapter, row)
+        except Undecided:
+            kept.add(place)
+            continue
+        except Exception as error:  # a row of another format may break it in any way
+            lost[first_line(error)] += 1
+            continue
+        reasons = [result.reason for result in results if isinstance(result, Skip)]
+        if len(reasons) < len(results) or any(map(_UNDERSTOOD.search, reasons)):
+            kept.add(place)
+        else:
+            lost[reasons[0]] += 1
+    return _Candidate(adapter, fit, kept, lost)
+
+
+def _recognised(source: Input) -> Part:
+    """The adapter that keeps most of a sample; of several that keep as much, the one that rests on the most columns."""
+    numbered = source.sample_rows(ROWS_TO_RECOGNISE)
+    rows = [row for _, row in numbered]
     if not rows:
-        raise UserError(f"{source.name}: holds no row that is an object, so there is nothing to recognise")
-    fits = {a.name: fit for a in ADAPTERS.values() if a.matches is not None and (fit := a.matches(rows)) is not None}
-    most = max((fit.columns for fit in fits.values()), default=0)
-    best = [name for name, fit in fits.items() if fit.columns == most]
-    if len(best) == 1:
-        return ADAPTERS[best[0]], fits[best[0]].reason
-    if best:
-        reasons = "\n".join(f"  --adapter {name}: {fits[name].reason}" for name in best)
+        raise _NotRecognised(f"{source.name}: holds no row that is an object, so there is nothing to recognise")
+    fits = [(a, fit) for a in ADAPTERS.values() if a.matches is not None and (fit := a.matches(rows)) is not None]
+    tried = [_candidate(adapter, fit, rows) for adapter, fit in fits]
+    for each in tried:
+        for other in tried:
+            if other.fit.columns > each.fit.columns:
+                each.kept -= other.fit.showing - other.kept
+    _refuse_mixture(source, tried, numbered)
+    most = max((len(each.kept) for each in tried), default=0)
+    odd = int(len(rows) >= ROWS_WITH_AN_ODD_ONE)
+    near = [each for each in tried if len(each.kept) >= max(most - odd, 1)]
+    columns = max((each.fit.columns for each in near), default=0)
+    best = [each for each in near if each.fit.columns == columns]
+    best = [each for each in best if len(each.kept) == max(len(other.kept) for other in best)]
+    if len(best) > 1:
+        reasons = "\n".join(f"  --adapter {each.adapter.name}: {each.fit.reason}" for each in best)
         raise UserError(f"{source.name}: {len(best)} adapters fit equally well; choose one:\n{reasons}")
-    raise UserError(
+    if not best:
+        raise _NotRecognised(_why_not_recognised(source, rows, tried))
+    (won,) = best
+    adapter = won.adapter.of_unknown_origin(_called(source)) if won.adapter.is_dataset else won.adapter
+    return Part(source, adapter, _why(won, tried, len(rows)), len(won.kept) / len(rows))
+
+
+def _called(source: Input) -> str:
+    """What rows of a file are called whose columns are those of a dataset, but which may be anybody's."""
+    path = source.files[0] if source.files else Path(source.name)
+    name = path.name.split(".")[0]
+    return path.name if name in ADAPTERS or not name else name
+
+
+def _why(won: _Candidate, tried: Sequence[_Candidate], rows: int) -> str:
+    told = f"{won.fit.reason}; it keeps {len(won.kept)} of {rows} sampled rows"
+    if won.lost:
+        told += f" ({_most(won.lost)})"
+    others = sorted((each for each in tried if each is not won), key=lambda each: -len(each.kept))[:2]
+    for other in others:
+        if len(other.kept) == len(won.kept):
+            told += f"; {other.adapter.name} would keep as many and rests on fewer columns"
+        else:
+            told += (
+                f"; {other.adapter.name} would keep {len(other.kept)} ({_most(other.lost) or 'calls it cannot read'})"
+            )
+    return told
+
+
+def _most(lost: Counter[str]) -> str:
+    return ", ".join(f"{count} x {reason}" for reason, count in lost.most_common(1))
+
+
+def _refuse_mixture(source: Input, tried: Sequence[_Candidate], numbered: Sequence[tuple[int, Row]]) -> None:
+    """Stop where some sampled rows are chats and others pairs.
+
+    Raises:
+        UserError: with the lines of both.
+    """
+    rows = [row for _, row in numbered]
+    chats = set[int]().union(*(each.kept for each in tried if each.adapter.kind != "pair"))
+    pairs = set[int]().union(*(each.kept for each in tried if each.adapter.kind == "pair"))
+    pairs |= {place for place, row in enumerate(rows) if has_side(row, Meaning.REJECTED)}
+    # A row with an empty rejected side is a pair that is not whole.
+    chats = {place for place in chats if not any(meaning_of(key) is Meaning.REJECTED for key in rows[place])}
+    if pairs - chats and chats - pairs:
+        lines = [_some([numbered[place][0] for place in sorted(places)]) for places in (chats - pairs, pairs - chats)]
+        raise UserError(
+            f"{source.name}: rows of chats and rows of pairs in one file; put them into two files:\n"
+            f"  chats: lines {lines[0]}\n  pairs: lines {lines[1]}"
+        )
+
+
+def _why_not_recognised(source: Input, rows: Sequence[Row], tried: Sequence[_Candidate]) -> str:
+    tasks = [key for row in rows for key in row if meaning_of(key) is Meaning.TRUTH and not is_nothing(row[key])]
+    if 2 * len(tasks) > len(rows):
+        return (
+            f"{source.name}: {len(tasks)} of {len(rows)} rows are tasks for RL with a verifiable reward ({tasks[0]}): prompts "
+            "without an answer that could be imitated, so they are no data for SFT"
+        )
+    if tried:
+        lost = "\n".join(f"  {each.adapter.name}: {_most(each.lost)}" for each in tried)
+        return f"{source.name}: adapters know its columns, and none can keep a row of them:\n{lost}"
+    return (
         f"{source.name}: no adapter recognises its rows, which have the columns {', '.join(map(str, rows[0]))}. Name one "
         "with --adapter (`python -m data adapters` lists them), or say with --adapter FILE.yaml which column is what."
     )
@@ -202,29 +398,34 @@ def _convert_chunk(
     return done
 
 
-_convert_in_worker: Callable[[Chunk], _Converted]
+_convert_in_worker: list[Callable[[Chunk], _Converted]]
 
 
-def _start_worker(spec: str, source: Input, licence: Licence | None, rules: KeyRules) -> None:
-    """Look the adapter up anew: a function inside it may be of a kind that cannot be sent to another process."""
+def _start_worker(
+    parts: Sequence[tuple[str, str | None]], source: Input, licence: Licence | None, rules: KeyRules
+) -> None:
+    """Look the adapters up anew: a function inside one may be of a kind that cannot be sent to another process."""
     global _convert_in_worker
     sys.path.insert(0, os.getcwd())
-    adapter, _ = find_adapter(spec, source, may_import=True)
-    _convert_in_worker = partial(_convert_chunk, adapter, licence, rules)
+    _convert_in_worker = []
+    for spec, called in parts:
+        (part,) = find_parts(spec, source, may_import=True)
+        adapter = part.adapter if called is None else part.adapter.of_unknown_origin(called)
+        _convert_in_worker.append(partial(_convert_chunk, adapter, licence, rules))
 
 
-def _work(chunk: Chunk) -> _Converted:
-    return _convert_in_worker(chunk)
+def _work(part: int, chunk: Chunk) -> _Converted:
+    return _convert_in_worker[part](chunk)
 
 
 @contextmanager
 def _pool(
-    workers: int, spec: str, source: Input, licence: Licence | None, rules: KeyRules
+    workers: int, parts: Sequence[tuple[str, str | None]], source: Input, licence: Licence | None, rules: KeyRules
 ) -> Iterator[ProcessPoolExecutor | None]:
     if workers == 1:
         yield None
         return
-    pool = ProcessPoolExecutor(workers, initializer=_start_worker, initargs=(spec, source, licence, rules))
+    pool = ProcessPoolExecutor(workers, initializer=_start_worker, initargs=(parts, source, licence, rules))
     try:
         pool.submit(os.getpid).result()  # all processes start now, while the bar that shows progress has no thread yet
         yield pool
@@ -235,8 +436,7 @@ def _pool(
 
 
 def _converted(
-    adapter: Adapter,
-    source: Input,
+    parts: Sequence[Part],
     pool: ProcessPoolExecutor | None,
     *,
     workers: int,
@@ -244,22 +444,23 @@ def _converted(
     rules: KeyRules,
 ) -> Iterator[_Converted]:
     """All chunks in their order."""
-    chunks = chunks_for(adapter, source)
-    if pool is None or adapter.name == "trajectory":  # whose ids are compared over a whole file
-        line_of_id: dict[str, int] = {}
-        path = ""
-        for chunk in chunks:
-            if chunk.path != path:
-                path = chunk.path
-                line_of_id.clear()
-            yield _convert_chunk(adapter, licence, rules, chunk, line_of_id)
-        return
     ahead: deque[Future[_Converted]] = deque()
     ahead_at_most = CHUNKS_AHEAD_PER_WORKER * workers
-    for chunk in chunks:
-        ahead.append(pool.submit(_work, chunk))
-        if len(ahead) >= ahead_at_most:  # so that a fast reader does not fill the memory
-            yield ahead.popleft().result()
+    for index, part in enumerate(parts):
+        line_of_id: dict[str, int] = {}
+        path = ""
+        for chunk in chunks_for(part.adapter, part.source):
+            if pool is None or part.adapter.name == "trajectory":  # whose ids are compared over a whole file
+                while ahead:
+                    yield ahead.popleft().result()
+                if chunk.path != path:
+                    path = chunk.path
+                    line_of_id.clear()
+                yield _convert_chunk(part.adapter, licence, rules, chunk, line_of_id)
+                continue
+            ahead.append(pool.submit(_work, index, chunk))
+            if len(ahead) >= ahead_at_most:  # so that a fast reader does not fill the memory
+                yield ahead.popleft().result()
     while ahead:
         yield ahead.popleft().result()
 
@@ -291,12 +492,13 @@ def convert(
         raise UserError(f"{out}: is a folder; name a file in it")
     if out.resolve() in [file.resolve() for file in source.files]:
         raise UserError(f"{out}: is one of the inputs")
-    chosen, why = find_adapter(adapter, source, may_import=True)
-    if why:
-        print(f"{source.name}: read as {chosen.name}, because {why}")
-    if licence == "commercial" and (refused := why_not_commercial(chosen)):
-        raise UserError(f"--licence commercial refuses {refused}")
-    spec = chosen.name if adapter == AUTO else adapter
+    parts = find_parts(adapter, source, may_import=True)
+    _tell_recognised(parts)
+    for part in parts:
+        if licence == "commercial" and (refused := why_not_commercial(part.adapter)):
+            raise UserError(f"--licence commercial refuses {refused}")
+    # What a worker finds the adapter of each part by.
+    specs = [(part.adapter.name if adapter == AUTO else adapter, part.adapter.called) for part in parts]
     quarantine = out.with_suffix(".bad.jsonl")
     partial_out = out.with_name(out.name + ".partial")
     rows, kept, bad, nulls = 0, 0, 0, 0
@@ -308,9 +510,9 @@ def convert(
         with (
             open(partial_out, "wb") as file,
             open(quarantine, "w", encoding="utf-8") as bad_file,
-            _pool(workers, spec, source, licence, rules) as pool,
+            _pool(workers, specs, source, licence, rules) as pool,
         ):
-            chunks = _converted(chosen, source, pool, workers=workers, licence=licence, rules=rules)
+            chunks = _converted(parts, pool, workers=workers, licence=licence, rules=rules)
             for done in with_progress(chunks, f"converting {source.name}", size=lambda done: done.rows):
                 file.write(done.lines)
                 rows += done.rows
@@ -342,7 +544,7 @@ def convert(
     if nulls:
         print(f"keys that held null inside structs were left out in {nulls} rows, as Arrow invents such keys")
     return {
-        "adapter": chosen.name,
+        "adapter": names_of(parts),
         "input": source.name,
         "revision": source.revision,
         "rows": rows,
@@ -354,6 +556,32 @@ def convert(
         "not_read": dict(keys.unread.most_common()),
         "not_judged": dict(keys.not_judged.most_common()),
     }
+
+
+def names_of(parts: Sequence[Part]) -> str:
+    """The adapters that read an input, each once."""
+    return ", ".join(dict.fromkeys(part.adapter.name for part in parts))
+
+
+WARN_BELOW = 0.9
+PARTS_TOLD = 5
+
+
+def _tell_recognised(parts: Sequence[Part]) -> None:
+    """What `auto` found, and what to doubt."""
+    told = [part for part in parts if part.why]
+    for part in told[:PARTS_TOLD]:
+        read = "read as" if part.adapter.called is None else "read in the layout of"
+        print(f"{part.source.name}: {read} {part.adapter.name}, because {part.why}")
+        if part.adapter.called is not None:
+            print(
+                f"  its columns alone give neither a name nor a licence; if it is that dataset, say so with "
+                f"--adapter {part.adapter.name}"
+            )
+        if part.kept_share < WARN_BELOW:
+            print(f"  warning: {1 - part.kept_share:.0%} of the sampled rows cannot be read so")
+    if len(told) > PARTS_TOLD:
+        print(f"and {len(told) - PARTS_TOLD} more files, as {names_of(told[PARTS_TOLD:])}")
 
 
 def _listed(first: list[BadLine], count: int, quarantine: Path) -> str:

@@ -23,6 +23,7 @@ import json
 import math
 import re
 import zlib
+from collections import deque
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import date, datetime, time
@@ -181,10 +182,40 @@ class Input:
         for path in self.files:
             yield from _file_chunks(path)
 
-    def first_rows(self, count: int) -> list[dict[str, Any]]:
-        """The first rows that are objects."""
-        rows = (row for chunk in self.chunks() for _, row in chunk.rows() if isinstance(row, dict))
-        return list(islice(rows, count))
+    def sample_rows(self, count: int) -> list[tuple[int, dict[str, Any]]]:
+        """Rows that are objects, with their numbers: a third each from the beginning, the middle and the end of the files,
+        all of them where there are no more than `count`. Of a dataset on the hub, which is streamed, the first ones.
+
+        A chunk parses its rows only when they are asked for, so most of a file of lines is read past here.
+        """
+        if not self.files:
+            return list(islice(_objects(self.chunks()), count))
+        chunks = self.chunks()
+        first = list(islice(chunks, 1))
+        # Of a file whose length is not known, chunk 1, 2, 3, 4, 6, 8, 12, 16 ... so that one of them is near the middle.
+        steps: list[tuple[int, Chunk]] = []
+        last: deque[Chunk] = deque(maxlen=2)
+        place = 0
+        for place, chunk in enumerate(chunks, start=1):
+            last.append(chunk)
+            if place & (place - 1) == 0 or (place % 3 == 0 and (place // 3) & (place // 3 - 1) == 0):
+                steps = [step for step in steps if 4 * step[0] >= place] + [(place, chunk)]
+        if not place:
+            rows = list(_objects(first))
+            third = count // 3
+            middle = (len(rows) - third) // 2
+            if len(rows) <= count:
+                return rows
+            return rows[: count - 2 * third] + rows[middle : middle + third] + rows[-third:]
+        _, between = min(steps, key=lambda step: abs(step[0] - place / 2))
+        end = list(_objects(last))
+        sampled = [*islice(_objects(first), count - 2 * (count // 3)), *islice(_objects([between]), count // 3)]
+        seen = {number for number, _ in sampled}
+        return sampled + [(number, row) for number, row in end[-(count // 3) :] if number not in seen]
+
+
+def _objects(chunks: Iterable[Chunk]) -> Iterator[tuple[int, dict[str, Any]]]:
+    return ((number, row) for chunk in chunks for number, row in chunk.rows() if isinstance(row, dict))
 
 
 def find_input(name: str, *, revision: str | None = None, subset: str | None = None, split: str | None = None) -> Input:

@@ -33,7 +33,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from data.adapters import Adapter, Result, not_commercial, read_adapted, why_not_commercial
 from data.adapters.row_keys import KeyCounts, KeyRules, key_rules
 from data.chats import Chat, PreferencePair, Skip
-from data.convert import AUTO, Licence, find_adapter
+from data.convert import AUTO, Licence, Part, find_parts, names_of
 from data.errors import UserError
 from data.inputs import Input, find_input
 from data.progress import with_progress
@@ -111,7 +111,7 @@ class _Source:
     """A source whose names are all resolved."""
 
     asked: Source
-    adapter: Adapter
+    parts: list[Part]
     inputs: list[Input]
     licence: Licence | None
     rules: KeyRules
@@ -123,16 +123,19 @@ def _resolve(config: BuildConfig, name: str) -> tuple[Kind, list[_Source]]:
     for index, asked in enumerate(config.sources):
         try:
             inputs = _inputs_of(asked)
-            adapter, _ = find_adapter(asked.adapter, inputs[0], may_import=False)
-            if asked.outcomes is not None and adapter.kind != "trajectory":
-                raise UserError("outcomes: only adapters whose rows are trajectories know outcomes")
+            parts = [part for item in inputs for part in find_parts(asked.adapter, item, may_import=False)]
             rules = key_rules(asked.ignore, asked.good_from)
-            if config.licence == "commercial" and (refused := why_not_commercial(adapter)):
-                raise UserError(f"`licence: commercial` refuses {refused}")
+            for part in parts:
+                if asked.outcomes is not None and part.adapter.kind != "trajectory":
+                    raise UserError("outcomes: only adapters whose rows are trajectories know outcomes")
+                if config.licence == "commercial" and (refused := why_not_commercial(part.adapter)):
+                    raise UserError(f"`licence: commercial` refuses {refused}")
         except UserError as error:
             raise UserError(f"{name}: sources.{index}: {error}") from None
-        sources.append(_Source(asked, adapter, inputs, config.licence, rules))
-    kinds: dict[Kind, str] = {"pair" if s.adapter.kind == "pair" else "chat": s.adapter.name for s in sources}
+        sources.append(_Source(asked, parts, inputs, config.licence, rules))
+    kinds: dict[Kind, str] = {
+        "pair" if part.adapter.kind == "pair" else "chat": part.adapter.name for s in sources for part in s.parts
+    }
     if len(kinds) > 1:
         raise UserError(
             f"{name}: sources are of two kinds: {kinds['chat']!r} gives chats, {kinds['pair']!r} gives pairs. "
@@ -141,13 +144,17 @@ def _resolve(config: BuildConfig, name: str) -> tuple[Kind, list[_Source]]:
     return next(iter(kinds)), sources
 
 
+def _with_outcomes(adapter: Adapter, asked: Source) -> Adapter:
+    if asked.outcomes is None:
+        return adapter
+    function: Callable[..., Any] = adapter.function  # one of trajectories, and these take outcomes
+    return replace(adapter, function=partial(function, outcomes=frozenset(asked.outcomes)))
+
+
 def _results(source: _Source, counts: KeyCounts) -> Iterator[Result]:
-    adapter = source.adapter
-    if source.asked.outcomes is not None:
-        function: Callable[..., Any] = adapter.function  # one of trajectories, and these take outcomes
-        adapter = replace(adapter, function=partial(function, outcomes=frozenset(source.asked.outcomes)))
     for _, result in chain.from_iterable(
-        read_adapted(adapter, item, rules=source.rules, counts=counts) for item in source.inputs
+        read_adapted(_with_outcomes(part.adapter, source.asked), part.source, rules=source.rules, counts=counts)
+        for part in source.parts
     ):
         if isinstance(result, Skip):
             yield result
@@ -284,14 +291,14 @@ def _stage(
     named: list[str] = []  # the source that each row itself names, such as a contributor
     order: list[float] = []
     keys = KeyCounts()
-    for result in with_progress(_results(source, keys), f"reading {source.adapter.name} {source.asked.path[0]}"):
+    for result in with_progress(_results(source, keys), f"reading {names_of(source.parts)} {source.asked.path[0]}"):
         read += 1
         if isinstance(result, Skip):
             dropped[result.reason] += 1
             continue
         write(result.model_dump_json() + "\n")
         groups.append(result.group or f"{result.source}:{result.id}")
-        licences.add(result.licence or source.adapter.licence or "not stated")
+        licences.add(result.licence or "not stated")
         named.append(result.source)
         order.append(_hash_fraction(seed, "row", index, result.id, len(order)))
         if len(order) == source.asked.max_rows:
@@ -302,7 +309,7 @@ def _stage(
     if left_out := taken.count(0):
         dropped[f"left out by weight {source.asked.weight:g}"] = left_out
     return {
-        "adapter": source.adapter.name,
+        "adapter": names_of(source.parts),
         "files": [
             {"path": str(path), "sha256": (sha256 := _sha256(path)), "release": find_release(path, sha256)}
             for item in source.inputs

@@ -325,3 +325,85 @@ def test_every_key_has_one_meaning_in_every_spelling() -> None:
         assert meaning_of(key) is Meaning.JUDGEMENT, key
     for key in ("id", "messages", "labelled_by", "scoreboard", "image_count", "medium"):
         assert meaning_of(key) is None, key
+
+
+# --- which adapter, file by file ---
+
+
+def test_a_folder_of_chats_and_pairs_is_refused_with_both_lists(run: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "rows"
+    folder.mkdir()
+    write_rows(folder / "a.jsonl", *[BASES["sharegpt"]] * 3)
+    write_rows(folder / "b.jsonl", *[{"messages": SAID, "rejected_response": "몰라요."}] * 3)
+    code, _, err = run("convert", folder, "--out", tmp_path / "out.jsonl")
+    assert code == 2 and f"chats (sharegpt): {folder / 'a.jsonl'}" in err
+    assert f"pairs (preference_columns): {folder / 'b.jsonl'}" in err
+    (folder / "b.jsonl").unlink()
+    write_rows(folder / "c.jsonl", *[BASES["openai_chat"]] * 3)
+    for workers in (1, 2):  # each file by its own adapter
+        out_file = tmp_path / f"{workers}.jsonl"
+        code, out, _ = run("convert", folder, "--workers", workers, "--out", out_file)
+        assert code == 0 and "read as sharegpt" in out and "read as trl_messages" in out
+        assert [row["messages"][-1]["content"] for row in rows_in(out_file)] == ["답"] * 3 + ["맑아요."] * 3
+
+
+@pytest.mark.parametrize("place", ["first", "middle", "last"])
+def test_a_file_of_chats_and_pairs_is_refused_wherever_the_pairs_stand(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    monkeypatch.setattr("data.inputs.CHUNK_BYTES", 4000)
+    chat, pair = BASES["openai_chat"], {**BASES["openai_chat"], "rejected_response": "몰라요."}
+    rows = [chat] * 900
+    start = {"first": 0, "middle": 400, "last": 800}[place]
+    rows[start : start + 100] = [pair] * 100
+    path = write_rows(tmp_path / "rows.jsonl", *rows)
+    with pytest.raises(UserError, match=r"chats: lines (.|\n)*pairs: lines "):
+        convert(find_input(str(path)), tmp_path / "out.jsonl")
+    as_list = tmp_path / "rows.json"
+    as_list.write_text(json.dumps(rows), encoding="utf-8")
+    with pytest.raises(UserError, match="rows of chats and rows of pairs"):
+        convert(find_input(str(as_list)), tmp_path / "out.jsonl")
+
+
+def test_auto_takes_what_keeps_most_and_says_why(run: Run, tmp_path: Path) -> None:
+    prompt = {"prompt": "q", "completion": "a"}
+    odd = {"messages": SAID, "instruction": "", "output": None, **prompt}
+    rows = [odd] * 8 + [{**prompt, "instruction": "i", "output": "o"}]
+    code, out, _ = run("convert", write_rows(tmp_path / "rows.jsonl", *rows), "--out", tmp_path / "out.jsonl")
+    assert code == 0 and "read as trl_prompt_completion" in out and "it keeps 9 of 9 sampled rows" in out
+    assert "alpaca would keep 1 (8 x column 'output' is no text)" in out and "warning" not in out
+    rows = [BASES["openai_chat"]] * 4 + [{"messages": [{"role": "critic", "content": "x"}]}]
+    code, out, _ = run("convert", write_rows(tmp_path / "rows.jsonl", *rows), "--out", tmp_path / "out.jsonl")
+    assert code == 0 and "warning: 20% of the sampled rows cannot be read so" in out
+
+
+def test_columns_give_no_name_and_no_licence(run: Run, tmp_path: Path) -> None:
+    rows = {
+        "dolly_15k": {"instruction": "q", "context": "c", "response": "a"},
+        "xlam_function_calling_60k": {
+            "query": "q",
+            "answers": '[{"name": "f", "arguments": {}}]',
+            "tools": '[{"name": "f"}]',
+        },
+        "ultrachat": {"id": "1", "data": ["q", "a"]},
+        "ultrafeedback_binarized": {
+            "prompt": "q",
+            "chosen": "a",
+            "rejected": "b",
+            "score_chosen": 2,
+            "score_rejected": 1,
+        },
+    }
+    for name, row in rows.items():
+        for workers in (1, 2):
+            path = write_rows(tmp_path / "우리.jsonl", row)
+            code, out, _ = run("convert", path, "--workers", workers, "--out", tmp_path / "out.jsonl")
+            assert code == 0 and f"--adapter {name}" in out
+            (made,) = rows_in(tmp_path / "out.jsonl")
+            assert made["licence"] is None and made["source"] == "우리"
+        run("convert", path, "--adapter", name, "--out", tmp_path / "out.jsonl")
+        (made,) = rows_in(tmp_path / "out.jsonl")
+        assert made["licence"] == ADAPTERS[name].licence and made["source"] == name
+    # A file that is called like a dataset is not that dataset.
+    run("convert", write_rows(tmp_path / "dolphin.jsonl", rows["dolly_15k"]), "--out", tmp_path / "out.jsonl")
+    assert rows_in(tmp_path / "out.jsonl")[0]["source"] == "dolphin.jsonl"

@@ -68,6 +68,9 @@ from data.adapters.preference import (
     ultrafeedback_binarized_cleaned_row,
     ultrafeedback_binarized_row,
 )
+from data.adapters.preference_columns import CHOSEN, REJECTED, matches_pairs, preference_columns_row
+from data.adapters.preference_columns import COLUMNS as PREFERENCE_COLUMNS
+from data.adapters.preference_columns import TURNS as PREFERENCE_TURNS
 from data.adapters.rated_answers import (
     chatbot_arena_conversations_row,
     helpsteer2_preference_row,
@@ -93,7 +96,13 @@ from data.adapters.sharegpt import (
     sharegpt_row_with_source,
 )
 from data.adapters.sharegpt_tools import holds_sharegpt_calls, sharegpt_tools_row
-from data.adapters.swe_agents import holds_swe_agent_history, nebius_swe_agent_row, swe_agent_row, swe_smith_row
+from data.adapters.swe_agents import (
+    holds_swe_agent_history,
+    holds_swe_smith_run,
+    nebius_swe_agent_row,
+    swe_agent_row,
+    swe_smith_row,
+)
 from data.adapters.tau_bench import tau2_bench_row, tau2_bench_runs, tau_bench_row, tau_bench_runs
 from data.adapters.toolace import holds_toolace_prompt, toolace_row
 from data.adapters.toolalpaca import toolalpaca_row
@@ -446,7 +455,9 @@ ADAPTERS: dict[str, Adapter] = {
             hub_id="SWE-bench/SWE-smith-trajectories",
             licence="mit",
             openai_derived=True,
-            matches=with_columns("messages", "instance_id"),
+            matches=with_content(
+                "messages", "instance_id", holds=holds_swe_smith_run, what="observations of SWE-agent"
+            ),
             turns=("messages",),
             turn_keys=SWE_AGENT_TURN,
             schema="real rows",
@@ -896,6 +907,18 @@ ADAPTERS: dict[str, Adapter] = {
             turn_keys=TURN_KEYS,
             schema="public pages",
             note="All four forms of TRL: explicit and implicit prompt, messages and plain texts. No margin.",
+        ),
+        Adapter(
+            name="preference_columns",
+            kind="pair",
+            function=preference_columns_row,
+            columns=PREFERENCE_COLUMNS,
+            turns=(*PREFERENCE_TURNS, "prompt", *CHOSEN, *REJECTED),
+            turn_keys=OPENAI_TURN | SHAREGPT_TURN,
+            matches=matches_pairs,
+            schema="public pages",
+            note="Pairs under other names: ms-swift's messages with rejected_response or rejected_messages, LLaMA-Factory's "
+            "instruction and input with chosen and rejected, and so on. No margin.",
         ),
         Adapter(
             name="openai_preference",

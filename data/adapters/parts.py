@@ -68,6 +68,9 @@ class Fit(NamedTuple):
     columns: int
     """How many columns show it."""
     reason: str
+    showing: frozenset[int] = frozenset()
+    """Places of the rows that show something that only this format has. One that it cannot hold is not kept by another format
+    either, which would take that for text."""
 
 
 def with_columns(*columns: str) -> Callable[[Sequence[Row]], Fit | None]:
@@ -96,8 +99,8 @@ def with_content(*columns: str, holds: Callable[[Row], bool], what: str) -> Call
 
     def matches(rows: Sequence[Row]) -> Fit | None:
         fit = has_columns(rows)
-        showing = sum(map(shows, rows)) if fit else 0
-        return Fit(fit.columns + 1, f"{fit.reason}, {showing} show {what}") if fit and showing else None
+        showing = frozenset(place for place, row in enumerate(rows) if shows(row)) if fit else frozenset()
+        return Fit(fit.columns + 1, f"{fit.reason}, {len(showing)} show {what}", showing) if fit and showing else None
 
     return matches
 

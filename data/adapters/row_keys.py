@@ -17,7 +17,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import lru_cache
@@ -181,9 +181,9 @@ def _is_side(value: Any) -> bool:
     return isinstance(value, str | list | dict) and judged(value) is None and not is_nothing(value)
 
 
-def has_side(row: Row, meaning: Meaning) -> bool:
-    """Whether a row has a side of a pair: a text, a turn or turns under a key of that meaning."""
-    return any(meaning_of(key) is meaning and _is_side(value) for key, value in row.items())
+def has_side(row: Row, meaning: Meaning, *, beside: Collection[str] = ()) -> bool:
+    """Whether a row has a side of a pair: a text, a turn or turns under a key of that meaning that is not in `beside`."""
+    return any(meaning_of(key) is meaning and _is_side(value) for key, value in row.items() if key not in beside)
 
 
 @dataclass
@@ -203,10 +203,16 @@ class RowFacts:
 
         The result was made just now and nobody else holds it, so that it need not be copied, which takes longer.
         """
-        if isinstance(result, Chat) and not any(message.role == "assistant" for message in result.messages):
-            result = Skip("no word of an assistant")
+        if isinstance(result, Chat):
+            for message in result.messages:
+                if message.role == "assistant":
+                    break
+            else:
+                result = Skip("no word of an assistant")
         if isinstance(result, Skip):
             return result if self.truth is None else Skip(f"{self.truth[0]} without an answer: a task for RL")
+        if self is NO_FACTS:
+            return result
         if self.truth is not None:  # nobody compared the answer with it
             raise Undecided({self.truth[0]: self.truth[1]})
         fields = result.__dict__
@@ -260,12 +266,22 @@ def look_at_row(row: Row, reader: Reader, rules: KeyRules, counts: KeyCounts) ->
     Raises:
         Undecided: where a key may say that the answer is bad, and its value does not tell.
     """
+    columns = row.keys() - reader.columns
+    turns = [
+        (column, turn)
+        for column in reader.turns
+        if column in row
+        for turn in turns_in(row[column])
+        if not turn.keys() <= reader.turn_keys
+    ]
+    if not columns and not turns:  # most rows: nothing beside their format
+        return NO_FACTS
     look = _Look(reader, rules)
-    for key in row.keys() - reader.columns:
+    for key in columns:
         look.at_column(key, row[key])
-    for column in reader.turns:
-        if column in row:
-            look.at_turns(column, row[column])
+    for column, turn in turns:
+        for key in turn.keys() - reader.turn_keys:
+            look.at_turn_key(f"{column}[].{key}", key, turn)
     for key in look.unread:
         counts.unread[key] += 1
     if look.skip is not None:  # one that is left out anyway is no reason to stop
@@ -424,15 +440,7 @@ class _Look:
         facts = self._fact()
         facts.licence = licence if facts.licence in (None, licence) else f"{facts.licence} AND {licence}"
 
-    def at_turns(self, column: str, value: Any) -> None:
-        keys = self.reader.turn_keys
-        for turn in turns_in(value):
-            if turn.keys() <= keys:
-                continue
-            for key in turn.keys() - keys:
-                self._at_turn_key(f"{column}[].{key}", key, turn)
-
-    def _at_turn_key(self, path: str, key: str, turn: Row) -> None:
+    def at_turn_key(self, path: str, key: str, turn: Row) -> None:
         value, meaning = turn[key], meaning_of(key)
         if is_nothing(value):
             return
@@ -457,18 +465,16 @@ class _Look:
             self.unread.add(path)
 
 
-def turns_in(value: Any) -> Iterator[Row]:
+def turns_in(value: Any) -> list[Row]:
     """The turns that a column holds: one, a list, or the JSON text of either."""
     if isinstance(value, str):
         if not value.lstrip().startswith(("[", "{")):
-            return
+            return []
         try:
             value = json.loads(value)
         except (ValueError, RecursionError):
-            return
-    for turn in value if isinstance(value, list) else (value,):
-        if isinstance(turn, dict):
-            yield turn
+            return []
+    return [turn for turn in (value if isinstance(value, list) else (value,)) if isinstance(turn, dict)]
 
 
 def _shown(value: Any) -> str:

@@ -224,6 +224,11 @@ def swe_smith_row(row: Row, *, outcomes: frozenset[Outcome] = SUCCESS) -> Chat:
     )
 
 
+def holds_swe_smith_run(row: Row) -> bool:
+    """Whether a row shows a run of SWE-agent. Anybody's chats may have an `instance_id`, and code in ticks is no call there."""
+    return "traj_id" in row or "OBSERVATION:" in str(row["messages"]) or "<function=" in str(row["messages"])
+
+
 def holds_swe_agent_history(row: Row) -> bool:
     """Whether `history` holds messages; OpenHands writes events under that name."""
     return all("role" in message for message in row["history"])
