@@ -224,7 +224,7 @@ def _recognised(source: Input) -> Part:
     _refuse_mixture(source, tried, numbered)
     most = max((len(each.kept) for each in tried), default=0)
     odd = int(len(rows) >= ROWS_WITH_AN_ODD_ONE)
-    near = [each for each in tried if len(each.kept) >= max(most - odd, 1)]
+    near = [each for each in tried if len(each.kept) >= most - odd * bool(most)]
     columns = max((each.fit.columns for each in near), default=0)
     best = [each for each in near if each.fit.columns == columns]
     best = [each for each in best if len(each.kept) == max(len(other.kept) for other in best)]

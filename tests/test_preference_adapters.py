@@ -19,6 +19,7 @@ from data.adapters.hh_rlhf import hh_rlhf_row, transcript_to_messages
 from data.adapters.oasst import oasst_pairs_row, paths_to, row_to_tree
 from data.adapters.preference import trl_preference_row
 from data.adapters.rated_answers import ultrafeedback_row
+from data.adapters.row_keys import meaning_of
 from data.chats import Chat, Message, PreferencePair, Skip, what_is_said
 from data.convert import convert
 from data.inputs import find_input
@@ -335,11 +336,12 @@ def test_no_row_breaks_an_adapter(name: str, data: st.DataObject) -> None:
 
 @pytest.mark.parametrize("name", PAIR_ADAPTERS)
 def test_columns_that_are_not_listed_change_nothing(name: str) -> None:
-    """The table's list of columns is the whole allow-list: without the others the same comes out, ids of a hash apart."""
+    """The table's list of columns is the whole allow-list, beside the keys that mean the same in every format: without the
+    others the same comes out, ids of a hash apart."""
     columns = ADAPTERS[name].columns
 
     def only_listed(row: dict[str, Any]) -> dict[str, Any]:
-        return {key: value for key, value in row.items() if key in columns}
+        return {key: value for key, value in row.items() if key in columns or meaning_of(key)}
 
     for row in rows_of(name):
         if "rows" in row:

@@ -73,15 +73,20 @@ class Fit(NamedTuple):
     either, which would take that for text."""
 
 
+COLUMNS_THAT_SHOW = 4
+"""So many columns of one format are no chance."""
+
+
 def with_columns(*columns: str) -> Callable[[Sequence[Row]], Fit | None]:
     """The simplest `Adapter.matches`: most of the rows have all these columns, whatever they hold."""
     names = frozenset(columns)
 
     def matches(rows: Sequence[Row]) -> Fit | None:
-        having = sum(names <= row.keys() for row in rows)
-        if 2 * having <= len(rows):
+        having = frozenset(place for place, row in enumerate(rows) if names <= row.keys())
+        if 2 * len(having) <= len(rows):
             return None
-        return Fit(len(names), f"{having} of {len(rows)} rows have {', '.join(columns)}")
+        reason = f"{len(having)} of {len(rows)} rows have {', '.join(columns)}"
+        return Fit(len(names), reason, having if len(names) >= COLUMNS_THAT_SHOW else frozenset())
 
     return matches
 
