@@ -17,12 +17,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from data.adapters.openai_chat import openai_chat_row
-from data.adapters.parts import Fit, Row, Unrepresentable, row_id, skip_if_unrepresentable
+from data.adapters.parts import Fit, Row, Unrepresentable, row_id, skip_if_unrepresentable, speaker_of
 from data.adapters.preference import conversations_to_pair
 from data.adapters.row_keys import Meaning, has_side, is_nothing
-from data.adapters.sharegpt_tools import ASSISTANT, CALL, sharegpt_tools_row
-from data.chats import Message, PreferencePair, Skip
-from data.records import ToolSpec
+from data.chats import Chat, PreferencePair, Skip
 
 _KINDS = ("", "_messages", "_response", "_conversations", "_conversation", "_answer", "_completion", "_output", "_text")
 CHOSEN = tuple(f"chosen{kind}" for kind in _KINDS)
@@ -40,7 +38,7 @@ def _role(turn: Row) -> Any:
 
 
 def _is_models(turn: Row) -> bool:
-    return _role(turn) in (*ASSISTANT, *CALL)
+    return speaker_of(_role(turn)) in ("assistant", "call")
 
 
 def _turns(value: Any, column: str) -> Turns | str | None:
@@ -122,7 +120,7 @@ def _until_replaced(whole: Turns, side: Turns | str) -> Turns:
         raise Unrepresentable("messages that do not end with the chosen answer")
     if isinstance(side, str) or len(side) == 1:
         return whole[:-1]
-    last = max((place for place, turn in enumerate(whole) if _role(turn) in ("user", "human")), default=-1)
+    last = max((place for place, turn in enumerate(whole) if speaker_of(_role(turn)) == "user"), default=-1)
     return whole[: last + 1]
 
 
@@ -147,28 +145,18 @@ def _sides(row: Row) -> tuple[Turns, Turns]:
     return _continued(prompt, chosen, "chosen"), _continued(prompt, rejected, "rejected")
 
 
-def _read(turns: Turns, row: Row, is_sharegpt: bool) -> tuple[tuple[Message, ...], tuple[ToolSpec, ...]]:
-    if is_sharegpt:
-        names = {"user": "human", "assistant": "gpt"}
-        same = [
-            turn if "from" in turn else {"from": names.get(turn["role"], turn["role"]), "value": turn.get("content")}
-            for turn in turns
-        ]
-        chat = sharegpt_tools_row({"conversations": same, "tools": row.get("tools")})
-    else:
-        chat = openai_chat_row({"messages": turns, "tools": row.get("tools")})
+def _read(turns: Turns, row: Row) -> Chat:
+    chat = openai_chat_row({"messages": turns, "tools": row.get("tools")})
     if isinstance(chat, Skip):
         raise Unrepresentable(chat.reason)
-    return chat.messages, chat.tools
+    return chat
 
 
 @skip_if_unrepresentable
 def preference_columns_row(row: Row) -> PreferencePair:
     """A row with a chosen and a rejected side under any of their names. No margin."""
-    chosen, rejected = _sides(row)
-    is_sharegpt = any("from" in turn and "role" not in turn for turn in (*chosen, *rejected))
-    (one, tools), (other, _) = _read(chosen, row, is_sharegpt), _read(rejected, row, is_sharegpt)
-    return conversations_to_pair(one, other, tools=tools, id=row_id(row))
+    chosen, rejected = (_read(side, row) for side in _sides(row))
+    return conversations_to_pair(chosen.messages, rejected.messages, tools=chosen.tools, id=row_id(row))
 
 
 def matches_pairs(rows: Sequence[Row]) -> Fit | None:
