@@ -32,7 +32,8 @@ from benchmark.recording import Order, Recorded, in_processes, kinds_of, record_
 from benchmark.replay import NO_RECORD, CannotReplay, replay_file
 from benchmark.running import run_models
 from data.errors import UserError, printable, run_command
-from data.output import print_table, whole_file
+from data.files import whole_file
+from data.output import print_table
 from data.progress import with_progress
 from data.records import Outcome
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import sys
@@ -38,7 +39,8 @@ from benchmark.servers import ServerPolicy
 from benchmark.worlds import Task, World
 from data.chats import Message
 from data.errors import UserError, printable
-from data.output import print_table, whole_file
+from data.files import appending, claimed_folder, whole_file, whole_result
+from data.output import print_table
 from data.progress import with_progress
 from data.records import Action, Metadata
 from data.render import missing_model_check
@@ -122,7 +124,7 @@ def answer_all(policy: Policy, items: Sequence[Item], path: Path, *, run: str, l
     left = sorted((item for item in items if item.id not in found), key=_length)
     if len(left) < len(items):
         typer.echo(f"{len(items) - len(left)} of {len(items)} questions are answered already ({path})")
-    with open(path, "ab") as file:
+    with appending(path) as file:
         for prediction in with_progress(ask(policy, left, live=live), "asking", total=len(left)):
             found[prediction.id] = prediction.model_copy(update={"run": run})
             file.write(found[prediction.id].model_dump_json().encode() + b"\n")
@@ -219,7 +221,8 @@ def bfcl_command(
             chat_template_path=chat_template_path,
             api_key=os.environ.get(api_key_env),
         )
-        said = _answers(actor, items, out / "predictions.jsonl", batch_size, max_new_tokens)
+        with claimed_folder(out):
+            said = _answers(actor, items, out / "predictions.jsonl", batch_size, max_new_tokens)
     scores, silent = score_items(items, said), score_items(items, silence(items))
     _print_scores(scores, silent)
     reasons = Counter(prediction.unreadable for prediction in said.values() if prediction.unreadable)
@@ -240,9 +243,9 @@ def bfcl_command(
             "wall_seconds": round(time.monotonic() - began, 1),
             "command": ["python", "-m", "benchmark", *sys.argv[1:]],
         }
-        with whole_file(out / "bfcl.json") as file:
-            file.write(json.dumps(result, indent=2, ensure_ascii=False).encode() + b"\n")
-        _draw(scores, silent, out / "bfcl.png")
+        with claimed_folder(out), whole_result(out / "bfcl.json") as files:
+            files.write(out / "bfcl.json", json.dumps(result, indent=2, ensure_ascii=False) + "\n")
+            files.write(out / "bfcl.png", _picture(scores, silent))
         typer.echo(f"wrote {out / 'bfcl.json'} and {out / 'bfcl.png'}")
 
 
@@ -275,7 +278,7 @@ def _data_sha256(folder: Path, names: Iterable[str]) -> str:
     return digest.hexdigest()
 
 
-def _draw(scores: Mapping[str, Mapping[str, Kpi]], silent: Mapping[str, Mapping[str, Kpi]], out: Path) -> None:
+def _picture(scores: Mapping[str, Mapping[str, Kpi]], silent: Mapping[str, Mapping[str, Kpi]]) -> bytes:
     """Bars of the strict scores with their intervals, and a mark where a model that never calls would stand."""
     from matplotlib.figure import Figure  # noqa: PLC0415 - slow, and only wanted where a picture is drawn
 
@@ -304,4 +307,6 @@ def _draw(scores: Mapping[str, Mapping[str, Kpi]], silent: Mapping[str, Mapping[
     axes.set(xlim=(0, 1), xlabel="share of questions that BFCL's rules call right, with 95 % intervals")
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, loc="lower right", bbox_to_anchor=(1, 1))
-    figure.savefig(out, dpi=120, metadata={"Software": None})
+    picture = io.BytesIO()
+    figure.savefig(picture, dpi=120, format="png", metadata={"Software": None})
+    return picture.getvalue()

@@ -35,8 +35,9 @@ from data.adapters.parts import Row, Run
 from data.chats import Chat, Skip
 from data.convert import AUTO, find_adapter
 from data.errors import UserError, nearest, printable
+from data.files import whole_file
 from data.inputs import Input, find_input
-from data.output import print_table, whole_file
+from data.output import print_table
 from data.progress import with_progress
 from data.records import BadLine, Outcome, Trajectory, describe_validation_error
 

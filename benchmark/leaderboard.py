@@ -10,7 +10,6 @@ All links are relative, so the folder can be opened from a disk or published as 
 from __future__ import annotations
 
 import json
-import shutil
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -29,6 +28,7 @@ from benchmark.page import file_names, render
 from benchmark.results import NOTHING, Run, read_run, read_tries
 from benchmark.transcripts import Entry, write_run_pages
 from data.errors import UserError
+from data.files import claimed_folder, whole_result
 from data.models import Stage
 
 RUNS = "runs"
@@ -90,21 +90,23 @@ def write_leaderboard(runs: Sequence[Path], out: Path) -> None:
         UserError: if a folder is no run, a file is damaged, two runs have the same label, or `out` holds something else.
     """
     rows = _read_rows(runs)
-    _make_room(runs, out)
+    _check_room(runs, out)
     entries = [row.entry for row in rows]
-    for row in rows:
-        write_run_pages(row.entry, entries, out / RUNS / row.entry.folder)
-        if row.report is not None:
-            worlds = [*row.report.by_world.items(), ("all", row.report.success)]
-            content = render("changes.html", before=row.before, after=row.entry, report=row.report, worlds=worlds)
-            (out / row.changes).write_text(content, encoding="utf-8")
-    (out / "index.html").write_text(_index_page(rows), encoding="utf-8")
-    content = json.dumps({"runs": [_row_to_json(row) for row in rows]}, indent=2, ensure_ascii=False)
-    (out / JSON).write_text(content + "\n", encoding="utf-8")
+    with claimed_folder(out), whole_result(out / JSON) as result:
+        content = json.dumps({"runs": [_row_to_json(row) for row in rows]}, indent=2, ensure_ascii=False)
+        result.write(out / JSON, content + "\n")
+        result.write(out / "index.html", _index_page(rows))
+        pages = result.folder(out / RUNS)
+        for row in rows:
+            write_run_pages(row.entry, entries, pages / row.entry.folder)
+            if row.report is not None:
+                worlds = [*row.report.by_world.items(), ("all", row.report.success)]
+                content = render("changes.html", before=row.before, after=row.entry, report=row.report, worlds=worlds)
+                (pages / Path(row.changes).relative_to(RUNS)).write_text(content, encoding="utf-8")
 
 
-def _make_room(runs: Sequence[Path], out: Path) -> None:
-    """Remove an earlier board's pages, and nothing that is not known to be one's."""
+def _check_room(runs: Sequence[Path], out: Path) -> None:
+    """An earlier board's pages are replaced, and nothing that is not known to be one's."""
     if out.exists() and not out.is_dir():
         raise UserError(f"--out {out}: is a file, expected a folder")
     if inside := [folder for folder in runs if folder.resolve().is_relative_to((out / RUNS).resolve())]:
@@ -112,10 +114,6 @@ def _make_room(runs: Sequence[Path], out: Path) -> None:
     ours = (out / JSON).is_file()
     if not ours and ((out / "index.html").exists() or (out / RUNS).exists()):
         raise UserError(f"--out {out}: holds an index.html or runs that are not of a leaderboard; take another folder")
-    shutil.rmtree(out / RUNS, ignore_errors=True)
-    # Written first and last: a board that was broken off half way is known as one.
-    out.mkdir(parents=True, exist_ok=True)
-    (out / JSON).write_text("{}\n", encoding="utf-8")
 
 
 def _read_rows(folders: Sequence[Path]) -> list[Row]:

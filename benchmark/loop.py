@@ -32,7 +32,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from benchmark.kpis import compare_success, kpis
-from data.output import whole_file
+from data.files import whole_file
 from data.records import read_trajectories
 
 ROOT = Path(__file__).resolve().parents[1]

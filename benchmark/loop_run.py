@@ -6,10 +6,8 @@ loop reuses what is unchanged and says of the rest what has changed.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
-import os
 import shlex
 import shutil
 import signal
@@ -30,6 +28,7 @@ from benchmark.kpis import UNITS, Kpi, kpis
 from benchmark.loop import NO_PAIRS, Loop, LoopConfig, Stage, command_words, read_json, write_json
 from data.config import read_config
 from data.errors import UserError, nearest
+from data.files import Lock, Taken, write_whole
 from data.models import source_sha256
 from data.output import print_table
 from data.processes import last_line, start_command
@@ -133,16 +132,14 @@ def _alone(stage: Stage) -> Iterator[None]:
     """
     path = stage.marker.with_suffix(".lock")
     path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "a+", encoding="utf-8") as lock:
-        try:
-            fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            lock.seek(0)
-            raise UserError(f"{stage.id}: is being run by {lock.read().strip() or 'another process'}") from None
-        lock.truncate(0)
-        lock.write(f"process {os.getpid()} on {os.uname().nodename}")
-        lock.flush()
+    try:
+        lock = Lock(path)
+    except Taken as owner:
+        raise UserError(f"{stage.id}: is being run by {owner}") from None
+    try:
         yield
+    finally:
+        lock.release()
 
 
 class Board:
@@ -217,8 +214,7 @@ def run_stage(loop: Loop, stage: Stage, board: Board) -> None:
                 raise UserError(f"{stage.id}: {path} is missing; these stages come before it: {', '.join(stage.after)}")
         stage.marker.unlink(missing_ok=True)
         for path, text in stage.writes.items():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text, encoding="utf-8")
+            write_whole(path, text)
         command = list(stage.command)
         if stage.name in ("sft", "dpo"):
             # Broken off, training goes on from its checkpoint; made of something else, it is another run and starts over.

@@ -38,8 +38,8 @@ from benchmark.policies import POLICIES, Expert, policy_named
 from benchmark.servers import ServerPolicy, check_url
 from benchmark.worlds import Task
 from data.errors import UserError, nearest
+from data.files import appending, claimed_folder, whole_file, whole_result
 from data.models import read_stages, weights_sha256
-from data.output import whole_file
 from data.progress import with_progress
 from data.records import Trajectory, json_line_to_object
 from data.render import find_base, missing_model_check, read_chat_template
@@ -346,6 +346,11 @@ def run_actor(actor: Actor, tries: Sequence[Try], options: Options, folder: Path
     Raises:
         UserError: if the model cannot be used. What is finished by then stays, and the same call goes on from there.
     """
+    with claimed_folder(folder):
+        _run_actor(actor, tries, options, folder, told)
+
+
+def _run_actor(actor: Actor, tries: Sequence[Try], options: Options, folder: Path, told: dict[str, Any]) -> None:
     identity = actor.identity()
     key = _key(identity, options)
     wanted = {try_to_record_id(attempt, label=actor.label): attempt for attempt in tries}
@@ -357,12 +362,10 @@ def run_actor(actor: Actor, tries: Sequence[Try], options: Options, folder: Path
     if done.records:
         print(f"{actor.label}: {len(done.records)} of {len(tries)} tries are done already and kept")
     began = time.monotonic()
-    folder.mkdir(parents=True, exist_ok=True)
     if left := done.left(wanted):
         carry_out(actor, left, options, done, folder / _unfinished(key))
     records = done.records_of(wanted)
-    with whole_file(folder / "trajectories.jsonl") as whole:
-        whole.writelines(record.to_json().encode() + b"\n" for record in records)
+    lines = [record.to_json().encode() + b"\n" for record in records]
     beyond = [attempt.task for attempt in tries if attempt.task.id in done.beyond]
     result = {
         "label": actor.label,
@@ -391,10 +394,11 @@ def run_actor(actor: Actor, tries: Sequence[Try], options: Options, folder: Path
         "trained_on": [stage.model_dump(mode="json") for stage in read_stages(actor.name)]
         if actor.kind == "model"
         else None,
-        "trajectories_sha256": _sha256(folder / "trajectories.jsonl"),
+        "trajectories_sha256": hashlib.sha256(b"".join(lines)).hexdigest(),
     }
-    with whole_file(folder / "kpis.json") as whole:
-        whole.write(json.dumps(result, indent=2, ensure_ascii=False).encode() + b"\n")
+    with whole_result(folder / "trajectories.jsonl") as files:
+        files.open(folder / "trajectories.jsonl").writelines(lines)
+        files.write(folder / "kpis.json", json.dumps(result, indent=2, ensure_ascii=False) + "\n")
     for file_of_a_stopped_run in folder.glob(_unfinished("*")):
         file_of_a_stopped_run.unlink()
 
@@ -417,9 +421,9 @@ def carry_out(actor: Actor, tries: Sequence[Try], options: Options, done: Done, 
         )
         with whole_file(unfinished) as whole:
             whole.writelines(record.to_json().encode() + b"\n" for record in done.records.values())
-        with open(unfinished, "a", encoding="utf-8") as file:
+        with appending(unfinished) as file:
             for record in with_progress(records, f"running {actor.label}", total=len(tries)):
-                file.write(record.to_json() + "\n")
+                file.write(record.to_json().encode() + b"\n")
                 file.flush()  # a kill takes what is in memory, not what the system has
                 done.records[record.id] = record
     done.beyond |= {attempt.task.id for attempt in beyond}

@@ -24,6 +24,7 @@ from data.config import read_config
 from data.convert import adapters_command, convert_command, print_keys
 from data.curation.commands import curate_app
 from data.errors import UserError, run_command
+from data.files import whole_result, write_whole
 from data.mixture import BuildConfig
 from data.mixture import build as build_set
 from data.output import count_rows, print_table, save_counts, write_lines
@@ -67,7 +68,7 @@ def schema(
     if out is None:
         print(text)
     else:
-        write_lines(out, iter([text]))
+        write_whole(out, text + "\n")
         print(f"wrote {out}")
 
 
@@ -143,20 +144,22 @@ def pairs(
                 else:
                     yield result.model_dump_json()
 
-    kept = write_lines(out, lines())
     nothing = "failed step" if level is LevelName.step else "failure"
-    counts = {
-        "inputs": [str(path) for path in files],
-        "level": level.value,
-        "records": records,
-        f"records_without_{nothing.replace(' ', '_')}": without,
-        "read": steps,
-        "kept": kept,
-        "dropped": dict(dropped),
-    }
-    saved = save_counts(out, counts)
+    with whole_result(out) as result:
+        kept = write_lines(result, out, lines())
+        counts = {
+            "inputs": [str(path) for path in files],
+            "level": level.value,
+            "records": records,
+            f"records_without_{nothing.replace(' ', '_')}": without,
+            "read": steps,
+            "kept": kept,
+            "dropped": dict(dropped),
+        }
+        saved = save_counts(result, out, counts)
+        if not kept:
+            result.remove(out)  # of other records: the counts beside it would not be its own
     if not kept:
-        out.unlink(missing_ok=True)  # of other records: the counts beside it would not be its own
         raise UserError(
             f"no pair in {records} records, of which {without} have no {nothing}; failures were left out for:\n"
             f"{_reasons(dropped)}"

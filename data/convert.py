@@ -54,8 +54,9 @@ from data.adapters.turns import TURN_KEYS
 from data.chats import Chat, PreferencePair, Skip
 from data.config import read_config
 from data.errors import UserError, first_line, nearest
+from data.files import whole_result, write_whole
 from data.inputs import Chunk, Input, find_input
-from data.output import count_rows, print_table, save_counts, write_lines
+from data.output import count_rows, counts_path, print_table, save_counts
 from data.progress import with_progress
 from data.records import BadLine
 
@@ -488,8 +489,6 @@ def convert(
         UserError: for a wrong name, an unreadable input, too many bad rows, a key that cannot be judged, or when no row can
             be kept.
     """
-    if out.is_dir():
-        raise UserError(f"{out}: is a folder; name a file in it")
     if out.resolve() in [file.resolve() for file in source.files]:
         raise UserError(f"{out}: is one of the inputs")
     parts = find_parts(adapter, source, may_import=True)
@@ -500,62 +499,60 @@ def convert(
     # What a worker finds the adapter of each part by.
     specs = [(part.adapter.name if adapter == AUTO else adapter, part.adapter.called) for part in parts]
     quarantine = out.with_suffix(".bad.jsonl")
-    partial_out = out.with_name(out.name + ".partial")
     rows, kept, bad, nulls = 0, 0, 0, 0
     keys = KeyCounts()
     dropped = Counter[str]()
     first_bad: list[BadLine] = []
-    out.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with (
-            open(partial_out, "wb") as file,
-            open(quarantine, "w", encoding="utf-8") as bad_file,
-            _pool(workers, specs, source, licence, rules) as pool,
-        ):
-            chunks = _converted(parts, pool, workers=workers, licence=licence, rules=rules)
-            for done in with_progress(chunks, f"converting {source.name}", size=lambda done: done.rows):
-                file.write(done.lines)
-                rows += done.rows
-                kept += done.kept
-                dropped.update(done.dropped)
-                nulls += done.nulls
-                keys.add(done.keys)
-                bad += len(done.bad)
-                first_bad += [line for line, _ in done.bad][: BAD_ROWS_SHOWN - len(first_bad)]
-                for line, text in done.bad:
-                    entry = {"path": line.path, "line": line.line, "reason": line.reason, "text": text}
-                    bad_file.write(json.dumps(entry, ensure_ascii=False) + "\n")
-                if max_bad is not None and bad > max_bad:
-                    raise UserError(
-                        f"{bad} bad rows, and --max_bad is {max_bad}:\n{_listed(first_bad, bad, quarantine)}"
-                    )
-        reasons = [f"  {count} x {reason}" for reason, count in dropped.most_common()]
-        reasons += [_listed(first_bad, bad, quarantine)] if bad else []
-        if not kept:
+    why_refused = None
+    with whole_result(out) as result, _pool(workers, specs, source, licence, rules) as pool:
+        file, bad_file = result.open(out), result.open(quarantine)
+        chunks = _converted(parts, pool, workers=workers, licence=licence, rules=rules)
+        for done in with_progress(chunks, f"converting {source.name}", size=lambda done: done.rows):
+            file.write(done.lines)
+            rows += done.rows
+            kept += done.kept
+            dropped.update(done.dropped)
+            nulls += done.nulls
+            keys.add(done.keys)
+            bad += len(done.bad)
+            first_bad += [line for line, _ in done.bad][: BAD_ROWS_SHOWN - len(first_bad)]
+            for line, text in done.bad:
+                entry = {"path": line.path, "line": line.line, "reason": line.reason, "text": text}
+                bad_file.write(json.dumps(entry, ensure_ascii=False).encode() + b"\n")
+            if max_bad is not None and bad > max_bad:
+                why_refused = f"{bad} bad rows, and --max_bad is {max_bad}:\n{_listed(first_bad, bad, quarantine)}"
+                break
+        counts = {
+            "adapter": names_of(parts),
+            "input": source.name,
+            "revision": source.revision,
+            "rows": rows,
+            "read": kept + dropped.total() + bad,
+            "kept": kept,
+            "dropped": dict(dropped.most_common()),
+            "bad": bad,
+            "rows_with_null_keys_left_out": nulls,
+            "not_read": dict(keys.unread.most_common()),
+            "not_judged": dict(keys.not_judged.most_common()),
+        }
+        if not kept and why_refused is None:
+            reasons = [f"  {count} x {reason}" for reason, count in dropped.most_common()]
+            reasons += [_listed(first_bad, bad, quarantine)] if bad else []
             why_none = "\n".join(reasons) or "  there was nothing to read"
-            raise UserError(f"{source.name}: no row of {rows} can be kept:\n{why_none}")
-        os.replace(partial_out, out)
-    finally:
-        partial_out.unlink(missing_ok=True)
+            why_refused = f"{source.name}: no row of {rows} can be kept:\n{why_none}"
         if not bad:
-            quarantine.unlink(missing_ok=True)
+            result.remove(quarantine)
+        if why_refused is None:
+            save_counts(result, out, counts)
+        else:
+            result.forget(out)  # what an earlier run left there stays
+    if why_refused is not None:
+        raise UserError(why_refused)
     if bad:
         print(_listed(first_bad, bad, quarantine))
     if nulls:
         print(f"keys that held null inside structs were left out in {nulls} rows, as Arrow invents such keys")
-    return {
-        "adapter": names_of(parts),
-        "input": source.name,
-        "revision": source.revision,
-        "rows": rows,
-        "read": kept + dropped.total() + bad,
-        "kept": kept,
-        "dropped": dict(dropped.most_common()),
-        "bad": bad,
-        "rows_with_null_keys_left_out": nulls,
-        "not_read": dict(keys.unread.most_common()),
-        "not_judged": dict(keys.not_judged.most_common()),
-    }
+    return counts
 
 
 def names_of(parts: Sequence[Part]) -> str:
@@ -657,7 +654,7 @@ def convert_command(
     shown = {**counts, "dropped": {**counts["dropped"], **bad}}
     print_table(("source", "rows", "count"), count_rows(source, shown))
     print_keys(counts)
-    print(f"wrote {out} and {save_counts(out, counts)}")
+    print(f"wrote {out} and {counts_path(out)}")
 
 
 def adapters_command(
@@ -672,7 +669,7 @@ def adapters_command(
         python -m data adapters --markdown --out docs/dataset-catalogue.md
     """
     if out is not None:
-        write_lines(out, iter(catalogue().splitlines()))
+        write_whole(out, catalogue() + "\n")
         print(f"wrote {out}")
     elif markdown:
         print(catalogue())

@@ -1,15 +1,20 @@
-"""The one kind of error that is the user's to fix.
+"""The errors that are the user's to fix.
 
-Every command catches `UserError` at its outermost line, prints it without a traceback and exits with 2. Everything else
-is a bug of ours and keeps its traceback.
+Every command catches `UserError`, and what a disk or a file refuses (`disk_fault`), at its outermost line, prints it without
+a traceback and exits with 2. Everything else is a bug of ours and keeps its traceback.
 """
 
 from __future__ import annotations
 
 import difflib
+import errno
+import os
+import sqlite3
 import sys
 import unicodedata
 from collections.abc import Callable, Iterable
+from contextlib import suppress
+from typing import NoReturn
 
 WHITE = "\n\t\u200d"
 """What text of several lines may hold; the last one joins emoji."""
@@ -43,15 +48,56 @@ def printable(text: str, *, keep: str = "") -> str:
     )
 
 
+_DISK_ERRORS = (
+    errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.EACCES, errno.EPERM, errno.ENOENT,
+    errno.EMFILE, errno.ENFILE,
+)  # fmt: skip
+_SQLITE_ERRORS = (
+    sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM,
+)  # fmt: skip
+_WORDS_OF_LIBRARIES = ("No space left on device", "Disk quota exceeded", "PytorchStreamWriter", "iostream error")
+"""How torch, safetensors and tokenizers, which raise errors of their own, say that a file could not be written."""
+
+
+def disk_fault(error: BaseException) -> str | None:
+    """What a disk or a file refused, in one line; None where an error is about something else."""
+    if isinstance(error, OSError) and not isinstance(error, ConnectionError | TimeoutError):
+        if error.filename is not None:
+            return f"{error.filename}: {error.strerror}"
+        if error.errno in _DISK_ERRORS:
+            return error.strerror
+    if isinstance(error, sqlite3.Error) and getattr(error, "sqlite_errorcode", 0) & 0xFF in _SQLITE_ERRORS:
+        return f"a temporary database: {error}"
+    text = first_line(error)
+    return text if any(words in text for words in _WORDS_OF_LIBRARIES) else None
+
+
 def run_command(command: Callable[..., object], *, name: str) -> None:
     """Run a command-line app called `name`; what the user can mend is told on one screen, without a traceback, exit 2."""
     try:
-        command(prog_name=name)
+        try:
+            command(prog_name=name)
+        finally:
+            sys.stdout.flush()
     except UserError as error:
-        sys.stderr.write(f"error: {printable(str(error), keep=WHITE)}\n")
-        sys.exit(2)
-    except OSError as error:
-        if error.filename is None:
+        _end(printable(str(error), keep=WHITE))
+    except BrokenPipeError:  # who read the output has seen enough
+        _end("")
+    except Exception as error:
+        told = disk_fault(error)
+        if told is None:
             raise
-        sys.stderr.write(f"error: {printable(str(error.filename))}: {error.strerror}\n")
-        sys.exit(2)
+        _end(printable(told))
+
+
+def _end(message: str) -> NoReturn:
+    """Say what is wrong and exit with 2. Output that could not be written is dropped, or Python would fail over it again."""
+    try:
+        sys.stdout.flush()
+    except (OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if message:
+        with suppress(OSError):
+            sys.stderr.write(f"error: {message}\n")
+            sys.stderr.flush()
+    sys.exit(2 if message else 1)

@@ -35,6 +35,7 @@ from data.adapters.row_keys import KeyCounts, KeyRules, key_rules
 from data.chats import Chat, PreferencePair, Skip
 from data.convert import AUTO, Licence, Part, find_parts, names_of
 from data.errors import UserError
+from data.files import ResultFiles, claimed_folder, partial_path, whole_result
 from data.inputs import Input, find_input
 from data.progress import with_progress
 from data.records import SCHEMA_VERSION, OutcomeName, describe_validation_error
@@ -223,15 +224,19 @@ def build(config: BuildConfig, *, out: str | Path | None = None, name: str = "co
         raise UserError(f"{name}: field 'out' is missing, and no --out was given")
     kind, resolved = _resolve(config, name)
     folder = Path(target)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "manifest.json").unlink(missing_ok=True)
-    staged = folder / "rows.partial"
+    with claimed_folder(folder), whole_result(folder / "train.jsonl") as result:
+        return _build(config, kind, resolved, result, folder, name)
 
+
+def _build(
+    config: BuildConfig, kind: str, resolved: Sequence[_Source], result: ResultFiles, folder: Path, name: str
+) -> dict[str, Any]:
+    staged = partial_path(folder / "train.jsonl")
     sources: list[dict[str, Any]] = []
     groups: list[str] = []  # of each staged row
     copies: list[int] = []
     try:
-        with open(staged, "w", encoding="utf-8") as file:
+        with open(staged, "wb") as file:
             for index, source in enumerate(resolved):
                 counts = _stage(source, groups, copies, file.write, seed=config.seed, index=index)
                 sources.append(counts)
@@ -241,17 +246,20 @@ def build(config: BuildConfig, *, out: str | Path | None = None, name: str = "co
         held_out = _validation_groups(kept_groups, seed=config.seed, share=config.validation_share)
         rows: Counter[str] = Counter()
         copied = 0
-        with (
-            open(folder / "train.jsonl", "w", encoding="utf-8") as train,
-            open(folder / "validation.jsonl", "w", encoding="utf-8") as validation,
-            open(staged, encoding="utf-8") as lines,
-        ):
+        splits = {split: result.open(folder / f"{split}.jsonl") for split in ("train", "validation")}
+        hashes = {split: hashlib.sha256() for split in splits}
+
+        def write(split: str, text: bytes) -> None:
+            splits[split].write(text)
+            hashes[split].update(text)
+
+        with open(staged, "rb") as lines:
             for line, group, times in zip(lines, groups, copies, strict=True):
                 if group in held_out:
-                    validation.write(line * min(times, 1))
+                    write("validation", line * min(times, 1))
                     rows["validation"] += min(times, 1)
                 else:
-                    train.write(line * times)
+                    write("train", line * times)
                     rows["train"] += times
                     copied += max(times - 1, 0)
     finally:
@@ -267,21 +275,21 @@ def build(config: BuildConfig, *, out: str | Path | None = None, name: str = "co
                 "rows": rows[split],
                 "copies": copies_in_split,
                 "groups": len(of_split),
-                "sha256": _sha256(folder / f"{split}.jsonl"),
+                "sha256": hashes[split].hexdigest(),
             }
             for split, of_split, copies_in_split in (
                 ("train", kept_groups - held_out, copied),
                 ("validation", held_out, 0),
             )
         },
-        "config": {**config.model_dump(mode="json"), "out": str(target)},
+        "config": {**config.model_dump(mode="json"), "out": str(folder)},
     }
-    (folder / "manifest.json").write_text(json.dumps(manifest, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+    result.write(folder / "manifest.json", json.dumps(manifest, ensure_ascii=False, indent=2) + "\n")
     return manifest
 
 
 def _stage(
-    source: _Source, groups: list[str], copies: list[int], write: Callable[[str], object], *, seed: int, index: int
+    source: _Source, groups: list[str], copies: list[int], write: Callable[[bytes], object], *, seed: int, index: int
 ) -> dict[str, Any]:
     """Read one source, write its rows one a line, note each row's group and copies, and return the source's counts."""
     read = 0
@@ -296,7 +304,7 @@ def _stage(
         if isinstance(result, Skip):
             dropped[result.reason] += 1
             continue
-        write(result.model_dump_json() + "\n")
+        write(result.model_dump_json().encode() + b"\n")
         groups.append(result.group or f"{result.source}:{result.id}")
         licences.add(result.licence or "not stated")
         named.append(result.source)

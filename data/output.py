@@ -1,20 +1,19 @@
-"""What commands print and write: tables, counts that add up, and files that appear only when they are whole."""
+"""What commands print and write: tables, lines, and counts that add up."""
 
 from __future__ import annotations
 
 import json
-import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 
 from data.errors import printable
+from data.files import ResultFiles
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: str = "") -> None:
@@ -41,37 +40,23 @@ def count_rows(name: str, counts: dict[str, Any]) -> list[tuple[str, str, int]]:
     return [(name, "kept", counts["kept"]), *dropped, (name, "read", counts["read"])]
 
 
-def write_lines(out: Path, lines: Iterator[str]) -> int:
-    """Write lines so that `out` appears only when it is whole; nothing is written when there is no line."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.with_name(out.name + ".partial")
+def write_lines(result: ResultFiles, out: Path, lines: Iterable[str]) -> int:
+    """Write lines to the file `out` of a result; returns how many."""
+    file = result.open(out)
     count = 0
-    try:
-        with open(partial, "w", encoding="utf-8") as file:
-            for line in lines:
-                file.write(line + "\n")
-                count += 1
-        if count:
-            os.replace(partial, out)
-    finally:
-        partial.unlink(missing_ok=True)
+    for line in lines:
+        file.write(line.encode() + b"\n")
+        count += 1
     return count
 
 
-@contextmanager
-def whole_file(out: Path) -> Iterator[IO[bytes]]:
-    """A file to write bytes to, which stands at `out` once the block has ended well, and nowhere otherwise."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.with_name(out.name + ".partial")
-    try:
-        with open(partial, "wb") as file:
-            yield file
-        os.replace(partial, out)
-    finally:
-        partial.unlink(missing_ok=True)
+def counts_path(out: Path) -> Path:
+    """Where the counts of a file stand."""
+    return out.with_suffix(".counts.json")
 
 
-def save_counts(out: Path, counts: dict[str, Any]) -> Path:
-    path = out.with_suffix(".counts.json")
-    path.write_text(json.dumps(counts, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+def save_counts(result: ResultFiles, out: Path, counts: dict[str, Any]) -> Path:
+    """Write the counts of the file `out` beside it, as a part of the same result."""
+    path = counts_path(out)
+    result.write(path, json.dumps(counts, ensure_ascii=False, indent=2) + "\n")
     return path

@@ -24,9 +24,10 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 
 from data.config import read_config
 from data.errors import UserError
-from data.output import print_table, whole_file
+from data.files import write_whole
+from data.output import print_table
 from data.progress import with_progress
-from data.quality import check_picture_name, save_figure
+from data.quality import check_picture_name, figure_to_bytes
 from data.records import CategoryName, OutcomeName, Trajectory, read_trajectories
 from data.validate import files_to_check
 
@@ -292,12 +293,11 @@ def plan_command(
             f"{len(shared)} groups stand in training and in test, which measures memory: {', '.join(shared[:3])}"
         )
     if out is not None:
-        with whole_file(out) as target:
-            result = _result(spec, rows, training, testing, shared)
-            target.write(json.dumps(result, ensure_ascii=False, indent=2).encode() + b"\n")
+        result = _result(spec, rows, training, testing, shared)
+        write_whole(out, json.dumps(result, ensure_ascii=False, indent=2) + "\n")
         typer.echo(f"wrote {out}")
     if picture is not None:
-        save_figure(rows_to_figure(rows), picture)
+        write_whole(picture, figure_to_bytes(rows_to_figure(rows), picture))
         typer.echo(f"wrote {picture}")
     if check and (missing or test_missing or shared):
         raise typer.Exit(1)

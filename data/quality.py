@@ -7,6 +7,7 @@ score, and a record that lacks a required field scores 0 (`tests/test_quality.py
 
 from __future__ import annotations
 
+import io
 import json
 import tempfile
 from collections import Counter, defaultdict
@@ -20,7 +21,8 @@ import typer
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from data.errors import UserError
-from data.output import print_table, whole_file
+from data.files import whole_result
+from data.output import print_table
 from data.progress import with_progress
 from data.records import (
     Action,
@@ -322,10 +324,11 @@ def check_picture_name(path: Path) -> None:
         raise UserError(f"{path}: a picture ends in {', '.join(kinds)}")
 
 
-def save_figure(figure: Figure, path: Path) -> None:
-    """Write a picture, of the kind that its suffix says."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=150)
+def figure_to_bytes(figure: Figure, path: Path) -> bytes:
+    """A picture as the file `path` holds it, of the kind that its suffix says."""
+    picture = io.BytesIO()
+    figure.savefig(picture, dpi=150, format=path.suffix.lower().removeprefix("."))
+    return picture.getvalue()
 
 
 def score_command(
@@ -357,7 +360,8 @@ def score_command(
     scores: dict[str, Counter[float]] = {}
     parts: dict[str, Counter[str]] = {}
     missing: Counter[str] = Counter()
-    with whole_file(out) as target:
+    with whole_result(out) as result:
+        target = result.open(out)
         for row in _score_lines(inputs, replays):
             target.write(json.dumps(row, ensure_ascii=False).encode() + b"\n")
             name = str(row["category"] or "bad lines")
@@ -366,8 +370,9 @@ def score_command(
             missing.update(row.get("missing", ()))
         if not scores:
             raise UserError(f"{', '.join(map(str, files))}: holds no record")
-    order = [*Category, "bad lines"]
-    scores = dict(sorted(scores.items(), key=lambda item: order.index(item[0])))
+        order = [*Category, "bad lines"]
+        scores = dict(sorted(scores.items(), key=lambda item: order.index(item[0])))
+        result.write(picture, figure_to_bytes(scores_to_figure(scores), picture))
     used = [name for name in POINTS if any(name in counted for counted in parts.values())]
     rows = [
         (
@@ -383,7 +388,6 @@ def score_command(
     print_table(columns, rows)
     if missing:
         typer.echo("most often missing: " + ", ".join(f"{name} ({count})" for name, count in missing.most_common(5)))
-    save_figure(scores_to_figure(scores), picture)
     typer.echo(f"wrote {out} and {picture}")
     low = sum(count for counted in scores.values() for score, count in counted.items() if score < (fail_under or 0))
     if low:

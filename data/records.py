@@ -39,6 +39,7 @@ from pydantic import (
 from pydantic_core import from_json
 
 from data.errors import UserError, nearest
+from data.files import whole_file
 
 SCHEMA_VERSION = "1.0.0"
 
@@ -492,11 +493,10 @@ def read_trajectories(path: str | Path) -> Iterator[Trajectory]:
 
 def write_trajectories(path: str | Path, records: Iterable[Trajectory]) -> int:
     """Write records as JSON Lines; returns how many."""
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
     count = 0
-    with open(path, "w", encoding="utf-8") as file:
+    with whole_file(Path(path)) as file:
         for record in records:
-            file.write(record.to_json() + "\n")
+            file.write(record.to_json().encode() + b"\n")
             count += 1
     return count
 

@@ -34,7 +34,8 @@ from typing import Annotated, Any, NamedTuple
 import typer
 
 from data.errors import UserError
-from data.output import print_table, save_counts, whole_file
+from data.files import whole_result
+from data.output import print_table, save_counts
 from data.progress import with_progress
 from data.records import json_line_to_object
 
@@ -610,7 +611,8 @@ def redact_command(
         raise UserError(f"--out {out} is one of the inputs; the rows as they are would be lost")
     more = detect_secrets_finder() if detect_secrets else None
     rows, changed, kinds, names = 0, 0, Counter[str](), dict[str, str]()
-    with whole_file(out) if out is not None else nullcontext() as target:
+    with whole_result(out) if out is not None else nullcontext() as result:
+        target = None if result is None or out is None else result.open(out)
         for path in files:
             for number, line, found in with_progress(_redacted_lines(path, more, names), f"redacting {path}"):
                 rows += 1
@@ -622,11 +624,18 @@ def redact_command(
                     target.write(line)
         if not rows:
             raise UserError(f"{', '.join(map(str, files))}: holds no row")
+        if result is not None and out is not None:
+            counts = {
+                "inputs": [str(path) for path in files],
+                "rows": rows,
+                "rows_changed": changed,
+                "found": dict(kinds),
+            }
+            saved = save_counts(result, out, counts)
     if kinds:
         print_table(("kind", "found"), kinds.most_common())
     typer.echo(f"{rows} rows, {changed} of them with findings")
     if out is not None:
-        counts = {"inputs": [str(path) for path in files], "rows": rows, "rows_changed": changed, "found": dict(kinds)}
-        typer.echo(f"wrote {out} and {save_counts(out, counts)}")
+        typer.echo(f"wrote {out} and {saved}")
     elif kinds:
         raise typer.Exit(1)

@@ -25,6 +25,7 @@ from data.chats import Chat, Message, PreferencePair, Skip
 from data.control_tokens import common_prefix
 from data.curation.rows import value_to_record
 from data.errors import WHITE, UserError, printable
+from data.files import write_whole
 from data.records import BadLine, Outcome, Trajectory, read_jsonl
 from data.render import Renderer, TokenTree
 from data.trajectories import trajectory_to_chat
@@ -312,10 +313,7 @@ def show_command(
     tree = row_to_tree(record, renderer, max_tokens=max_length)
     cuts = cut_before(tree, row_to_tree(record, renderer)) if tree.cut_tokens else {}
     if html_out is not None:
-        html_out.parent.mkdir(parents=True, exist_ok=True)
-        html_out.write_text(
-            tree_to_html(tree, renderer, cuts=cuts, messages=describe_messages(record)), encoding="utf-8"
-        )
+        write_whole(html_out, tree_to_html(tree, renderer, cuts=cuts, messages=describe_messages(record)))
         Console(highlight=False).print(f"wrote {html_out}")
         return
     console = Console(highlight=False, soft_wrap=True)

@@ -23,6 +23,7 @@ from data.chat_template import ChatTemplate
 from data.chats import Chat, Message, Skip, ToolCall
 from data.control_tokens import Unrenderable
 from data.errors import UserError
+from data.files import write_whole
 from data.records import ToolSpec
 from data.render import Renderer, TokenTree, read_chat_template
 
@@ -300,6 +301,5 @@ def templates_command(
     if out is None:
         print(page, end="")  # noqa: T201 - the command's result
         return
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(page, encoding="utf-8")
+    write_whole(out, page)
     print(f"wrote {out}")  # noqa: T201 - as above

@@ -21,7 +21,7 @@ import sqlite3
 import stat
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
@@ -35,7 +35,8 @@ import typer
 from pydantic import ValidationError
 
 from data.errors import UserError, nearest
-from data.output import print_table, whole_file
+from data.files import whole_result
+from data.output import print_table
 from data.progress import with_progress
 from data.records import (
     Action,
@@ -580,9 +581,10 @@ def validate_command(
     checker = Checker(Limits(max_line_bytes, max_depth, max_records, max_actions))
     report = _Report(as_json)
     try:
-        with ExitStack() as stack:
-            good: IO[bytes] | None = stack.enter_context(whole_file(out)) if out else None
-            bad: IO[bytes] | None = stack.enter_context(whole_file(quarantine)) if quarantine else None
+        first = out or quarantine
+        with whole_result(first) if first else nullcontext() as result:
+            good: IO[bytes] | None = result.open(out) if result and out else None
+            bad: IO[bytes] | None = result.open(quarantine) if result and quarantine else None
             report.start()
             for path in inputs:
                 report.start_file(path_to_text(path))

@@ -279,10 +279,13 @@ def test_the_command_line_speaks_for_records_that_say_nothing(tmp_path: Path) ->
     assert (second["metadata"]["licence"], second["metadata"]["source"]) == ("CC0-1.0", "모임")
 
 
-def test_a_killed_build_is_told_of(tmp_path: Path) -> None:
-    (tmp_path / ".1.0.0.partial").mkdir()
-    code, out = build(tmp_path, "1.0.0", [row(1)])
-    assert code == 2 and "delete this folder" in out
+def test_what_a_killed_build_left_goes_away(tmp_path: Path) -> None:
+    left = tmp_path / ".1.0.0.12345-abcd.partial"
+    left.mkdir()
+    (left / "records.sqlite").write_bytes(b"half")
+    code, _ = build(tmp_path, "1.0.0", [row(1)])
+    assert code == 0
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 
 
 def test_every_allowed_licence_is_spelled_as_spdx_does() -> None:

@@ -29,9 +29,10 @@ import torch
 from transformers import TrainerCallback
 
 from data.errors import UserError
+from data.files import write_whole
 from data.models import source_sha256
 from data.processes import last_line, start_command
-from train.outcome import RunFolder, from_main, is_main, say, write_whole
+from train.outcome import RunFolder, from_main, is_main, say
 
 BEST_FILE = "best_checkpoint.json"
 KPI = "success_rate"

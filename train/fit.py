@@ -14,6 +14,7 @@ docs/reliability.md says what happens when something goes wrong.
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import math
 import os
@@ -35,6 +36,7 @@ from transformers.trainer_callback import ProgressCallback
 
 from data.curation.contamination import Reference
 from data.errors import UserError
+from data.files import appending, write_whole
 from data.mixture import Prepared, read_prepared
 from data.models import source_sha256
 from train import checkpoints
@@ -43,7 +45,7 @@ from train.audit import Finding, audit, check_allowed, print_findings, read_test
 from train.benchmarking import Benchmarking, check_benchmark
 from train.model import LoadedModel
 from train.options import DataOptions, open_wandb
-from train.outcome import NoCheckpoint, Preempted, RunFolder, Watch, from_main, is_main, say, write_whole
+from train.outcome import NoCheckpoint, Preempted, RunFolder, Watch, from_main, is_main, say
 from train.plan import make_plan
 from train.trainers import LOGGING_STATE, steps_per_run
 from train.tree import (
@@ -273,8 +275,8 @@ class MetricsFile(TrainerCallback):
         # An evaluation without a scored token has no mean: null, because NaN is no JSON.
         numbers = {name: None if isinstance(x, float) and not math.isfinite(x) else x for name, x in logs.items()}
         line = {"step": state.global_step, "time": datetime.now(UTC).isoformat(timespec="seconds"), **numbers}
-        with open(self.path, "a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+        with appending(self.path) as file:
+            file.write(json.dumps(line).encode() + b"\n")
         if "loss" in logs and not sys.stderr.isatty():
             say(f"step {state.global_step}/{state.max_steps}  loss {logs['loss']:.4f}")
 
@@ -500,4 +502,6 @@ def plot_metrics(folder: Path) -> None:
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(alpha=0.25)
         axes.legend(frameon=False)
-    figure.savefig(folder / "loss.png", dpi=120)
+    picture = io.BytesIO()
+    figure.savefig(picture, dpi=120, format="png")
+    write_whole(folder / "loss.png", picture.getvalue())

@@ -27,7 +27,7 @@ from datasets import disable_progress_bars
 from transformers.utils.logging import disable_progress_bar
 from trl import ModelConfig, TrlParser
 
-from data.errors import WHITE, UserError, nearest, printable
+from data.errors import WHITE, UserError, disk_fault, nearest, printable
 from train.outcome import EXIT_CODES, SIGNALS, Preempted, say, status_of
 
 
@@ -316,4 +316,11 @@ def run_main(main: Callable[[], None]) -> NoReturn:
         if os.environ.get("LOCAL_RANK", "0") == "0":
             sys.stderr.write(f"error: {printable(str(error), keep=WHITE)}\n")
         sys.exit(EXIT_CODES[status_of(error)])
+    except Exception as error:
+        told = disk_fault(error)
+        if told is None:
+            raise
+        if os.environ.get("LOCAL_RANK", "0") == "0":
+            sys.stderr.write(f"error: {printable(told)}\n")
+        sys.exit(EXIT_CODES["user_error"])
     sys.exit(0)

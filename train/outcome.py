@@ -10,8 +10,6 @@ folder's `status.json`, which a batch script can read:
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import json
 import os
 import signal
@@ -29,7 +27,8 @@ from accelerate import PartialState
 from accelerate.utils import broadcast_object_list, gather_object
 from transformers import TrainerCallback
 
-from data.errors import UserError
+from data.errors import UserError, disk_fault
+from data.files import Lock, Taken, write_whole
 from train.tree import Rendered, Unit
 
 Result = TypeVar("Result")
@@ -66,6 +65,8 @@ def status_of(error: BaseException | None) -> str:
     }  # fmt: skip
     if error is None:
         return "finished"
+    if disk_fault(error) is not None:
+        return "user_error"
     return next((status for kind, status in kinds.items() if isinstance(error, kind)), "crashed")
 
 
@@ -94,17 +95,6 @@ def from_main(work: Callable[[], Result]) -> Result:
     if box[1] is not None:
         raise box[1]
     return box[0]
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a file so that a kill leaves the old text or the new one, never a part."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.unfinished")
-    with open(unfinished, "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(unfinished, path)
 
 
 @contextmanager
@@ -160,7 +150,7 @@ class RunFolder:
         """While steps are made, a signal is noted and the step is finished; at other times the run stops at once."""
         self.progress: dict[str, Any] = {}
         """What `status.json` tells beside the outcome: step, max_steps, checkpoint."""
-        self._lock: Any = None
+        self._lock: Lock | None = None
         self._handlers: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> Self:
@@ -200,7 +190,7 @@ class RunFolder:
             for number, handler in self._handlers.items():
                 signal.signal(number, handler)
         if self._lock is not None:
-            self._lock.close()
+            self._lock.release()
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         first = self.signal is None
@@ -211,28 +201,16 @@ class RunFolder:
     def _claim(self) -> None:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            lock = open(self.folder / ".lock", "a+", encoding="utf-8")  # noqa: SIM115 - held until the run ends
+            self._lock = Lock(self.folder / ".lock")
         except OSError as problem:
             raise UserError(f"--output_dir {self.folder}: cannot be written: {problem.strerror}") from None
-        try:
-            fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as problem:
-            if problem.errno not in (errno.EACCES, errno.EAGAIN):
-                say(f"{self.folder}: this file system has no locks, so a second run on this folder is not noticed")
-                lock.close()
-                return
-            lock.seek(0)
-            owner = lock.read().strip() or "another process"
-            lock.close()
+        except Taken as owner:
             raise UserError(
                 f"{self.folder}: another run is training into this folder: {owner}. Wait for it or stop it, or take "
                 "another --output_dir"
             ) from None
-        job = f", Slurm job {os.environ['SLURM_JOB_ID']}" if "SLURM_JOB_ID" in os.environ else ""
-        lock.truncate(0)
-        lock.write(f"process {os.getpid()} on {socket.gethostname()}{job}, since {_now()}: {' '.join(sys.argv)}\n")
-        lock.flush()
-        self._lock = lock
+        if not self._lock.is_held:
+            say(f"{self.folder}: this file system has no locks, so a second run on this folder is not noticed")
 
     def _write(self, status: str, message: str = "") -> None:
         if not is_main():

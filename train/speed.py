@@ -47,6 +47,7 @@ from trl.trainer.dpo_trainer import DataCollatorForPreference
 
 from data.chats import Chat, Message, ToolCall
 from data.errors import UserError
+from data.files import write_whole
 from data.mixture import rows_to_dataset
 from data.progress import with_progress
 from data.records import ToolSpec
@@ -571,8 +572,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         "versions": {name: version(name) for name in ("torch", "transformers", "trl", "peft")},
         "command": ["python", "-m", "train.speed", *(sys.argv[1:] if argv is None else argv)],
     }
-    options.json.parent.mkdir(parents=True, exist_ok=True)
-    options.json.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    write_whole(options.json, json.dumps(result, indent=2) + "\n")
     if options.only is None:
         plot(result, options.json.with_suffix(".png"))
         for name in (*RATIOS, "efficiency", "growth_80_over_40_turns"):

@@ -22,6 +22,7 @@ from data.adapters.react import chat_to_react_row
 from data.adapters.sharegpt_tools import chat_to_hermes_row, chat_to_sharegpt_row
 from data.chats import Chat, Skip
 from data.errors import UserError, nearest
+from data.files import whole_result
 from data.output import count_rows, print_table, save_counts, write_lines
 from data.progress import with_progress
 from data.records import read_trajectories
@@ -78,12 +79,14 @@ def export_command(
             else:
                 yield json.dumps(row, ensure_ascii=False)
 
-    kept = write_lines(out, lines())
-    if not kept:
-        reasons = "".join(f"\n  {count} x {reason}" for reason, count in dropped.most_common())
-        raise UserError(
-            f"{source}: no chat of {read} can be written as {format}:{reasons or ' there was nothing to read'}"
-        )
-    counts = {"format": format, "input": str(source), "read": read, "kept": kept, "dropped": dict(dropped)}
+    with whole_result(out) as result:
+        kept = write_lines(result, out, lines())
+        if not kept:
+            reasons = "".join(f"\n  {count} x {reason}" for reason, count in dropped.most_common())
+            raise UserError(
+                f"{source}: no chat of {read} can be written as {format}:{reasons or ' there was nothing to read'}"
+            )
+        counts = {"format": format, "input": str(source), "read": read, "kept": kept, "dropped": dict(dropped)}
+        saved = save_counts(result, out, counts)
     print_table(("source", "rows", "count"), count_rows(str(source), counts))
-    typer.echo(f"wrote {out} and {save_counts(out, counts)}")
+    typer.echo(f"wrote {out} and {saved}")

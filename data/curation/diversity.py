@@ -13,7 +13,7 @@ import hashlib
 import json
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import IO, TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -111,7 +111,6 @@ def _luck(seed: int, row: Row) -> int:
 
 
 def _embed_requests(work: Work, step: str, encoder: str, earlier: Sequence[str], shard: int) -> None:
-    import numpy as np  # noqa: PLC0415 - a command that only prints its help need not load it
 
     share = min(1.0, ROWS_TO_LEARN_FROM / max(work.totals()["read"], 1))
     texts, examples = [], {}
@@ -120,8 +119,8 @@ def _embed_requests(work: Work, step: str, encoder: str, earlier: Sequence[str],
         if _luck(0, row) < share * 2**64:
             examples[index] = texts[-1][:EXAMPLE_CHARS]
     if texts:
-        np.save(work.path(step, f"vectors-{shard:05d}.npy"), embed(encoder, texts))
-    work.path(step, f"examples-{shard:05d}.json").write_text(json.dumps(examples, ensure_ascii=False), encoding="utf-8")
+        work.save(step, f"vectors-{shard:05d}.npy", embed(encoder, texts))
+    work.save_json(step, f"examples-{shard:05d}.json", examples)
 
 
 def _kmeans(vectors: NDArray[np.float32], count: int) -> NDArray[np.float32]:
@@ -168,7 +167,7 @@ def _find_topics(work: Work, step: str, count: int, _task: int) -> None:
         np.load(work.path(step, f"vectors-{s:05d}.npy"))[list(map(int, examples[s]))] for s in shards if examples[s]
     ]
     if not parts:
-        work.path(step, "topics.json").write_text("[]", encoding="utf-8")
+        work.save_json(step, "topics.json", [])
         return
     learned = np.concatenate(parts)
     centres = _kmeans(learned, count)
@@ -182,7 +181,7 @@ def _find_topics(work: Work, step: str, count: int, _task: int) -> None:
     new_number = np.empty(len(centres), np.int64)
     new_number[np.argsort(-sizes, kind="stable")] = np.arange(len(centres))
     for shard in shards:
-        np.save(work.path(step, f"topics-{shard:05d}.npy"), new_number[labels[shard]])
+        work.save(step, f"topics-{shard:05d}.npy", new_number[labels[shard]])
     topic_of = new_number[_nearest(learned, centres)]
     centred = learned - learned.mean(axis=0)
     _, _, axes = np.linalg.svd(centred[:4000], full_matrices=False)
@@ -191,7 +190,7 @@ def _find_topics(work: Work, step: str, count: int, _task: int) -> None:
     shown = range(0, len(texts), max(1, len(texts) // 4000))
     picture = [[round(float(points[i, 0]), 3), round(float(points[i, -1]), 3), int(topic_of[i])] for i in shown]
     found = {"topics": topics, "points": picture}
-    work.path(step, "topics.json").write_text(json.dumps(found, ensure_ascii=False), encoding="utf-8")
+    work.save_json(step, "topics.json", found)
 
 
 def _describe_topics(texts: Sequence[str], topic_of: Sequence[int], sizes: Sequence[int]) -> list[dict[str, Any]]:
@@ -243,10 +242,11 @@ def _name_cells(work: Work, step: str, options: Sample, earlier: Sequence[str], 
         luck.append(_luck(options.seed, row))
         cells.append(" / ".join(described[facet] for facet in options.by) or "all")
     names = sorted(set(cells))
-    work.path(step, f"cells-{shard:05d}.json").write_text(json.dumps(names, ensure_ascii=False), encoding="utf-8")
+    work.save_json(step, f"cells-{shard:05d}.json", names)
     table = list(zip(places, luck, map({name: at for at, name in enumerate(names)}.__getitem__, cells), strict=True))
-    np.save(
-        work.path(step, f"luck-{shard:05d}.npy"),
+    work.save(
+        step,
+        f"luck-{shard:05d}.npy",
         np.array(table, dtype=[("place", "i8"), ("luck", "u8"), ("cell", "i8")]),
     )
 
@@ -291,7 +291,7 @@ def _draw(work: Work, step: str, options: Sample, _task: int) -> None:
             [int(part[0][order[stays[name] - 1]]), int(part[1][order[stays[name] - 1]])] if stays[name] else [-1, -1]
         )
         result[name] = {"rows": size, "stay": stays[name], "last": border}
-    work.path(step, "cells.json").write_text(json.dumps(result, ensure_ascii=False, indent=2), encoding="utf-8")
+    work.save_json(step, "cells.json", result)
 
 
 def _drop_unlucky(work: Work, step: str, options: Sample, shard: int) -> None:
@@ -321,6 +321,8 @@ def sample_stages(work: Work, step: str, options: Sample, earlier: Sequence[str]
 
 # --- report ------------------------------------------------------------------------------------------------------
 
+REPORT_PAGES = ("report.json", "report.md", "report.png", "topics.png")
+
 CROSSED = ("category", "tier", "language", "outcome")
 
 
@@ -332,12 +334,12 @@ def _count_shard(work: Work, step: str, options: Report, earlier: Sequence[str],
         for facet, value in described.items():
             single[facet][value] += 1
     counts = {"crossed": crossed, "single": single}
-    work.path(step, f"counts-{shard:05d}.json").write_text(json.dumps(counts, ensure_ascii=False), encoding="utf-8")
+    work.save_json(step, f"counts-{shard:05d}.json", counts)
     work.write_drops(step, shard, [])
 
 
 def _write_report(work: Work, step: str, options: Report, _task: int) -> None:
-    """Sum the counts up; write report.json, report.md and the pictures beside the curated rows."""
+    """Sum the counts up; write report.json, report.md and the pictures, which will stand beside the curated rows."""
     crossed: Counter[str] = Counter()
     single: defaultdict[str, Counter[str]] = defaultdict(Counter)
     for shard in range(len(work.shards)):
@@ -355,11 +357,15 @@ def _write_report(work: Work, step: str, options: Report, _task: int) -> None:
         "facets": {facet: dict(sorted(values.items())) for facet, values in single.items()},
         "topics": found["topics"],
     }
-    (work.out / "report.json").write_text(json.dumps(report, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
-    (work.out / "report.md").write_text(_report_to_markdown(report, cells), encoding="utf-8")
-    _draw_distributions(work, single)
+    texts = json.dumps(report, ensure_ascii=False, indent=2) + "\n", _report_to_markdown(report, cells)
+    for name, text in zip(REPORT_PAGES, texts, strict=False):
+        with work.open(step, name) as file:
+            file.write(text.encode())
+    with work.open(step, "report.png") as file:
+        _draw_distributions(file, single)
     if found["topics"]:
-        _draw_topics(work, found["topics"], found["points"])
+        with work.open(step, "topics.png") as file:
+            _draw_topics(file, found["topics"], found["points"])
 
 
 def _cell_text(value: Any) -> str:
@@ -386,7 +392,7 @@ def _report_to_markdown(report: dict[str, Any], cells: Sequence[dict[str, Any]])
     return "\n".join(parts)
 
 
-def _draw_distributions(work: Work, single: dict[str, Counter[str]]) -> None:
+def _draw_distributions(file: IO[bytes], single: dict[str, Counter[str]]) -> None:
     import matplotlib  # noqa: PLC0415 - slow, and only wanted where a picture is drawn
 
     matplotlib.use("Agg")
@@ -399,11 +405,11 @@ def _draw_distributions(work: Work, single: dict[str, Counter[str]]) -> None:
         axis.barh([name for name, _ in values], [count for _, count in values], color="#4c72b0")
         axis.invert_yaxis()
         axis.set(title=facet, xlabel="rows")
-    figure.savefig(work.out / "report.png", dpi=110, metadata={"Software": None})
+    figure.savefig(file, format="png", dpi=110, metadata={"Software": None})
     plt.close(figure)
 
 
-def _draw_topics(work: Work, topics: Sequence[dict[str, Any]], points: Sequence[Sequence[float]]) -> None:
+def _draw_topics(file: IO[bytes], topics: Sequence[dict[str, Any]], points: Sequence[Sequence[float]]) -> None:
     import matplotlib  # noqa: PLC0415 - as above
 
     matplotlib.use("Agg")
@@ -421,7 +427,7 @@ def _draw_topics(work: Work, topics: Sequence[dict[str, Any]], points: Sequence[
     right.barh(names, [t["rows"] for t in topics], color=[colours(t["topic"] % 20) for t in topics])
     right.invert_yaxis()
     right.set(title="topics", xlabel="rows")
-    figure.savefig(work.out / "topics.png", dpi=110, metadata={"Software": None})
+    figure.savefig(file, format="png", dpi=110, metadata={"Software": None})
     plt.close(figure)
 
 

@@ -134,7 +134,7 @@ def save_decisions(work: Work, step: str, part: int, decisions: Sequence[tuple[i
     import numpy as np  # noqa: PLC0415 - as above
 
     table = np.array(sorted(decisions), dtype=[("row", "i8"), ("kept", "i8"), ("similarity", "f8")])
-    np.save(work.path(step, f"decided-{part:05d}.npy"), table)
+    work.save(step, f"decided-{part:05d}.npy", table)
 
 
 def read_decisions(work: Work, step: str) -> Any:
@@ -174,7 +174,7 @@ def _hash_shard(work: Work, step: str, earlier: Sequence[str], shard: int) -> No
         (*np.frombuffer(said_hash(row), ">u8"), row_number(shard, place)) for place, row in work.rows(shard, earlier)
     ]
     table = np.array(rows, dtype=[("high", "u8"), ("low", "u8"), ("row", "i8")])
-    np.save(work.path(step, f"hashes-{shard:05d}.npy"), np.sort(table, order="high", kind="stable"))
+    work.save(step, f"hashes-{shard:05d}.npy", np.sort(table, order="high", kind="stable"))
 
 
 def _find_exact(work: Work, step: str, bucket: int) -> None:
@@ -266,9 +266,9 @@ def _sign_shard(work: Work, step: str, options: Near, earlier: Sequence[str], sh
         band_hashes ^= banded[:, :, place].T
         band_hashes *= multipliers[place]
         band_hashes ^= band_hashes >> np.uint64(29)
-    np.save(work.path(step, f"numbers-{shard:05d}.npy"), np.array(numbers, np.int64))
-    np.save(work.path(step, f"signatures-{shard:05d}.npy"), np.stack([signatures, with_results], axis=1))
-    np.save(work.path(step, f"bands-{shard:05d}.npy"), band_hashes)
+    work.save(step, f"numbers-{shard:05d}.npy", np.array(numbers, np.int64))
+    work.save(step, f"signatures-{shard:05d}.npy", np.stack([signatures, with_results], axis=1))
+    work.save(step, f"bands-{shard:05d}.npy", band_hashes)
 
 
 class _Signatures:
@@ -356,7 +356,7 @@ def _band_pairs(work: Work, step: str, options: Near, band: int) -> None:
         pairs.append((leaders[others[alike]] << _INDEX_BITS) + rows[others[alike]])
         left = others[~alike]
         rows, groups = rows[left], groups[left]
-    np.save(work.path(step, f"pairs-{band:05d}.npy"), np.concatenate(pairs))
+    work.save(step, f"pairs-{band:05d}.npy", np.concatenate(pairs))
 
 
 def _components(pairs: NDArray[np.int64]) -> Iterator[list[int]]:

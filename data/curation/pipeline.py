@@ -27,12 +27,12 @@ from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from itertools import groupby
 from pathlib import Path
-from typing import Annotated, Any, TypeGuard
+from typing import IO, Annotated, Any, TypeGuard
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from data.curation.contamination import Decontaminate, Reference, decontaminate_stages
-from data.curation.diversity import Report, Sample, report_stages, sample_stages
+from data.curation.diversity import REPORT_PAGES, Report, Sample, report_stages, sample_stages
 from data.curation.duplicates import Exact, Near, exact_stages, near_stages, read_decisions, split_number
 from data.curation.filters import PHRASES, Filter, filter_stages
 from data.curation.rows import line_to_row
@@ -52,7 +52,7 @@ from data.curation.shards import (
     run_stages,
 )
 from data.errors import UserError, nearest
-from data.output import whole_file
+from data.files import claimed_folder, whole_result, write_whole
 from data.records import BadLine, Outcome, Trajectory, read_jsonl
 
 Step = Annotated[Filter | Exact | Near | Semantic | Decontaminate | Sample | Report, Field(discriminator="step")]
@@ -136,30 +136,27 @@ def curate(
         "code": _code_hash(),
     }
     key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
-    manifest = _finished(folder, key)
-    if manifest is not None:
-        return _not_empty({**manifest, "reused": True}, name)
-    shards = tuple(plan_shards([path.resolve() for path in files], config.shard_mb << 20))
-    work = Work(folder / ".work", shards)
-    _open_work(work, key, [*_step_names(config), "read", "write"])
-    # A run with other steps or inputs leaves nothing of the one before it behind.
-    for stale in ("manifest.json", "report.json", "report.md", "report.png", "topics.png", "timings.json"):
-        (folder / stale).unlink(missing_ok=True)
-    stages = _all_stages(work, config, identity, key)
-    seconds: dict[str, float] = {}
-    if config.cluster is None:
-        seconds = run_stages(work, stages, workers=workers)
-    elif not launch_stages(work, stages, config.cluster):
-        return None
-    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-    if seconds:
-        rates = {
-            stage: {"seconds": round(wall, 3), "rows_per_second": round(manifest["read"] / max(wall, 1e-9))}
-            for stage, wall in seconds.items()
-        }
-        text = json.dumps({"workers": workers, "stages": rates}, indent=2)
-        (folder / "timings.json").write_text(text + "\n", encoding="utf-8")
-    shutil.rmtree(work.folder)
+    with claimed_folder(folder):
+        manifest = _finished(folder, key)
+        if manifest is not None:
+            return _not_empty({**manifest, "reused": True}, name)
+        shards = tuple(plan_shards([path.resolve() for path in files], config.shard_mb << 20))
+        work = Work(folder / ".work", shards)
+        _open_work(work, key, [*_step_names(config), "read", "write"])
+        stages = _all_stages(work, config, identity, key)
+        seconds: dict[str, float] = {}
+        if config.cluster is None:
+            seconds = run_stages(work, stages, workers=workers)
+        elif not launch_stages(work, stages, config.cluster):
+            return None
+        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        if seconds:
+            rates = {
+                stage: {"seconds": round(wall, 3), "rows_per_second": round(manifest["read"] / max(wall, 1e-9))}
+                for stage, wall in seconds.items()
+            }
+            write_whole(folder / "timings.json", json.dumps({"workers": workers, "stages": rates}, indent=2) + "\n")
+        shutil.rmtree(work.folder)
     return _not_empty(manifest, name)
 
 
@@ -334,9 +331,10 @@ def _read_shard(work: Work, step: str, scores_file: str | None, shard: int) -> N
         kinds.append(kind)
         priority.append((np.nan if score is None else score, outcome))
         ids.append(name)
-    np.save(work.path(step, f"kinds-{shard:05d}.npy"), np.array(kinds, np.int8))
-    np.save(work.path(step, f"priority-{shard:05d}.npy"), np.array(priority, np.float64).reshape(-1, 2))
-    work.path(step, f"ids-{shard:05d}.jsonl").write_text("".join(json.dumps(name) + "\n" for name in ids))
+    work.save(step, f"kinds-{shard:05d}.npy", np.array(kinds, np.int8))
+    work.save(step, f"priority-{shard:05d}.npy", np.array(priority, np.float64).reshape(-1, 2))
+    with work.open(step, f"ids-{shard:05d}.jsonl") as file:
+        file.writelines(json.dumps(name).encode() + b"\n" for name in ids)
     work.write_drops(step, shard, drops)
 
 
@@ -349,7 +347,7 @@ def _count_lines(work: Work, step: str, _task: int) -> None:
         first_line.append(line)
         line += len(kinds)
         read += int((kinds != BLANK).sum())
-    work.path(step, "totals.json").write_text(json.dumps({"read": read, "first_line": first_line}))
+    work.save_json(step, "totals.json", {"read": read, "first_line": first_line})
 
 
 # --- writing -----------------------------------------------------------------------------------------------------
@@ -366,8 +364,8 @@ def _write_shard(work: Work, step: str, steps: Sequence[str], shard: int) -> Non
     counts: Counter[tuple[str, str]] = Counter()
     kept = 0
     with (
-        open(work.path(step, f"kept-{shard:05d}.jsonl"), "wb") as kept_file,
-        open(work.path(step, f"dropped-{shard:05d}.jsonl"), "w", encoding="utf-8") as dropped_file,
+        work.open(step, f"kept-{shard:05d}.jsonl") as kept_file,
+        work.open(step, f"dropped-{shard:05d}.jsonl") as dropped_file,
     ):
         for place, line in read_lines(work.shards[shard]):
             if line and place not in dropped:
@@ -385,19 +383,14 @@ def _write_shard(work: Work, step: str, steps: Sequence[str], shard: int) -> Non
                 key, text = "row", line.decode("utf-8", "backslashreplace")
                 if decision["step"] == "read":
                     key, text = "unread", json.dumps(text, ensure_ascii=False)
-                dropped_file.write(f'{json.dumps(entry, ensure_ascii=False)[:-1]}, "{key}": {text}}}\n')
+                dropped_file.write(f'{json.dumps(entry, ensure_ascii=False)[:-1]}, "{key}": {text}}}\n'.encode())
     found = {"kept": kept, "dropped": [[*names, count] for names, count in sorted(counts.items())]}
-    work.path(step, f"counts-{shard:05d}.json").write_text(json.dumps(found, ensure_ascii=False), encoding="utf-8")
+    work.save_json(step, f"counts-{shard:05d}.json", found)
 
 
 def _collect(work: Work, step: str, kinds: dict[str, str], about: dict[str, Any], _task: int) -> None:
-    """Join what the shards wrote, count, and write the manifest last."""
+    """Join what the shards wrote, count, and put it all in its place; what an earlier run left there goes."""
     shards = range(len(work.shards))
-    for name in ("kept", "dropped"):
-        with whole_file(work.out / {"kept": "curated.jsonl", "dropped": "dropped.jsonl"}[name]) as file:
-            for shard in shards:
-                with open(work.path(step, f"{name}-{shard:05d}.jsonl"), "rb") as part:
-                    shutil.copyfileobj(part, file, 1 << 20)
     kept = 0
     dropped: dict[str, Counter[str]] = {name: Counter() for name in ("read", *kinds)}
     for shard in shards:
@@ -408,19 +401,39 @@ def _collect(work: Work, step: str, kinds: dict[str, str], about: dict[str, Any]
     read = work.totals()["read"]
     if read != kept + sum(counts.total() for counts in dropped.values()):
         raise RuntimeError(f"{read} rows were read, {kept} kept and {dropped} dropped: the counts do not add up")
-    _write_clusters(work, [name for name, kind in kinds.items() if kind in ("exact", "near", "semantic")])
-    manifest = {
-        "read": read,
-        "kept": kept,
-        "dropped": {name: dict(sorted(counts.items())) for name, counts in dropped.items()},
-        "sha256": _sha256(work.out / "curated.jsonl"),
-        **about,
-    }
-    with whole_file(work.out / "manifest.json") as file:
-        file.write(json.dumps(manifest, ensure_ascii=False, indent=2).encode() + b"\n")
+    with whole_result(work.out / "curated.jsonl") as result:
+        hashed = hashlib.sha256()
+        for name, out in (("kept", "curated.jsonl"), ("dropped", "dropped.jsonl")):
+            file = result.open(work.out / out)
+            for shard in shards:
+                with open(work.path(step, f"{name}-{shard:05d}.jsonl"), "rb") as part:
+                    while block := part.read(1 << 20):
+                        file.write(block)
+                        if name == "kept":
+                            hashed.update(block)
+        _write_clusters(
+            work,
+            [name for name, kind in kinds.items() if kind in ("exact", "near", "semantic")],
+            result.open(work.out / "clusters.jsonl"),
+        )
+        reports = [work.folder / name for name, kind in kinds.items() if kind == "report"]
+        for page in REPORT_PAGES:
+            result.remove(work.out / page)
+            for report in reports:
+                if (report / page).exists():
+                    result.write(work.out / page, (report / page).read_bytes())
+        result.remove(work.out / "timings.json")
+        manifest = {
+            "read": read,
+            "kept": kept,
+            "dropped": {name: dict(sorted(counts.items())) for name, counts in dropped.items()},
+            "sha256": hashed.hexdigest(),
+            **about,
+        }
+        result.write(work.out / "manifest.json", json.dumps(manifest, ensure_ascii=False, indent=2) + "\n")
 
 
-def _write_clusters(work: Work, steps: Sequence[str]) -> None:
+def _write_clusters(work: Work, steps: Sequence[str], file: IO[bytes]) -> None:
     """For each row that was kept in the place of others: its id and place, and those of the others."""
     decisions = {step: read_decisions(work, step) for step in steps}
     wanted: defaultdict[int, set[int]] = defaultdict(set)
@@ -437,10 +450,9 @@ def _write_clusters(work: Work, steps: Sequence[str]) -> None:
                 if place in places:
                     where = {"file": work.shards[shard].path, "line": first_line[shard] + place}
                     names[shard, place] = {"id": json.loads(line), **where}
-    with whole_file(work.out / "clusters.jsonl") as file:
-        for step, decided in decisions.items():
-            ordered = decided[decided["kept"].argsort(kind="stable")].tolist()
-            for kept, group in groupby(ordered, key=lambda entry: entry[1]):
-                copies = [{**names[split_number(row)], "similarity": round(sim, 4)} for row, _, sim in group]
-                entry = {"step": step, "kept": names[split_number(kept)], "size": len(copies) + 1, "dropped": copies}
-                file.write(json.dumps(entry, ensure_ascii=False).encode() + b"\n")
+    for step, decided in decisions.items():
+        ordered = decided[decided["kept"].argsort(kind="stable")].tolist()
+        for kept, group in groupby(ordered, key=lambda entry: entry[1]):
+            copies = [{**names[split_number(row)], "similarity": round(sim, 4)} for row, _, sim in group]
+            entry = {"step": step, "kept": names[split_number(kept)], "size": len(copies) + 1, "dropped": copies}
+            file.write(json.dumps(entry, ensure_ascii=False).encode() + b"\n")

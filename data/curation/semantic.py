@@ -93,10 +93,10 @@ def _embed_shard(work: Work, step: str, options: Semantic, earlier: Sequence[str
         numbers.append(row_number(shard, place))
         texts.append(request_text(row))
         calls.append(xxhash.xxh64_intdigest(f"{row.kind} {row.trained_calls}".encode(errors="surrogatepass")))
-    np.save(work.path(step, f"numbers-{shard:05d}.npy"), np.array(numbers, np.int64))
-    np.save(work.path(step, f"calls-{shard:05d}.npy"), np.array(calls, np.uint64))
+    work.save(step, f"numbers-{shard:05d}.npy", np.array(numbers, np.int64))
+    work.save(step, f"calls-{shard:05d}.npy", np.array(calls, np.uint64))
     if texts:
-        np.save(work.path(step, f"vectors-{shard:05d}.npy"), embed(options.encoder, texts))
+        work.save(step, f"vectors-{shard:05d}.npy", embed(options.encoder, texts))
 
 
 def _choose_semantic(work: Work, step: str, options: Semantic, _task: int) -> None:

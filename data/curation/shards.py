@@ -28,12 +28,14 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import IO, TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from data.curation.rows import Kind, Row, known_line_to_row
 from data.errors import UserError
+from data.files import naming, partial_path
 from data.progress import with_progress
 
 if TYPE_CHECKING:
@@ -155,9 +157,35 @@ class Work:
 
     def write_drops(self, step: str, shard: int, drops: Iterable[dict[str, Any]]) -> None:
         """Say what a step drops of a shard: objects with place, reason, text and whatever else explains it."""
-        with open(self.path(step, f"drops-{shard:05d}.jsonl"), "w", encoding="utf-8") as file:
+        with self.open(step, f"drops-{shard:05d}.jsonl") as file:
             for drop in drops:
-                file.write(json.dumps(drop, ensure_ascii=False) + "\n")
+                file.write(json.dumps(drop, ensure_ascii=False).encode() + b"\n")
+
+    @contextmanager
+    def open(self, step: str, name: str) -> Iterator[IO[bytes]]:
+        """A file of a step to write to. A part of one is never left, because no other task looks whether it is whole."""
+        path = self.path(step, name)
+        partial = partial_path(path)
+        with naming(self.out, partial):
+            try:
+                with open(partial, "xb") as file:
+                    yield file
+                os.replace(partial, path)
+            finally:
+                partial.unlink(missing_ok=True)
+
+    def save(self, step: str, name: str, array: NDArray[Any]) -> None:
+        """Write an array."""
+        import numpy as np  # noqa: PLC0415 - as above
+
+        with self.open(step, name) as file:
+            # Into a file itself numpy writes around Python, and does not notice that a disk is full.
+            np.save(SimpleNamespace(write=file.write), array)  # type: ignore[arg-type] # it needs no more
+
+    def save_json(self, step: str, name: str, value: Any) -> None:
+        """Write a value as JSON."""
+        with self.open(step, name) as file:
+            file.write(json.dumps(value, ensure_ascii=False).encode())
 
 
 @dataclass(frozen=True)

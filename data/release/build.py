@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shlex
 import shutil
@@ -19,6 +18,7 @@ from typing import IO, Any
 from semver import Version
 
 from data.errors import UserError
+from data.files import claimed, partial_folder
 from data.progress import with_progress
 from data.records import SCHEMA_VERSION, Category, Trajectory
 from data.redaction import describe_findings, redact_value
@@ -116,15 +116,7 @@ def build_release(
     name, previous = _name_and_previous(out, name, previous, number)
     if previous is not None:  # before anything is read, because that takes a while
         check_order(number, Version.parse(read_manifest(previous).version))
-    staging = out.parent / f".{out.name}.partial"
-    out.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        staging.mkdir()
-    except FileExistsError:
-        raise UserError(
-            f"{staging}: another build is at work, or one was killed; in that case delete this folder"
-        ) from None
-    try:
+    with claimed(out), partial_folder(out) as staging:
         database = open_database(staging / "records.sqlite")
         totals = _stage(database, inputs, stated or Stated())
         facts: dict[str, Any] = {
@@ -166,9 +158,6 @@ def build_release(
                 "sources, attributions, source addresses or tools. Do records carry one each?"
             )
         (staging / MANIFEST).write_bytes(text)
-        os.replace(staging, out)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
     return Built(manifest, changes, previous)
 
 

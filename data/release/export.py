@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import TypeAdapter, ValidationError
 
 from data.errors import UserError, nearest
-from data.output import whole_file
+from data.files import whole_file
 from data.progress import with_progress
 from data.records import KOREAN_CATEGORIES, BadLine, Category, CategoryName, read_jsonl
 from data.release.build import record_to_row, write_parquet
