@@ -21,12 +21,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
-import yaml
 
 from benchmark.compare import kpi_to_text, title_of
 from benchmark.kpis import UNITS, Kpi, kpis
 from benchmark.loop import NO_PAIRS, Loop, LoopConfig, Stage, command_words, read_json, write_json
-from data.config import read_config
+from data.config import read_config, read_yaml
 from data.errors import UserError, nearest
 from data.files import Lock, Taken, write_whole
 from data.models import source_sha256
@@ -70,8 +69,8 @@ def _description(loop: Loop, stage: Stage) -> dict[str, Any]:
             described[name or "arguments"].append(word)
     for path in stage.configs:
         try:
-            values = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except (OSError, yaml.YAMLError):
+            values = read_yaml(path)
+        except UserError:
             continue  # the command itself says what is wrong with it
         if isinstance(values, dict):
             described |= {f"{path}: {key}": value for key, value in values.items()}

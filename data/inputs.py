@@ -34,6 +34,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from data.errors import UserError, nearest
+from data.parquet_size import rows_of_a_batch
 from data.records import MAX_DEPTH, STRICT_JSON, BadLine, is_deeper_than, json_line_to_object
 
 if TYPE_CHECKING:
@@ -530,11 +531,13 @@ def _parquet_chunks(path: Path) -> Iterator[ArrowRows]:
     import pyarrow.parquet  # noqa: PLC0415 - as above
 
     try:
-        with pyarrow.parquet.ParquetFile(path) as file:
+        # A buffer, or each column of a row group would be read in one piece.
+        with pyarrow.parquet.ParquetFile(path, buffer_size=CHUNK_BYTES) as file:
             row = 1
-            for batch in file.iter_batches(batch_size=CHUNK_ROWS):
-                yield ArrowRows(str(path), row, batch)
-                row += batch.num_rows
+            for group, rows_at_once in enumerate(rows_of_a_batch(path, file.metadata)):
+                for batch in file.iter_batches(batch_size=rows_at_once, row_groups=[group]):
+                    yield ArrowRows(str(path), row, batch)
+                    row += batch.num_rows
     except pyarrow.ArrowException as error:
         raise UserError(f"{path}: not Parquet, or not all of it: {error}") from None
 

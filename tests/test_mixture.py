@@ -336,15 +336,20 @@ def test_names_are_looked_up_before_anything_is_read(tmp_path: Path) -> None:
         build(BuildConfig.model_validate({"sources": [good]}))
 
 
-def test_a_bad_line_stops_the_build_and_leaves_no_set(tmp_path: Path) -> None:
+def test_a_bad_line_stops_the_build_and_leaves_what_was_there(tmp_path: Path) -> None:
     source = trajectories(tmp_path, records(3))
     prepare(tmp_path, source)
+    before = {path.name: path.read_bytes() for path in (tmp_path / "set").iterdir()}
     with open(source["path"], "a", encoding="utf-8") as file:
         file.write("{\n")
     with pytest.raises(UserError, match=r"records\.jsonl:4: not JSON(.|\n)*data validate"):
         build(config_of(tmp_path, source))
+    assert {path.name: path.read_bytes() for path in (tmp_path / "set").iterdir()} == before
+    with pytest.raises(UserError, match=r"records\.jsonl:4: not JSON"):
+        build(config_of(tmp_path, source), out=tmp_path / "other")
+    assert list((tmp_path / "other").iterdir()) == []
     with pytest.raises(UserError, match="broken-off"):
-        read_prepared(tmp_path / "set")
+        read_prepared(tmp_path / "other")
 
 
 def test_an_empty_result_names_the_reasons(tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ from datasets import disable_progress_bars
 from transformers.utils.logging import disable_progress_bar
 from trl import ModelConfig, TrlParser
 
+from data.config import read_yaml
 from data.errors import WHITE, UserError, disk_fault, nearest, printable
 from train.outcome import EXIT_CODES, SIGNALS, Preempted, say, status_of
 
@@ -183,18 +184,14 @@ def parse_options(option_types: Sequence[Any], argv: Sequence[str] | None = None
 def _check_config(path: Path, names: set[str]) -> dict[Any, int]:
     """Line of each key, once the file is known to hold known keys only."""
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        with open(path, "rb"):
+            pass
+    except OSError as error:
         siblings = [str(path.parent / item.name) for item in path.parent.iterdir()] if path.parent.is_dir() else []
         hint = nearest(str(path), siblings)
-        raise UserError(
-            f"{path}: the config cannot be read: {getattr(error, 'strerror', None) or error}.{hint}"
-        ) from None
-    try:
-        config = yaml.safe_load(text)
-        lines = _key_lines(text)
-    except yaml.YAMLError as error:
-        raise UserError(f"{path}: not YAML: {str(error).replace(chr(10), ' ')}") from None
+        raise UserError(f"{path}: the config cannot be read: {error.strerror}.{hint}") from None
+    config = read_yaml(path)  # before TRL's parser reads it in a way that believes everything
+    lines = _key_lines(path.read_text(encoding="utf-8-sig"))
     if not isinstance(config, dict):
         raise UserError(f"{path}: expected a mapping of options, got {type(config).__name__}")
     for key in config:

@@ -180,7 +180,7 @@ class Work:
 
         with self.open(step, name) as file:
             # Into a file itself numpy writes around Python, and does not notice that a disk is full.
-            np.save(SimpleNamespace(write=file.write), array)  # type: ignore[arg-type] # it needs no more
+            np.save(SimpleNamespace(write=file.write), array)
 
     def save_json(self, step: str, name: str, value: Any) -> None:
         """Write a value as JSON."""

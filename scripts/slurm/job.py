@@ -82,10 +82,12 @@ def output_dir(config: str, options: Sequence[str]) -> Path:
     parser.add_argument("--output_dir")
     given, _ = parser.parse_known_args(options)
     try:
-        read = yaml.safe_load(Path(config).read_text(encoding="utf-8"))
+        # Composed only, because a merge of aliases may stand for gigabytes. The run itself says what is wrong with the file.
+        read = yaml.compose(Path(config).read_text(encoding="utf-8"), yaml.SafeLoader)
     except (OSError, UnicodeDecodeError, yaml.YAMLError):
-        read = None  # the run itself says what is wrong with it
-    from_file = read.get("output_dir") if isinstance(read, dict) else None
+        read = None
+    pairs = read.value if isinstance(read, yaml.MappingNode) else []
+    from_file = next((value.value for key, value in pairs if key.value == "output_dir"), None)
     return Path(given.output_dir or from_file or "trainer_output")
 
 
