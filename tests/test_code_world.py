@@ -12,13 +12,23 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from written_tests import CHEATING, HONEST
 
 from benchmark.agent import FROZEN_START, run_tasks
 from benchmark.kpis import kpis
 from benchmark.policies import POLICIES, Expert, policy_named
 from benchmark.worlds import Fault, Task
 from benchmark.worlds import code as code_world
-from benchmark.worlds.code import _KERNELS, FAMILIES, CodeWorld, _filled, _value, tasks
+from benchmark.worlds.code import (
+    _KERNELS,
+    FAMILIES,
+    CodeWorld,
+    _filled,
+    _Function,
+    _value,
+    tasks,
+)
+from benchmark.worlds.code_tests import UnderTest, are_good_tests
 from benchmark.worlds.pools import split_of
 from benchmark.worlds.sandbox import check_isolation
 from data.errors import UserError
@@ -235,27 +245,89 @@ def test_parts_of_many_repairs_are_partial() -> None:
         assert world.verdict().score == number / 5
 
 
-@pytest.mark.parametrize(
-    ("text", "score"),
-    [
-        ("RIGHT", 1),
-        ("def test_nothing():\n    pass\n", 0),
-        ("def test_wrong():\n    assert False\n", 0),
-        ("", 0),
-        ("print('9 passed, 0 failed')\nimport os\nos._exit(0)\n", 0),
-        ("def test_text():\n    assert len(open('MODULE').read()) == SIZE\n", 0),
-    ],
-)
-def test_written_tests_must_tell_right_from_wrong(text: str, score: int) -> None:
+def told_apart(tests: str, kernel: Any = _KERNELS[0], n: int = 5) -> bool:
+    """Whether tests of `total` in `sums.py` count. Of the first kernel it sums the values greater than 5, wrong: 5 or more."""
+    function = _Function("total", n, kernel)
+    under_test = UnderTest("sums.py", "total", function.argument, function.source, function.with_bug("boundary"))
+    return are_good_tests("test_sums.py", tests.encode("utf-8"), under_test)
+
+
+@pytest.mark.parametrize("style", HONEST)
+def test_honest_tests_of_any_style_count(style: str) -> None:
+    assert told_apart(HONEST[style])
+
+
+@pytest.mark.parametrize("cheat", CHEATING)
+def test_tests_that_do_not_test_count_for_nothing(cheat: str) -> None:
+    assert not told_apart(CHEATING[cheat])
+
+
+@pytest.mark.parametrize("coin", ["os.urandom(1)[0]", "time.time_ns() // 1_000_000", "threading.get_native_id()"])
+def test_tests_that_guess_seldom_count(coin: str) -> None:
+    text = "import os, threading, time\nfrom sums import total\ndef test_{}():\n    total([5])\n    assert {} % 2\n"
+    assert sum(told_apart(text.format(number, coin)) for number in range(6)) < 3  # one try in 256 does
+
+
+@pytest.mark.parametrize("kernel", _KERNELS, ids=lambda kernel: kernel.source.split("\n", 2)[1].strip()[:20])
+def test_the_tests_that_an_expert_writes_count_for_every_function(kernel: Any) -> None:
+    for n in (3, 41, 99):
+        function = _Function("total", n, kernel)
+        assert told_apart(function.tests("sums"), kernel, n)
+        right = function.values((*kernel.seen, *kernel.hidden))
+        checks = "".join(f"    assert {call} == {value}\n" for call, value in right)
+        assert told_apart(f"from sums import total\ndef test_all():\n{checks}", kernel, n)
+        assert not told_apart(f"from sums import total\ndef test_all():\n{checks.replace('==', '!=')}", kernel, n)
+
+
+def test_written_tests_decide_the_task() -> None:
     task = task_of("write-test", "test")
-    world = opened(task)
-    path = f"test_{task.parameters['path']}"
-    module = str(task.parameters["path"])
-    text = text.replace("MODULE", module).replace("SIZE", str(len(world.files[module])))
-    world.call("write_file", {"path": path, "text": world.goals[0].text if text == "RIGHT" else text})
-    assert world.verdict().score == score
-    world.call("write_file", {"path": path, "text": world.goals[0].text + "\n\ndef test_more():\n    assert True\n"})
+    world, p = opened(task), task.parameters
+    path = f"test_{p['path']}"
+    right = world.goals[0].text
+    for text, score in (
+        (f"{right}\n\ndef test_more():\n    assert True\n", 1),
+        (right.replace("assert", "return"), 0),
+        (f"print('9 passed, 0 failed')\nimport os\nos._exit(0)\n{right}", 0),
+        (right, 1),
+    ):
+        world.call("write_file", {"path": path, "text": text})
+        assert world.verdict().score == score
+    # Whatever else lies in the project, the tests are run with the module alone.
+    world.call("write_file", {"path": "conftest.py", "text": "1 / 0"})
     assert world.verdict().score == 1
+    assert str(world.call("run_tests", {}).output).endswith(" passed, 0 failed")
+
+
+def test_the_tool_runs_the_same_tests_as_the_verdict() -> None:
+    world = opened(task_of("from-tests"))
+    for name in list(world.files):
+        world.call("delete_file", {"path": name})
+    world.call("write_file", {"path": "sums.py", "text": _Function("total", 5, _KERNELS[0]).source})
+    for text in HONEST.values():
+        world.call("write_file", {"path": "test_sums.py", "text": text})
+        assert re.search(r"(?m)^[1-9]\d* passed, 0 failed$", str(world.call("run_tests", {}).output)), text
+    world.call(
+        "write_file", {"path": "test_sums.py", "text": "import sums\ndef test_it():\n    assert sums.total([6]) == 5\n"}
+    )
+    assert world.call("run_tests", {}).output == (
+        'FAILED test_sums.py test_it\nTraceback (most recent call last):\n  File "test_sums.py", line 3, in test_it\n'
+        "    assert sums.total([6]) == 5\nAssertionError\n0 passed, 1 failed"
+    )
+
+
+def test_a_caller_that_holds_the_value_is_not_renamed() -> None:
+    for seed in range(8):
+        task = task_of("rename", seed=seed)
+        world, p = opened(task), task.parameters
+        for goal in world.goals:
+            world.call("write_file", {"path": goal.path, "text": goal.text})
+        for user, goal in zip(p["users"], world.goals[1:], strict=True):
+            value = goal.calls[0][1]
+            world.call("write_file", {"path": user["path"], "text": f"def {user['name']}():\n    return {value}\n"})
+            assert world.verdict().score == pytest.approx(2 / 3)
+            other = f"from {p['module']} import {p['new']} as f\n{goal.text}"
+            world.call("write_file", {"path": user["path"], "text": other})
+            assert world.verdict().score == 1
 
 
 # Calls.
@@ -297,6 +369,17 @@ def test_files_and_folders_do_not_get_mixed_up() -> None:
     assert "0 times" in str(world.call("edit_file", {"path": "a/b.txt", "old": "", "new": "y"}).error)
     assert "too large" in str(world.call("write_file", {"path": "big", "text": "x" * (2 << 20)}).error)
     assert world.call("run_python", {"code": "print(open('a/b.txt').read())"}).output == "x"
+
+
+def test_what_a_box_cannot_hold_is_refused_before() -> None:
+    """Folders count, too; a project that is too large for a box would end the whole benchmark."""
+    world = opened(task_of("compute"))
+    assert world.call("write_file", {"path": "a/" * 300 + "b", "text": "x"}).error is None
+    assert "too large" in str(world.call("write_file", {"path": "b/" * 300 + "b", "text": "x"}).error)
+    assert world.call("run_python", {"code": "print(1)"}).output == "1"
+    many = world.call("run_python", {"code": "for x in range(150):\n    open(f'{x}', 'w')"})
+    assert many.error == "more than 400 files and folders were left, nothing was kept"
+    assert len(world.files) == 1
 
 
 # Policies and records.

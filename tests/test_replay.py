@@ -319,9 +319,11 @@ def put(*path: str, value: Callable[[Any], Any] = other) -> Callable[[Row], str]
     return tamper
 
 
-def of_the_same_version(world: str) -> str:
-    """Another world that cannot be told from this one by its version."""
-    return next(name for name in WORLDS if name != world and WORLDS[name].version == WORLDS[world].version)
+def another_world(row: Row) -> str:
+    """Names another world and its version."""
+    name = next(name for name in WORLDS if name != row["environment"]["name"])
+    row["environment"] |= {"name": name, "version": WORLDS[name].version}
+    return "environment.name"
 
 
 WHOLE: dict[str, Callable[[Row], str]] = {
@@ -335,7 +337,7 @@ WHOLE: dict[str, Callable[[Row], str]] = {
     "tools": put("metadata", "tools", value=lambda was: was[1:]),
     "language": put("metadata", "language"),
     "category": put("category", value=lambda was: "web" if was != "web" else "other"),
-    "environment": put("environment", "name", value=of_the_same_version),
+    "environment": another_world,
     "tool": put("tool"),
     "seed": put("metadata", "task", "seed"),
     "split": put("metadata", "task", "split", value=lambda was: "test"),

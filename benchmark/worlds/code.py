@@ -16,8 +16,10 @@ Faults, each striking a call that was right:
 
 The verdict: goals are texts (compared without white space at the end), modules (calls that the model never sees give the right
 values) and tests (they pass with the right module and fail with a wrong one). The right values never enter the box; they
-are worked out outside of it. A file of the project that differs and is no goal is damage; files that were not there at
-the start are nobody's business. The score is goals held / (goals + damages).
+are worked out outside of it. Nor does a module that is tested: it answers calls from a box of its own, where they are
+counted, so tests can tell a right one from a wrong one by what it does and by nothing else. A file of the project that differs
+and is no goal is damage; files that were not there at the start are nobody's business. The score is goals held / (goals +
+damages).
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ import json
 import re
 import zlib
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import PurePosixPath
@@ -35,6 +38,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import JsonValue
 
 from benchmark.worlds import Fault, Move, Split, Task, Verdict
+from benchmark.worlds.code_tests import RUN_TESTS, UnderTest, are_good_tests
 from benchmark.worlds.families import CONTEXT_TOKENS, Family, families_to_tasks
 from benchmark.worlds.pools import Draw, filler
 from benchmark.worlds.sandbox import SECONDS, Run, check_isolation, run_python
@@ -52,39 +56,19 @@ from benchmark.worlds.tools import (
 from data.records import Action, Category
 
 category: Category = Category.CODE_EXECUTION
-version: str = "1"
+version: str = "2"
 
 RUN_SECONDS = 1.0
 """Of the virtual clock, for a run that ends; one that does not takes all of `sandbox.SECONDS`."""
 _OUTPUT_CHARACTERS = 4000
 _MAX_BYTES = 1 << 20
+_MAX_ENTRIES = 400
+"""Files and folders of a project; a box holds a few more, for those that faults and the verdict add."""
 _NOW_AT = re.compile(r"not found: (.+), it is now (.+)")
 _READ_ONLY = re.compile(r"permission denied: (.+) is read-only")
 _FULL = re.compile(r"no space left, delete (.+)")
 _QUEUE = re.compile(r"the queue is full, wait (\d+) seconds")
 
-_RUN_TESTS = """\
-import glob, sys, traceback
-passed = failed = 0
-for path in sorted(glob.glob("test_*.py")):
-    try:
-        module = __import__(path[:-3])
-        tests = [value for name, value in vars(module).items() if name.startswith("test_") and callable(value)]
-    except BaseException as error:
-        tests = []
-        failed += 1
-        print("FAILED", path)
-        traceback.print_exception(type(error), error, error.__traceback__.tb_next, file=sys.stdout)
-    for test in tests:
-        try:
-            test()
-            passed += 1
-        except BaseException as error:
-            failed += 1
-            print("FAILED", path, test.__name__)
-            traceback.print_exception(type(error), error, error.__traceback__.tb_next, file=sys.stdout)
-print(f"{passed} passed, {failed} failed")
-"""
 _CALL_ALL = """\
 import json
 values = []
@@ -220,7 +204,7 @@ class CodeWorld(ToolWorld):
     def run_tests(self) -> Commit:
         """Run the tests of the project."""
         self._check_runner()
-        return lambda: self._finish(_run(self._snapshot(), _RUN_TESTS, "<tests>"))
+        return lambda: self._finish(_run(self._snapshot(), RUN_TESTS, "<tests>"))
 
     def make_writable(self, path: str) -> Commit:
         """Make a read-only file writable."""
@@ -290,7 +274,7 @@ class CodeWorld(ToolWorld):
         return self.clock_s < self._free_at_s
 
     def _put(self, name: str, content: bytes) -> JsonValue:
-        if sum(map(len, self.files.values())) + len(content) > _MAX_BYTES or len(self.files) > 400:
+        if sum(map(len, self.files.values())) + len(content) > _MAX_BYTES or _entries(*self.files, name) > _MAX_ENTRIES:
             raise ToolError("the project would become too large")
         self.files[name] = content
         return "ok"
@@ -300,7 +284,8 @@ class CodeWorld(ToolWorld):
 
     def _finish(self, run: Run) -> JsonValue:
         self.clock_s += SECONDS if run.ended == "time" else RUN_SECONDS
-        if run.ended is None:
+        is_small = _entries(*run.files) <= _MAX_ENTRIES
+        if run.ended is None and is_small:
             self.files = dict(run.files)
         text = (run.output + run.errors).rstrip()
         if len(text) > _OUTPUT_CHARACTERS:
@@ -315,6 +300,8 @@ class CodeWorld(ToolWorld):
             raise ToolError("ended because memory was short, nothing was kept")
         if run.ended == "output":
             raise ToolError(f"ended because of too much output, no file was kept\n{text[:200]}")
+        if not is_small:
+            raise ToolError(f"more than {_MAX_ENTRIES} files and folders were left, nothing was kept")
         if run.exit_code:
             raise ToolError(f"exit code {run.exit_code}\n{text}".rstrip())
         return text or "no output"
@@ -437,6 +424,11 @@ class CodeWorld(ToolWorld):
         return Move("write_file", {"path": goal.path, "text": goal.text})
 
 
+def _entries(*paths: str) -> int:
+    """How many files and folders these make."""
+    return len({*paths, *(str(parent) for path in paths for parent in PurePosixPath(path).parents)}) - 1
+
+
 def open(task: Task) -> CodeWorld:
     """The world of a task."""
     return CodeWorld(task)
@@ -495,33 +487,28 @@ class Goal:
     text: str
     calls: tuple[tuple[str, str], ...] = ()
     """Expressions that must have a value within the module, and its `repr`; none for a file that must hold the text."""
-    wrong_module: tuple[str, str] | None = None
-    """For a file of tests: the path of the module and a wrong text of it, with which a test must fail."""
+    calls_with: tuple[tuple[str, str, tuple[tuple[str, str], ...]], ...] = ()
+    """Further calls, each where another file has another text: its path, that text, and the calls with their values."""
+    under_test: UnderTest | None = None
+    """For a file of tests: what they must tell apart."""
 
     def holds(self, files: Files) -> bool:
         """Whether the file is right among these files."""
         content = dict(files)
         if self.path not in content:
             return False
-        if self.wrong_module is not None:
-            path, wrong = self.wrong_module
-            # The right module with a remark at its end: tests that only ask whether its text has changed fail here.
-            same = {**content, path: content.get(path, b"") + b"\n# the same\n"}
-            other = {**content, path: wrong.encode("utf-8")}
-            return _tests_pass(_only(same, path, self.path)) and not _tests_pass(_only(other, path, self.path))
+        if self.under_test is not None:
+            return are_good_tests(self.path, content[self.path], self.under_test)
         if self.calls:
-            values = values_of_calls(files, [(self.path, expression) for expression, _ in self.calls])
-            return values == [value for _, value in self.calls]
+            return self._gives(files, self.calls) and all(
+                self._gives(tuple(sorted({**content, path: text.encode("utf-8")}.items())), calls)
+                for path, text, calls in self.calls_with
+            )
         return content[self.path].decode("utf-8", "replace").rstrip() == self.text.rstrip()
 
-
-def _only(content: dict[str, bytes], *paths: str) -> Files:
-    return tuple(sorted((path, content[path]) for path in paths if path in content))
-
-
-def _tests_pass(files: Files) -> bool:
-    last = _run(files, _RUN_TESTS, "<tests>").output.rstrip("\n").rsplit("\n", 1)[-1]
-    return bool(re.fullmatch(r"[1-9]\d* passed, 0 failed", last))
+    def _gives(self, files: Files, calls: tuple[tuple[str, str], ...]) -> bool:
+        values = values_of_calls(files, [(self.path, expression) for expression, _ in calls])
+        return values == [value for _, value in calls]
 
 
 # What projects are made of: small functions, each with a number in it, and ways to get them wrong.
@@ -732,6 +719,17 @@ class _Function:
     def calls(self) -> tuple[tuple[str, str], ...]:
         return self.values((*self.kernel.seen, *self.kernel.hidden))
 
+    def other_for(self, expression: str) -> tuple[str, str]:
+        """Another function of this name that gives the expression another value: its text and that value."""
+        numbers = [_filled(self.kernel.source, self.f, self.n + more) for more in range(1, 10)]
+        constants = [f"def {self.f}({self.argument}):\n    return {each}\n" for each in ("[7] * 7", "[[7] * 7]")]
+        for source in (*numbers, *constants):
+            with suppress(TypeError):
+                value = _value(source, expression)
+                if value != _value(_filled(self.kernel.source, self.f, self.n), expression):
+                    return source, value
+        raise AssertionError(expression)
+
     def tests(self, module: str) -> str:
         lines = [f"from {module} import {self.f}", ""]
         for number, (expression, value) in enumerate(self.values(self.kernel.seen), 1):
@@ -908,7 +906,12 @@ def _plan_rename(task: Task) -> _Plan:
         new = f"import {p['module']}\n\n\ndef {user['name']}():\n    return {_qualified(expression, p['module'], p['new'])}\n"
         before[user["path"]] = new.replace(f".{p['new']}(", f".{p['f']}(")
         # It works at the start too, so what counts is that it works once the new name is there.
-        goals.append(Goal(user["path"], new, ((f"({p['module']}.{p['new']}, {user['name']}())[1]", value),)))
+        call = f"({p['module']}.{p['new']}, {user['name']}())[1]"
+        # A caller that holds the value instead of calling does not follow a module that gives another one.
+        other, other_value = renamed.other_for(expression)
+        goals.append(
+            Goal(user["path"], new, ((call, value),), calls_with=((p["path"], other, ((call, other_value),)),))
+        )
     return _Plan(before, tuple(goals), (_reads(*before),))
 
 
@@ -974,8 +977,8 @@ def _draw_log(draw: Draw) -> dict[str, JsonValue]:
 def _plan_write_test(task: Task) -> _Plan:
     p: Any = task.parameters
     function = _Function.of(p["f"], p["n"])
-    wrong = function.with_docstring(function.kernel.source.replace(*function.kernel.bugs["boundary"], 1))
-    goal = Goal(f"test_{p['path']}", function.tests(p["module"]), wrong_module=(p["path"], wrong))
+    under_test = UnderTest(p["path"], p["f"], function.argument, function.source, function.with_bug("boundary"))
+    goal = Goal(f"test_{p['path']}", function.tests(p["module"]), under_test=under_test)
     return _Plan({p["path"]: function.source}, (goal,), (_reads(p["path"]),))
 
 
