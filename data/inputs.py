@@ -47,7 +47,7 @@ LONGEST_ROW_BYTES = 2**28
 
 ROW_SUFFIXES = (".jsonl", ".ndjson", ".json", ".traj", ".csv", ".parquet")
 PACKED_SUFFIXES = (".gz", ".zst")
-_NO_ROWS = re.compile(r"dataset_infos?\.json|.*\.counts\.json|.*\.bad\.jsonl")
+_NO_ROWS = re.compile(r"dataset_infos?\.json|.*\.counts\.json|.*\.(bad|origins)\.jsonl")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 NumberedRow = tuple[int, Any]

@@ -407,3 +407,78 @@ def test_columns_give_no_name_and_no_licence(run: Run, tmp_path: Path) -> None:
     # A file that is called like a dataset is not that dataset.
     run("convert", write_rows(tmp_path / "dolphin.jsonl", rows["dolly_15k"]), "--out", tmp_path / "out.jsonl")
     assert rows_in(tmp_path / "out.jsonl")[0]["source"] == "dolphin.jsonl"
+
+
+# --- licences and origins ---
+
+
+@pytest.mark.parametrize(
+    ("licence", "passes"),
+    [
+        ("cc-by-nc-4.0", False), ("CC BY-NC-SA 4.0", False), ("cc_by_nc_4_0", False), ("Non-Commercial use", False),
+        ("research only", False), ("Research Use Only", False), ("비상업적 이용", False), ("상업적 이용 금지", False),
+        (["MIT", "CC-BY-NC-4.0"], False), ("MIT", True), ("apache-2.0", True), ("cc-by-4.0", True), ("AFL-3.0", True),
+        (None, True),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("key", ["license", "licence", "라이선스"])
+def test_the_licence_of_a_row_is_obeyed(run: Run, tmp_path: Path, key: str, licence: Any, passes: bool) -> None:
+    rows = [{**BASES["openai_chat"], "id": "a", key: licence}, {**BASES["openai_chat"], "id": "b", "license": "MIT"}]
+    path = write_rows(tmp_path / "rows.jsonl", *rows)
+    assert run("convert", path, "--licence", "commercial", "--out", tmp_path / "out.jsonl")[0] == 0
+    assert [row["id"] for row in rows_in(tmp_path / "out.jsonl")] == (["a", "b"] if passes else ["b"])
+    assert rows_in(tmp_path / "out.jsonl")[-1]["licence"] == "MIT"
+
+
+FORMATS = ("openai", "hermes", "sharegpt", "atif", "glaive", "react")
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_every_export_carries_where_a_row_came_from(run: Run, tmp_path: Path, format: str) -> None:
+    rows = [
+        {"messages": SAID, "id": f"행 {place}", "license": licence, "source": "우리 팀", "group": "과제 1"}
+        for place, licence in enumerate(["MIT", None, "cc-by-nc-4.0", "CC-BY-4.0"])
+    ]
+    assert run("convert", write_rows(tmp_path / "rows.jsonl", *rows), "--out", tmp_path / "chats.jsonl")[0] == 0
+    assert run("export", tmp_path / "chats.jsonl", "--format", format, "--out", tmp_path / "x.jsonl")[0] == 0
+    read_by = {
+        "openai": "openai_chat",
+        "hermes": "sharegpt_tools",
+        "sharegpt": "sharegpt_tools",
+        "atif": "atif",
+        "react": "react",
+    }
+    if format in read_by:
+        assert (
+            run("convert", tmp_path / "x.jsonl", "--adapter", read_by[format], "--out", tmp_path / "back.jsonl")[0] == 0
+        )
+        keys = ("messages", "id", "source", "licence", "group")
+        wanted, back = (rows_in(tmp_path / name) for name in ("chats.jsonl", "back.jsonl"))
+        assert [[row[key] for key in keys] for row in back] == [[row[key] for key in keys] for row in wanted]
+    for row, told in zip(rows_in(tmp_path / "x.jsonl"), rows, strict=True):
+        held = {**row, **row.get("extra", {})}
+        assert held.get("id", held.get("session_id")) == told["id"]
+        assert (held["licence"], held["source"], held["group"]) == (told["license"], "우리 팀", "과제 1")
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_bare_rows_leave_their_origin_beside_them(run: Run, tmp_path: Path, format: str) -> None:
+    rows = [
+        {"messages": SAID, "id": f"{place}", "license": licence, "source": "우리 팀", "group": "과제 1"}
+        for place, licence in enumerate(["MIT", None, "cc-by-nc-4.0", "CC-BY-4.0", "some house licence"])
+    ]
+    run("convert", write_rows(tmp_path / "rows.jsonl", *rows), "--out", tmp_path / "chats.jsonl")
+    code, out, _ = run("export", tmp_path / "chats.jsonl", "--format", format, "--bare", "--out", tmp_path / "x.jsonl")
+    assert code == 0 and "dropped: its licence is not known, so it cannot go bare" in out
+    text = (tmp_path / "x.jsonl").read_text(encoding="utf-8")
+    assert len(text.splitlines()) == 2
+    assert not any(told in text for told in ("우리 팀", "과제 1", "MIT", "licence", '"id"', "session_id"))
+    assert rows_in(tmp_path / "x.origins.jsonl") == [
+        {"id": place, "source": "우리 팀", "licence": licence, "group": "과제 1"}
+        for place, licence in (("0", "MIT"), ("3", "CC-BY-4.0"))
+    ]
+    counts = json.loads((tmp_path / "x.counts.json").read_text(encoding="utf-8"))
+    assert counts["read"] == 5 == counts["kept"] + sum(counts["dropped"].values())
+    write_rows(tmp_path / "chats.jsonl", *[{**row, "licence": None} for row in rows_in(tmp_path / "chats.jsonl")])
+    code, _, err = run("export", tmp_path / "chats.jsonl", "--format", format, "--bare", "--out", tmp_path / "y.jsonl")
+    assert code == 2 and "5 x its licence is not known" in err and not list(tmp_path.glob("y.*"))

@@ -1338,14 +1338,23 @@ def why_not_commercial(adapter: Adapter) -> str | None:
     return None
 
 
-_NON_COMMERCIAL = re.compile(r"(?i)\b(nc|non-?commercial|research[- ]only)\b")
+_NON_COMMERCIAL = re.compile(
+    r"\b(nc|non-?commercial(ly)?|no-commercial(-use)?|not-for-commercial|research(-use|-purposes?)?-only|academic-use(-only)?|academic-only)\b"
+    r"|비-?상업|비-?영리|상업적-?(이용|사용|목적)-?(금지|불가|제한)|연구-?(용|목적)"
+)
+
+
+def why_row_not_commercial(licence: str | None, source: str) -> str | None:
+    """The same of one row, as it travels with the row: by its licence, and by the source that it names."""
+    if licence is not None and _NON_COMMERCIAL.search(re.sub(r"[\s_]+", "-", licence.lower())):
+        return f"not commercial: licence {licence}"
+    adapter = ADAPTERS.get(source.split("/")[0])
+    if adapter is not None and why_not_commercial(adapter):
+        return f"not commercial: source {adapter.name}"
+    return None
 
 
 def not_commercial(result: Chat | PreferencePair) -> Skip | None:
-    """The same of one row, as it travels with the row: by its licence, and by the source that it names."""
-    if result.licence is not None and _NON_COMMERCIAL.search(result.licence):
-        return Skip(f"not commercial: licence {result.licence}")
-    adapter = ADAPTERS.get(result.source.split("/")[0])
-    if adapter is not None and why_not_commercial(adapter):
-        return Skip(f"not commercial: source {adapter.name}")
-    return None
+    """That of a result, as a Skip."""
+    reason = why_row_not_commercial(result.licence, result.source)
+    return None if reason is None else Skip(reason)
