@@ -55,7 +55,7 @@ from data.chats import Chat, PreferencePair, Skip
 from data.config import read_config
 from data.errors import UserError, first_line, nearest
 from data.files import whole_result, write_whole
-from data.inputs import Chunk, Input, find_input
+from data.inputs import Chunk, Input, NoRows, find_input
 from data.output import count_rows, counts_path, print_table, save_counts
 from data.progress import with_progress
 from data.records import BadLine
@@ -150,6 +150,9 @@ def _recognised_parts(source: Input) -> list[Part]:
         one = Input(str(file), (file,))
         try:
             parts.append(_recognised(one))
+        except NoRows:  # a part that a job left empty, beside others
+            if file == source.files[-1] and not (parts or unknown):
+                raise
         except _NotRecognised as error:
             unknown.append((one, error))
     if not parts:

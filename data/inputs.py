@@ -4,9 +4,11 @@
         for number, row in chunk.rows():
             ...
 
-Read are JSON Lines, JSON (one list, or one object after the other over any number of lines), CSV and Parquet; the first
-three also as .gz and .zst. A file is read in chunks, so memory holds a few MiB however long the file is. A chunk can be
-sent to another process; most of the work on it, the parsing, is done where its `rows` are asked for.
+Read are JSON Lines, JSON (one list, one object after the other over any number of lines, or one object that wraps a list of
+rows: `{"data": [...]}`), CSV and Parquet; the first three also as .gz and .zst. What is none of them, such as a page that was
+saved in the place of a download, is refused with what it is (data/file_kinds.py). A file is read in chunks, so memory holds a
+few MiB however long the file is. A chunk can be sent to another process; most of the work on it, the parsing, is done where
+its `rows` are asked for.
 
 JSON is read strictly (`data.records.json_to_object`) and passed on as it is written. Arrow, and so Parquet and the hub,
 gives each struct the keys of all rows and fills them with null. Nobody can tell such a null from a written one, so keys
@@ -28,12 +30,13 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import date, datetime, time
 from decimal import Decimal
-from io import TextIOWrapper
+from io import BufferedReader, RawIOBase, TextIOWrapper
 from itertools import chain, groupby, islice
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from data.errors import UserError, nearest
+from data.file_kinds import refuse_other_kinds
 from data.parquet_size import rows_of_a_batch
 from data.records import MAX_DEPTH, STRICT_JSON, BadLine, is_deeper_than, json_line_to_object
 
@@ -52,6 +55,10 @@ _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 NumberedRow = tuple[int, Any]
 """Where a row stands, from 1 (its line; in a list, Parquet or on the hub its place), and the row itself or a `BadLine`."""
+
+
+class NoRows(UserError):
+    """A file that is whole and holds no row."""
 
 
 @dataclass
@@ -177,11 +184,18 @@ class Input:
 
         Raises:
             UserError: where a file or the hub cannot be read on. A row that is bad by itself is a `BadLine`.
+            NoRows: for a file without one.
         """
         if not self.files:
             yield from _hub_chunks(self)
         for path in self.files:
-            yield from _file_chunks(path)
+            found = False
+            for chunk in _file_chunks(path):
+                found = True
+                yield chunk
+            # Beside others an empty file is a part without rows, as jobs on clusters leave them.
+            if not found and len(self.files) == 1:
+                raise NoRows(f"{path}: {_why_empty(path)}")
 
     def sample_rows(self, count: int) -> list[tuple[int, dict[str, Any]]]:
         """Rows that are objects, with their numbers: a third each from the beginning, the middle and the end of the files,
@@ -298,22 +312,46 @@ def _groups(path: str, numbered: Iterable[NumberedRow], column: str) -> Iterator
 
 
 def _file_chunks(path: Path) -> Iterator[Chunk]:
-    packed = path.suffix if path.suffix in PACKED_SUFFIXES else ""
-    suffix = path.with_suffix("").suffix if packed else path.suffix
+    suffix, packed = _suffixes(path)
     try:
+        if packed or suffix == ".parquet":
+            with open(path, "rb") as file:
+                refuse_other_kinds(path, file.read(CHUNK_BYTES), is_one_of=packed or suffix)
         if suffix == ".parquet":
             if packed:
                 raise UserError(f"{path}: Parquet is packed inside; unpack the {packed} first")
             yield from _parquet_chunks(path)
             return
         with _open(path, packed) as file:
+            head = file.read(CHUNK_BYTES)
+            refuse_other_kinds(path, head, is_packed=bool(packed))
             if suffix == ".csv":
-                yield from _csv_chunks(path, file)
+                yield from _csv_chunks(path, BufferedReader(_Rejoined(head, file)))
             else:
-                yield from _json_chunks(path, file, is_lines=suffix in (".jsonl", ".ndjson"))
+                yield from _json_chunks(path, head.removeprefix(codecs.BOM_UTF8), file)
     except (OSError, EOFError, zlib.error) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise UserError(f"{path}: cannot be read: {reason}") from None
+
+
+def _suffixes(path: Path) -> tuple[str, str]:
+    """How a file is written and how it is packed, by its name: (".jsonl", ".gz"), or (".jsonl", "")."""
+    packed = path.suffix if path.suffix in PACKED_SUFFIXES else ""
+    return (path.with_suffix("").suffix if packed else path.suffix), packed
+
+
+def _why_empty(path: Path) -> str:
+    """What a file is that holds no row."""
+    if not path.stat().st_size:
+        return "the file is empty (0 bytes); was it written or downloaded to its end?"
+    suffix, packed = _suffixes(path)
+    if suffix == ".parquet":
+        return "holds columns and no row"
+    with _open(path, packed) as file:
+        text = file.read(CHUNK_BYTES).removeprefix(codecs.BOM_UTF8)
+    if not text.strip():
+        return "holds nothing but blank space" if text else "is empty inside its packing"
+    return "holds a header and no row" if suffix == ".csv" else "holds an empty list, and no row"
 
 
 def _open(path: Path, packed: str) -> IO[bytes]:
@@ -326,12 +364,58 @@ def _open(path: Path, packed: str) -> IO[bytes]:
     return open(path, "rb")
 
 
-def _json_chunks(path: Path, file: IO[bytes], *, is_lines: bool) -> Iterator[Chunk]:
-    head = file.read(CHUNK_BYTES).removeprefix(codecs.BOM_UTF8)
-    if is_lines or not _is_one_document(head):
-        yield from _line_chunks(path, head, file)
-    else:
+class _Rejoined(RawIOBase):
+    """A file whose beginning was read already, from its beginning on."""
+
+    def __init__(self, head: bytes, file: IO[bytes]) -> None:
+        self._head, self._file = head, file
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        block, self._head = self._head[: len(buffer)], self._head[len(buffer) :]
+        block = block or self._file.read(len(buffer))
+        buffer[: len(block)] = block
+        return len(block)
+
+
+def _json_chunks(path: Path, head: bytes, file: IO[bytes]) -> Iterator[Chunk]:
+    if _is_one_document(head):
         yield from _in_chunks(path, _Document(path, head, file).rows())
+        return
+    chunks = _line_chunks(path, head, file)
+    first, second = next(chunks, None), next(chunks, None)
+    if first is not None and second is None and b"\n" not in first.raw.strip():
+        wrapped = _wrapped_rows(next((row for _, row in first.rows()), None))
+        if wrapped is not None:
+            yield from _in_chunks(path, enumerate(wrapped, start=1))
+            return
+    yield from (chunk for chunk in (first, second) if chunk is not None)
+    yield from chunks
+
+
+_WRAPPERS = frozenset(
+    {"data", "rows", "records", "examples", "samples", "items", "entries", "instances", "dataset", "train"}
+)
+
+
+def _wrapped_rows(value: Any) -> list[Any] | None:
+    """The rows in an object whose only list of objects has one of the names that wrap rows; null for any other value. Rows as
+    the hub's viewer serves them are unwrapped, too."""
+    if not isinstance(value, dict):
+        return None
+    lists = {
+        key: item
+        for key, item in value.items()
+        if isinstance(item, list) and item and all(isinstance(each, dict) for each in item)
+    }
+    lists.pop("features", None)  # the viewer's description of the columns
+    if len(lists) != 1 or not lists.keys() <= _WRAPPERS:
+        return None
+    (rows,) = lists.values()
+    served = all(row.keys() >= {"row_idx", "row"} and isinstance(row["row"], dict) for row in rows)
+    return [row["row"] for row in rows] if served else rows
 
 
 def _is_one_document(head: bytes) -> bool:
@@ -339,7 +423,8 @@ def _is_one_document(head: bytes) -> bool:
     head = head.lstrip()
     line, line_break, _ = head.partition(b"\n")
     if head.startswith(b"["):
-        return True
+        # Lists of which each stands on a line are rows that are no objects; one list is rows.
+        return not (line_break and _is_whole(line) and head[len(line) :].strip())
     if not head.startswith(b"{") or not line_break:
         return False
     text = line.decode("utf-8", errors="replace").rstrip()
@@ -352,6 +437,14 @@ def _is_one_document(head: bytes) -> bool:
     return False
 
 
+def _is_whole(line: bytes) -> bool:
+    try:
+        json.loads(line)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
 def _line_chunks(path: Path, head: bytes, file: IO[bytes]) -> Iterator[Lines]:
     line = 1
     block = head
@@ -360,14 +453,15 @@ def _line_chunks(path: Path, head: bytes, file: IO[bytes]) -> Iterator[Lines]:
         whole, line_break, begun = block.rpartition(b"\n")
         if line_break:
             raw = b"".join((*rest, whole))
-            yield Lines(str(path), line, raw)
+            if not raw.isspace() and raw:
+                yield Lines(str(path), line, raw)
             line += raw.count(b"\n") + 1
             rest = []
         rest.append(begun)
         if sum(map(len, rest)) > LONGEST_ROW_BYTES:
             raise UserError(f"{path}:{line}: a line of more than {LONGEST_ROW_BYTES >> 20} MiB")
         block = file.read(CHUNK_BYTES)
-    if any(rest):
+    if b"".join(rest).strip():
         yield Lines(str(path), line, b"".join(rest))
 
 
@@ -392,11 +486,22 @@ class _Document:
         self._at = 0
         self._line = 1
         self._ended = False
+        self._is_list = False
 
     def rows(self) -> Iterator[NumberedRow]:
-        """The elements or values with their places, from 1."""
+        """The elements or values with their places, from 1; a single value may wrap rows."""
+        numbered = self._numbered()
+        first, second = next(numbered, None), next(numbered, None)
+        wrapped = _wrapped_rows(first[1]) if first is not None and second is None and not self._is_list else None
+        if wrapped is not None:
+            yield from enumerate(wrapped, start=1)
+            return
+        yield from (row for row in (first, second) if row is not None)
+        yield from numbered
+
+    def _numbered(self) -> Iterator[NumberedRow]:
         place = 0
-        is_list = self._next() == "["
+        self._is_list = is_list = self._next() == "["
         self._at += is_list
         while after := self._next():
             if is_list and after == "]" and not place:

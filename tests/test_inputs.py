@@ -78,10 +78,107 @@ def test_numbers_are_lines_in_lines_and_places_in_lists(tmp_path: Path) -> None:
     assert read(tmp_path / "a.json") == [(1, {"a": 1}), (2, 7), (3, "x"), (4, [2]), (5, 125.0), (6, True)]
 
 
-@pytest.mark.parametrize("content", ["", "\n \n", "[]", " [ ] "])
-def test_a_file_of_nothing_holds_nothing(tmp_path: Path, content: str) -> None:
-    (tmp_path / "a.json").write_text(content)
-    assert read(tmp_path / "a.json") == []
+PAGE = b"<!DOCTYPE html>\n<html><head><title>Log in</title></head></html>"
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
+KOREAN = '{"messages": [{"role": "user", "content": "서울 날씨를 알려 줘"}]}\n{"a": "확인했습니다"}\n'
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        ("a.jsonl", b"", "the file is empty (0 bytes)"),
+        ("a.csv", b"", "the file is empty (0 bytes)"),
+        ("a.json", b"\n \n", "nothing but blank space"),
+        ("a.jsonl", b"\xef\xbb\xbf\r\n\t", "nothing but blank space"),
+        ("a.json", b"[]", "an empty list"),
+        ("a.jsonl", b" [ ] \n", "an empty list"),
+        ("a.csv", b"a,b\n", "a header and no row"),
+        ("a.jsonl.gz", gzip.compress(b""), "empty inside its packing"),
+        ("a.json", PAGE, "an HTML page"),
+        ("a.jsonl", b"\n<!-- saved -->\n<html lang='ko'>", "an HTML page"),
+        ("a.csv", PAGE, "an HTML page"),
+        ("a.parquet", PAGE, "an HTML page"),
+        ("a.jsonl.gz", PAGE, "an HTML page"),
+        ("a.jsonl.gz", gzip.compress(PAGE), "an HTML page"),
+        ("a.jsonl", POINTER, "git lfs pull"),
+        ("a.parquet", POINTER, "git lfs pull"),
+        ("a.jsonl.zst", POINTER, "git lfs pull"),
+        ("a.jsonl", gzip.compress(LINES), "packed with gzip; rename it to a.jsonl.gz"),
+        ("a.csv", zstd(LINES), "packed with zstd; rename it to a.csv.zst"),
+        ("a.jsonl.gz", gzip.compress(gzip.compress(LINES)), "packed with gzip inside"),
+        ("a.jsonl.gz", zstd(LINES), "packed with zstd"),
+        ("a.jsonl.gz", LINES, "rename it to a.jsonl"),
+        ("a.jsonl.zst", LINES, "rename it to a.jsonl"),
+        ("a.json", b"PK\x03\x04...", "a ZIP archive"),
+        ("a.json", b"PAR1....PAR1", "rename it to a.json.parquet"),
+        ("a.jsonl", KOREAN.encode("utf-16"), "UTF-16"),
+        ("a.jsonl", KOREAN.encode("utf-16-le"), "UTF-16LE"),
+        ("a.jsonl", KOREAN.encode("utf-16-be"), "UTF-16BE"),
+        ("a.csv", "이름,설명\n서울,수도\n부산,항구\n대전,과학\n".encode("utf-16-le"), "UTF-16LE"),
+        ("a.jsonl", KOREAN.encode("cp949"), "cp949"),
+        ("a.json", KOREAN.encode("euc-kr"), "iconv -f CP949 -t UTF-8 a.json"),
+        ("a.csv", "질문,답변\n뷁은 무엇인가요,글자입니다\n".encode("cp949"), "cp949"),
+    ],
+)
+def test_a_file_that_holds_no_rows_is_named_for_what_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, content: bytes, told: str
+) -> None:
+    monkeypatch.setattr(data.inputs, "CHUNK_BYTES", 2**20)
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(UserError) as raised:
+        read(path)
+    message = str(raised.value)
+    assert message.startswith(f"{path}: ") and told in message and "\n" not in message
+
+
+def test_one_broken_byte_is_a_bad_row_and_no_other_encoding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(data.inputs, "CHUNK_BYTES", 2**20)
+    good = KOREAN.encode()
+    for broken in (
+        b'{"a": "caf\xe9"}\n',
+        b'{"a": "\xff"}\n',
+        b'{"a": "\x00\x00"}\n',
+        '{"a": "가나다"}\n'.encode("cp949"),
+    ):
+        (tmp_path / "a.jsonl").write_bytes(good + broken)
+        assert isinstance(rows_in(tmp_path / "a.jsonl")[2], BadLine)
+    # Bytes of Chinese are no Korean.
+    (tmp_path / "a.jsonl").write_bytes('{"a": "北京的天气怎么样"}\n'.encode("gbk"))
+    assert isinstance(rows_in(tmp_path / "a.jsonl")[0], BadLine)
+
+
+def test_an_empty_part_beside_others_is_read_past(tmp_path: Path) -> None:
+    (tmp_path / "part-0.jsonl").write_text("")
+    (tmp_path / "part-1.jsonl").write_text('{"a": 1}\n')
+    assert rows_in(tmp_path) == [{"a": 1}]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "rows"),
+    [
+        ("a.jsonl", '[{"a": 1}, {"b": "가"}]', [{"a": 1}, {"b": "가"}]),
+        ("a.jsonl", '[\n {"a": 1},\n {"b": 2}\n]\n', [{"a": 1}, {"b": 2}]),
+        ("a.jsonl", "[1]\n[2]\n", [[1], [2]]),  # lists that each stand on a line
+        ("a.json", '{"data": [{"a": 1}, {"b": 2}]}', [{"a": 1}, {"b": 2}]),
+        ("a.jsonl", '{"version": 2, "tags": ["x"], "rows": [{"a": "가"}]}\n', [{"a": "가"}]),
+        ("a.json", '{\n "rows": [\n  {"a": 1}\n ],\n "total": 1\n}', [{"a": 1}]),
+        (
+            "a.json",
+            '{"features": [{"name": "a"}], "rows": [{"row_idx": 0, "row": {"a": 1}, "truncated_cells": []}]}',
+            [{"a": 1}],
+        ),
+        ("a.json", '{"data": [{"a": 1}], "rows": [{"b": 2}]}', [{"data": [{"a": 1}], "rows": [{"b": 2}]}]),
+        ("a.json", '{"messages": [{"role": "user"}]}', [{"messages": [{"role": "user"}]}]),
+        ("a.json", '{"data": ["a", "b"]}', [{"data": ["a", "b"]}]),
+        ("a.jsonl", '{"data": [{"a": 1}]}\n{"data": [{"a": 2}]}\n', [{"data": [{"a": 1}]}, {"data": [{"a": 2}]}]),
+    ],
+)
+def test_a_list_or_an_object_that_wraps_one_gives_its_rows(
+    tmp_path: Path, name: str, text: str, rows: list[Any]
+) -> None:
+    (tmp_path / name).write_text(text, encoding="utf-8")
+    assert rows_in(tmp_path / name) == rows
 
 
 BAD_LINES = [
