@@ -146,7 +146,8 @@ Chunk = Lines | Rows | ArrowRows
 
 
 def _arrow_to_json(value: Any, left_out: list[str]) -> Any:
-    """A value as JSON knows it. Times become ISO text, exact decimals text, and bytes null, as no adapter reads any."""
+    """A value as JSON knows it. Times become ISO text, exact decimals text, and bytes an object with
+    their number, which no adapter takes for a text or for nothing."""
     if value is None or isinstance(value, str | bool | int):
         return value
     if isinstance(value, dict):
@@ -161,6 +162,8 @@ def _arrow_to_json(value: Any, left_out: list[str]) -> Any:
         return value
     if isinstance(value, datetime | date | time):
         return value.isoformat()
+    if isinstance(value, bytes):
+        return {"bytes": len(value)}
     return str(value) if isinstance(value, Decimal) else None
 
 

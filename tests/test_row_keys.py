@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from golden import sample_file
 
@@ -207,6 +209,13 @@ def test_words_about_something_that_is_not_text_are_left_out(key: str, value: An
     assert one("openai_chat", {"messages": [{**SAID[0], key: value}, SAID[1]]}) == Skip("content that is not text")
 
 
+def test_a_picture_as_bytes_is_seen(tmp_path: Path) -> None:
+    rows = [{"messages": SAID, "image": b"\x89PNG"}, {"messages": SAID, "image": None}]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "rows.parquet")
+    counts = convert(find_input(str(tmp_path / "rows.parquet")), tmp_path / "out.jsonl")
+    assert (counts["kept"], counts["dropped"]) == (1, {"content that is not text": 1})
+
+
 @pytest.mark.parametrize("key", ["rejected", "rejected_response", "rejected_messages", "chosen", "chosen_messages"])
 def test_half_of_a_pair_is_no_chat(key: str) -> None:
     for name, row in BASES.items():
@@ -220,6 +229,8 @@ def test_a_flag_of_that_name_judges() -> None:
     assert one("openai_chat", {**base, "rejected": True}) == Skip("rejected is true: a bad answer")
     assert one("openai_chat", {**base, "chosen": 0}) == Skip("chosen is 0: a bad answer")
     assert isinstance(one("openai_chat", {**base, "rejected": False, "chosen": "true", "chosen_model": "m"}), Chat)
+    assert one("openai_chat", {**base, "is_bad": 1}) == Skip("is_bad is 1: a bad answer")
+    assert isinstance(one("openai_chat", {**base, "undesirable": "false"}), Chat)
 
 
 def test_a_task_for_rl_is_named() -> None:

@@ -200,10 +200,12 @@ def trl_preference_row(row: Row) -> PreferencePair:
 
 
 def holds_trl_sides(row: Row) -> bool:
-    """Whether the sides are messages, or texts beside a prompt. Two bare texts may be anything."""
-    return all(isinstance(row[side], list) for side in ("chosen", "rejected")) or all(
-        isinstance(row[text], str) for text in ("prompt", "chosen", "rejected")
-    )
+    """Whether the sides are messages, or texts beside a prompt. Two bare texts may be anything, and messages that begin with
+    the assistant may continue what stands in a column of another format."""
+    return all(
+        isinstance(row[side], list) and ("prompt" in row or row[side][0]["role"] != "assistant")
+        for side in ("chosen", "rejected")
+    ) or all(isinstance(row[text], str) for text in ("prompt", "chosen", "rejected"))
 
 
 @skip_if_unrepresentable

@@ -23,7 +23,7 @@ from data.adapters.row_keys import Meaning, has_side, is_nothing
 from data.chats import Chat, PreferencePair, Skip
 
 _KINDS = ("", "_messages", "_response", "_conversations", "_conversation", "_answer", "_completion", "_output", "_text")
-CHOSEN = tuple(f"chosen{kind}" for kind in _KINDS)
+CHOSEN = (*(f"chosen{kind}" for kind in _KINDS), "accepted")
 REJECTED = tuple(f"rejected{kind}" for kind in _KINDS)
 TURNS = ("messages", "conversations", "conversation")
 QUESTIONS = ("prompt", "instruction", "question", "query")
@@ -163,7 +163,7 @@ def matches_pairs(rows: Sequence[Row]) -> Fit | None:
     """Most rows have a rejected side, and something that was preferred to it."""
     fitting = sum(
         has_side(row, Meaning.REJECTED)
-        and (has_side(row, Meaning.CHOSEN) or any(not is_nothing(row.get(column)) for column in (*TURNS, *ANSWERS)))
+        and any(not is_nothing(row.get(column)) for column in (*CHOSEN, *TURNS, *ANSWERS))
         for row in rows
     )
     return Fit(2, f"{fitting} of {len(rows)} rows have a rejected side") if 2 * fitting > len(rows) else None

@@ -33,6 +33,7 @@ class Meaning(Enum):
     """What a key says of its row or turn."""
 
     JUDGEMENT = "whether the answer is good"
+    FAULT = "whether the answer is bad"
     CHOSEN = "the side of a pair that was preferred"
     REJECTED = "the side of a pair that was not"
     WEIGHT = "how much is learned from it"
@@ -45,13 +46,21 @@ class Meaning(Enum):
 
 
 MEANINGS: dict[Meaning, str] = {
-    Meaning.JUDGEMENT: "label labels kto_tag kto_label reward rewards score scores rating success successful "
-    "succeeded resolved solved correct passed accepted desirable win 라벨 레이블 보상 점수 평점 성공 성공_여부 정답_여부",
-    Meaning.WEIGHT: "loss train training loss_weight weight sample_weight loss_scale train_detail training_detail",
-    Meaning.MEDIA: "image images img imgs picture pictures photo photos video videos audio audios pixel_values 이미지 "
-    "그림 사진 영상 동영상 음성",
-    Meaning.SYSTEM: "system system_prompt system_message system_instruction system_instructions sys_prompt 시스템 "
-    "시스템_프롬프트",
+    Meaning.JUDGEMENT: """
+        label labels kto_tag kto_label reward rewards score scores rating success successful succeeded resolved solved correct
+        passed accepted desirable preferred thumbs_up verdict outcome win 라벨 레이블 보상 점수 평점 성공 성공_여부 정답_여부
+    """,
+    Meaning.FAULT: "bad undesirable incorrect wrong failed failure 실패",
+    Meaning.WEIGHT: """
+        loss train training loss_weight weight sample_weight loss_scale loss_mask trainable learn train_detail training_detail
+    """,
+    Meaning.MEDIA: """
+        image images img imgs picture pictures photo photos video videos audio audios media attachments pixel_values
+        이미지 그림 사진 영상 동영상 음성
+    """,
+    Meaning.SYSTEM: """
+        system system_prompt system_message system_instruction system_instructions sys_prompt 시스템 시스템_프롬프트
+    """,
     Meaning.TRUTH: "ground_truth ground_truths groundtruth reward_model verification_info",
     Meaning.LICENCE: "license licence licenses licences license_name dataset_license data_license 라이선스 라이센스",
     Meaning.SOURCE: "source",
@@ -322,8 +331,8 @@ class _Look:
             if key in CONTAINERS and self.reader.is_own and self._at_container(key, value):
                 return
             self._not_read(key, value)
-        elif meaning is Meaning.JUDGEMENT:
-            self._judge(key, value)
+        elif meaning in (Meaning.JUDGEMENT, Meaning.FAULT):
+            self._judge(key, value, bad_if=meaning is Meaning.FAULT)
         elif is_nothing(value):
             return
         elif meaning in (Meaning.CHOSEN, Meaning.REJECTED):
@@ -373,8 +382,8 @@ class _Look:
             path, meaning = f"{key}.{inner}", meaning_of(inner)
             if path in self.rules.ignore:
                 self._not_read(path, item)
-            elif meaning is Meaning.JUDGEMENT:
-                self._judge(path, item)
+            elif meaning in (Meaning.JUDGEMENT, Meaning.FAULT):
+                self._judge(path, item, bad_if=meaning is Meaning.FAULT)
             elif meaning is Meaning.LICENCE and not is_nothing(item):
                 self._at_licence(path, item)
             elif meaning is Meaning.TRUTH and not is_nothing(item):
@@ -455,9 +464,9 @@ class _Look:
         elif meaning is Meaning.WEIGHT:
             if judged(value) is not True:
                 self._leave_out(f"{key} of a turn, which this format does not read")
-        elif meaning is Meaning.JUDGEMENT:
+        elif meaning in (Meaning.JUDGEMENT, Meaning.FAULT):
             good = judged(value, self.rules.good_from.get(key))
-            if good is False:
+            if good is (meaning is Meaning.FAULT):
                 self._leave_out(f"{key} of a turn is {_shown(value)}: a bad answer")
             elif good is None:
                 self._cannot_tell(key, value)
@@ -487,15 +496,18 @@ VALUES_SHOWN = 4
 
 def undecided_message(where: str, found: dict[str, list[tuple[int, Any]]]) -> str:
     """One message for all keys that cannot be judged: `found` has the line and value of each row, by key."""
-    lines = [f"{where}: cannot tell whether these rows are good to learn from:"]
+    lines = [f"{where}: keys that change what a row means hold values that do not tell what to do with it:"]
     for key, seen in found.items():
         shown = list(dict.fromkeys(_shown(value) for _, value in seen))
         more = ", ..." if len(shown) > VALUES_SHOWN else ""
-        lines.append(f"  {key}: {', '.join(shown[:VALUES_SHOWN])}{more} (line {seen[0][0]}, {len(seen)} rows so far)")
+        rows = f"{len(seen)} rows so far" if len(seen) > 1 else "1 row so far"
+        lines.append(f"  {key}: {', '.join(shown[:VALUES_SHOWN])}{more} (line {seen[0][0]}, {rows})")
     key = next(iter(found))
-    lines.append(
-        f'true, 1 and "true" would be good; false, 0 and -1 bad. Say what they mean: `--good-from {key}=0.5` keeps rows from '
-        f"that number on, `--ignore {key}` reads past the key (in a build's YAML: `good_from: {{{key}: 0.5}}`, "
-        f"`ignore: [{key}]`)."
-    )
+    lines.append(f"`--ignore {key}` reads past a key; in a build's YAML: `ignore: [{key}]`.")
+    answers = [key for key in found if meaning_of(key.rpartition(".")[2]) is Meaning.JUDGEMENT]
+    if answers:
+        lines.append(
+            f"`--good-from {answers[0]}=0.5` keeps answers from that number on (`good_from: {{{answers[0]}: 0.5}}`). Without "
+            'it, true, 1 and "true" are good, and false, 0 and -1 are bad.'
+        )
     return "\n".join(lines)
