@@ -315,7 +315,7 @@ def test_commercial_refuses_sources_and_drops_rows_by_what_travels_with_them(run
     # One row of chats.jsonl came from Alpaca, which its own licence and source say.
     code, out, _ = run("convert", SAMPLES / "chats.jsonl", "--licence", "commercial", "--out", tmp_path / "c.jsonl")
     assert code == 0 and "dropped: not commercial: licence cc-by-nc-4.0" in out
-    assert [chat["id"] for chat in chats_in(tmp_path / "c.jsonl")] == ["c1", "c3"]
+    assert [chat["id"] for chat in chats_in(tmp_path / "c.jsonl")] == ["c1", "c3", "c5"]
     for name, reason in [
         ("slim_orca", "models of OpenAI wrote its answers"),
         ("shp", "its publisher states no licence"),

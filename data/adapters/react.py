@@ -57,7 +57,8 @@ def split_thought(text: str, marker: re.Pattern[str]) -> tuple[str | None, str, 
 
 
 def _observed(text: str) -> str:
-    return text.removeprefix("Observation:").removeprefix(" ")
+    label = "Observation:"
+    return text.removeprefix(label).removeprefix(" ") if text.startswith(label) else text
 
 
 def _tool(name: str, description: str, **parameters: str) -> ToolSpec:
