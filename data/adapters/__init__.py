@@ -15,6 +15,10 @@ Rules that every adapter keeps:
 * It leaves `licence` and `group` null where the row says nothing, and `source` empty, or the row's own name of the part
   it came from ("apigen-80k"). `adapt` writes the adapter's name before it ("smoltalk/apigen-80k") and fills the licence.
 
+* Keys that mean the same in every format (labels, weights, sides of pairs, media, system prompts, licences) are none of its
+  business: data/adapters/row_keys.py obeys them. `columns`, `turns` and `turn_keys` declare what it reads, so that the rest can
+  be told; `harmless` what it does not read and knows to say nothing.
+
 To add one: write `def my_set_row(row: Row) -> Chat | Skip` in the file of its family, add a line to `ADAPTERS`, and write
 tests/samples/my_set.jsonl in the exact published schema with its corner cases (empty answer, system turn, extra columns,
 null fields, odd role order, Korean, every optional column filled once). `python tests/golden.py my_set` writes what comes out

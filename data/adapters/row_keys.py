@@ -163,7 +163,9 @@ class KeyCounts:
 
 def is_nothing(value: Any) -> bool:
     """Whether a value holds nothing that could be lost: null, blank text, an empty list or object."""
-    return value is None or value == [] or value == {} or (isinstance(value, str) and not value.strip())
+    if isinstance(value, str):
+        return not value or value.isspace()
+    return value is None or value == [] or value == {}
 
 
 def judged(value: Any, good_from: float | None = None) -> bool | None:
@@ -275,7 +277,12 @@ def look_at_row(row: Row, reader: Reader, rules: KeyRules, counts: KeyCounts) ->
     Raises:
         Undecided: where a key may say that the answer is bad, and its value does not tell.
     """
-    columns = row.keys() - reader.columns
+    columns = []
+    for key in row.keys() - reader.columns:
+        if meaning_of(key) is not None or key in CONTAINERS:
+            columns.append(key)
+        elif not is_nothing(row[key]):
+            counts.unread[key] += 1
     turns = [
         (column, turn)
         for column in reader.turns
@@ -283,7 +290,7 @@ def look_at_row(row: Row, reader: Reader, rules: KeyRules, counts: KeyCounts) ->
         for turn in turns_in(row[column])
         if not turn.keys() <= reader.turn_keys
     ]
-    if not columns and not turns:  # most rows: nothing beside their format
+    if not columns and not turns:  # most rows
         return NO_FACTS
     look = _Look(reader, rules)
     for key in columns:
@@ -327,10 +334,9 @@ class _Look:
         meaning = meaning_of(key)
         if key in self.rules.ignore or key in self.reader.harmless:
             self._not_read(key, value)
-        elif meaning is None:
-            if key in CONTAINERS and self.reader.is_own and self._at_container(key, value):
-                return
-            self._not_read(key, value)
+        elif meaning is None:  # a container
+            if not (self.reader.is_own and self._at_container(key, value)):
+                self._not_read(key, value)
         elif meaning in (Meaning.JUDGEMENT, Meaning.FAULT):
             self._judge(key, value, bad_if=meaning is Meaning.FAULT)
         elif is_nothing(value):
