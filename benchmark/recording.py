@@ -12,15 +12,19 @@ processes.
 from __future__ import annotations
 
 import math
+import os
 import random
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
 from multiprocessing import get_context
+from multiprocessing.connection import Connection
 from typing import Literal, TypeVar
 
 from benchmark.agent import (
@@ -251,7 +255,9 @@ def in_processes(function: Callable[[Part], Made], parts: Iterable[Part], worker
         yield from map(function, parts)
         return
     # Started anew, not forked: nothing of this process, such as threads or open files, goes along.
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+    context = get_context("spawn")
+    lifeline, held = context.Pipe(duplex=False)
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=_end_with, initargs=(lifeline,)) as pool:
         waiting = iter(parts)
         running: deque[Future[Made]] = deque(pool.submit(function, part) for part in islice(waiting, 3 * workers))
         try:
@@ -261,6 +267,19 @@ def in_processes(function: Callable[[Part], Made], parts: Iterable[Part], worker
                 yield done
         except BrokenProcessPool:
             raise UserError("a process was killed, most often for want of memory; use fewer --workers") from None
-        finally:  # somebody stopped early
+        finally:
             for future in running:
                 future.cancel()
+            if running:  # somebody stopped early: what runs ends at once
+                held.close()
+
+
+def _end_with(lifeline: Connection) -> None:
+    """End this process as soon as the one that started it lets go of the other end, or ends, in whatever way."""
+
+    def wait() -> None:
+        with suppress(EOFError, OSError):
+            lifeline.recv_bytes()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()

@@ -447,6 +447,42 @@ def test_code_that_wants_to_stay_is_gone_with_whoever_watches_it(before: str, en
         asking.wait()
 
 
+@pytest.mark.parametrize("end", ["kill", "ctrl-c"])
+def test_workers_and_their_code_are_gone_with_the_process_that_started_them(tmp_path: Path, end: str) -> None:
+    (tmp_path / "job.py").write_text(
+        "import sys\nfrom benchmark.recording import in_processes\nfrom benchmark.worlds.sandbox import run_python\n"
+        f"def go(part):\n    return run_python({{}}, code={STUBBORN!r})\n"
+        "if __name__ == '__main__':\n    print(list(in_processes(go, [1, 2, 3, 4, 5, 6, 7, 8], 2)))\n"
+    )
+    path = f"{ROOT}:{os.environ.get('PYTHONPATH', '')}"
+    asking = subprocess.Popen(
+        [sys.executable, str(tmp_path / "job.py")],
+        env={**os.environ, "PYTHONPATH": path},
+        start_new_session=True,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        deadline = time.monotonic() + 60
+        workers: list[int] = []
+        jailed: list[int] = []
+        while time.monotonic() < deadline and not (len(workers) == 2 and len(jailed) >= 14):
+            time.sleep(0.2)
+            workers = [pid for pid in below(asking.pid) if "spawn_main" in command_of(pid)]
+            jailed = [pid for pid in below(asking.pid) if "jail.py" in command_of(pid)]
+        assert len(workers) == 2 and len(jailed) >= 14, (workers, jailed)
+        os.kill(asking.pid, signal.SIGKILL) if end == "kill" else os.killpg(asking.pid, signal.SIGINT)
+        ended = time.monotonic()
+        while any(map(is_alive, [*workers, *jailed])):
+            assert time.monotonic() < ended + 1, "they outlive"
+            time.sleep(0.01)
+    finally:
+        asking.kill()
+        asking.wait()
+        for pid in [*workers, *jailed]:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+
 # A request leaves nothing to the next.
 
 CANARY = b"canary-7f3a9c"
