@@ -43,6 +43,12 @@ class Unreadable(NamedTuple):
     """Whether nothing can follow, because the model's window is full."""
 
 
+class Heard(Message):
+    """A turn whose calls were read in another form than the template's own, which a better parser would not have read."""
+
+    form: str
+
+
 Turn = Message | Unreadable
 
 
@@ -74,6 +80,8 @@ class Episode:
     experts: list[tuple[int, Move, bool]] = field(default_factory=list)
     """Per turn, when advice is wanted: its first action, the expert's move there, and whether the model did the same."""
     failed_turns: set[int] = field(default_factory=set)
+    read_as: list[tuple[int, str]] = field(default_factory=list)
+    """First action of each turn whose calls were read in another form than the template's own, and that form."""
     errors: Counter[str] = field(default_factory=Counter)
     """How often each call has failed in each way."""
     turns: int = 0
@@ -204,6 +212,8 @@ def take_turn(episode: Episode, turn: Turn, *, advise: bool, invalid: Literal["s
         episode.world.answer(turn.content)
         episode.over = True
         return
+    if isinstance(turn, Heard):
+        episode.read_as.append((step, turn.form))
     parallel = episode.turns if len(turn.tool_calls) > 1 else None
     for place, call in enumerate(turn.tool_calls):
         result = episode.world.call(call.name, dict(call.arguments))
@@ -251,6 +261,7 @@ def close_episode(episode: Episode, *, advise: bool = False) -> Trajectory:
         "score": verdict.score,
         "why": verdict.why,
         "injected": [list(pair) for pair in episode.injected],
+        **({"read_as": [list(pair) for pair in episode.read_as]} if episode.read_as else {}),
         "replay": {**_VERSIONS, "sums": record_checksums(metadata, episode.actions)},
     }
     world = WORLDS[episode.task.world]

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 
-from benchmark.agent import Episode, Policy, Turn, Unreadable
+from benchmark.agent import Episode, Heard, Policy, Turn, Unreadable
 from data.chats import Chat, Message, Skip, ToolCall
 from data.errors import UserError, first_line
 from data.records import ToolSpec
 from data.render import Renderer, Unrenderable, find_base
+from data.replies import Reply
 
 if TYPE_CHECKING:
     import torch
@@ -394,18 +395,14 @@ def completion_to_turn(
 ) -> Turn:
     """What the model emitted after `prompt`, as a turn; `is_cut` when it came to no end."""
     cut = f"no end within {len(ids)} tokens"
-    said = cut if is_cut else renderer.completion_to_message(ids, prompt=prompt, tools=tools)
-    if isinstance(said, str):
-        return Unreadable(renderer.tokenizer.decode(ids, skip_special_tokens=True), said)
-    return said
+    reply = Reply(cut) if is_cut else renderer.read_completion(ids, prompt=prompt, tools=tools)
+    if isinstance(reply.said, str):
+        return Unreadable(renderer.tokenizer.decode(ids, skip_special_tokens=True), reply.said)
+    return reply.said if reply.form is None else Heard(**reply.said.model_dump(), form=reply.form)
 
 
 def read_renderer(path: str, *, chat_template_path: str | None = None) -> Renderer:
-    """The renderer of a model, with a response template that reads what its chat template writes.
-
-    The tokenizer's own is taken if it has one. Else each format is tried on what the chat template makes of a call: the
-    `<tool_call>` JSON of the ChatML family, then those that TRL knows. Trying beats comparing templates by name, because a
-    chat template is often changed a little while its format of calls stays.
+    """The renderer of a model whose calls can be read, in a form of data/replies.py or by its tokenizer's response template.
 
     Raises:
         UserError: if there is no usable tokenizer, its template cannot show what an agent does, or no format fits.
@@ -417,13 +414,6 @@ def read_renderer(path: str, *, chat_template_path: str | None = None) -> Render
             raise UserError(f"{path}: {renderer.faults[part]}")
     if _reads_its_own_calls(renderer) or getattr(tokenizer, "response_template", None):
         return renderer
-    from trl import chat_template_utils  # noqa: PLC0415 - seconds; only for templates that are not of the ChatML family
-
-    for name, value in vars(chat_template_utils).items():
-        if name.endswith("_template") and isinstance(value, dict) and "fields" in value:
-            tokenizer.response_template = value
-            if _reads_its_own_calls(renderer):
-                return renderer
     raise UserError(
         f"{path}: no known format reads the calls that its chat template writes; "
         "put a response_template into its tokenizer_config.json"

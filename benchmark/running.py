@@ -35,13 +35,14 @@ from benchmark.kpis import Kpi, kpis, kpis_by, pass_hat_k, success_by_context
 from benchmark.leaderboard import kpi_table
 from benchmark.options import ALL_WORLDS, Count, Seed, Short, SplitName, Worlds, draw_tasks
 from benchmark.policies import POLICIES, Expert, policy_named
+from benchmark.server_answers import SERVERS_FAULT
 from benchmark.servers import ServerPolicy, check_url
 from benchmark.worlds import Task
 from data.errors import UserError, nearest
 from data.files import appending, claimed_folder, whole_file, whole_result
 from data.models import read_stages, weights_sha256
 from data.progress import with_progress
-from data.records import Trajectory, json_line_to_object
+from data.records import INVALID_CALL, Trajectory, json_line_to_object
 from data.render import find_base, missing_model_check, read_chat_template
 from data.trajectories import actions_to_messages
 
@@ -257,7 +258,7 @@ def run_models(
         run_actor(actor, tries, options, folders[actor.label], told=drawn)
     Console().print(kpi_table(list(folders.values())))
     for called, folder in folders.items():
-        if line := not_applicable_to_text(folder):
+        for line in filter(None, (not_applicable_to_text(folder), replies_to_text(folder))):
             print(f"{called}: {line}")
 
 
@@ -387,6 +388,7 @@ def _run_actor(actor: Actor, tries: Sequence[Try], options: Options, folder: Pat
             "tasks": sorted({task.id for task in beyond}),
             "by_context": Counter(str(task.context_tokens) for task in beyond),
         },
+        "replies": count_replies(records),
         "wall_seconds": round(time.monotonic() - began, 1),
         "command": ["python", "-m", "benchmark", *sys.argv[1:]],
         "versions": _versions(),
@@ -458,6 +460,36 @@ def not_applicable_to_text(folder: Path) -> str:
     told = ", ".join(f"{count} with {size} tokens of context" for size, count in sizes)
     window = "the server's window" if beyond["window"] is None else f"the window of {beyond['window']} tokens"
     return f"not applicable: {beyond['tries']} tries beyond {window} ({told})"
+
+
+def count_replies(records: Iterable[Trajectory]) -> dict[str, Any]:
+    """How the model's turns were read: what could not be, and what another reader might not have read."""
+    unreadable: list[str] = []
+    other_forms: Counter[str] = Counter()
+    for record in records:
+        unreadable += [action.error or "" for action in record.action_sequence if action.command == INVALID_CALL]
+        read_as = (record.metadata.model_extra or {}).get("read_as", [])
+        other_forms.update(str(form) for _, form in read_as)
+    return {
+        "unreadable": len(unreadable),
+        "unreadable_by_the_servers_fault": sum(reason.startswith(SERVERS_FAULT) for reason in unreadable),
+        "in_another_form": dict(sorted(other_forms.items())),
+    }
+
+
+def replies_to_text(folder: Path) -> str:
+    """One line on the turns of a finished run that the server spoilt, or that were read in another form than the template's."""
+    told = json.loads((folder / "kpis.json").read_text(encoding="utf-8")).get("replies", {})
+    parts = []
+    if spoilt := told.get("unreadable_by_the_servers_fault"):
+        records = folder / "trajectories.jsonl"
+        parts.append(f"{spoilt} turns are unreadable by the server's fault; their `error` in {records} says why")
+    if forms := told.get("in_another_form"):
+        named = ", ".join(f"{count} {form}" for form, count in forms.items())
+        parts.append(
+            f"calls were read in another form than the template's own in {sum(forms.values())} turns ({named})"
+        )
+    return "; ".join(parts)
 
 
 # ---------------------------------------------------------------- what is done already
@@ -570,8 +602,12 @@ def model_sha256(name: str, chat_template_path: str | None = None) -> str:
 
 _ALL_CODE = ("benchmark/**/*.py", "data/**/*.py")
 _DECIDING_CODE = (
-    *(f"benchmark/{name}.py" for name in ("agent", "backends", "policies", "servers", "worlds/**/*")),
-    *(f"data/{name}.py" for name in ("chat_template", "chats", "control_tokens", "records", "render", "trajectories")),
+    *(f"benchmark/{name}.py" for name in ("agent", "backends", "policies", "server_answers", "servers", "worlds/**/*")),
+    *(
+        f"data/{name}.py"
+        for name in ("assistant_text", "chat_template", "chats", "control_tokens", "records", "render")
+    ),
+    *(f"data/{name}.py" for name in ("replies", "trajectories")),
 )
 """What makes prompts, reads replies and runs worlds; a change elsewhere makes no record another one."""
 

@@ -15,72 +15,34 @@ import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any, TypeVar
+from typing import Any, NamedTuple
 
 import httpx
-from pydantic import BaseModel, Field, ValidationError
 
 from benchmark.agent import Episode, Turn, Unreadable
 from benchmark.backends import completion_to_turn, episode_to_prompt, prompt_fits
-from data.chats import Message, ToolCall
+from benchmark.server_answers import (
+    SERVERS_FAULT,
+    WrongShape,
+    answer_to_choice,
+    choice_to_turn,
+    events_to_answer,
+    prompt_tokens,
+)
+from data.chats import Message
 from data.errors import UserError, nearest
-from data.records import ToolSpec, describe_validation_error, json_to_object
-from data.render import Renderer, text_to_message
+from data.records import ToolSpec, json_to_object
+from data.render import Renderer
 
 TRIES = 6
 """How often a request is sent before it counts as failed."""
 FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 0.5, 30.0
 LONGEST_ASKED_WAIT_SECONDS = 600.0
 """A server that asks for a longer wait than this with Retry-After has stopped for today."""
+LONGEST_ANSWER_BYTES = 64 * 2**20
+"""No answer of a model is longer; a body that goes on is no answer."""
 _BYTES_THAT_FIT = 4096
 """A chat of so few bytes fits into any window, so nobody is asked."""
-
-Answer = TypeVar("Answer", bound=BaseModel)
-
-
-class _Function(BaseModel):
-    name: str | None = None
-    arguments: str | dict[str, Any] | None = None
-
-
-class _Call(BaseModel):
-    function: _Function
-
-
-class _Said(BaseModel):
-    content: str | None = None
-    reasoning_content: str | None = None
-    reasoning: str | None = None
-    """vLLM's newer name of the same."""
-    tool_calls: list[_Call] | None = None
-
-
-class _Usage(BaseModel):
-    prompt_tokens: int | None = None
-
-
-class _Choice(BaseModel):
-    finish_reason: str | None = None
-
-
-class _ChatChoice(_Choice):
-    message: _Said
-
-
-class _TextChoice(_Choice):
-    text: str
-    token_ids: list[int] | None = None
-    """vLLM's, where `return_token_ids` is asked for."""
-
-
-class _ChatAnswer(BaseModel):
-    choices: list[_ChatChoice] = Field(min_length=1)
-    usage: _Usage | None = None
-
-
-class _TextAnswer(BaseModel):
-    choices: list[_TextChoice] = Field(min_length=1)
-    usage: _Usage | None = None
 
 
 class _Refused(Exception):
@@ -94,6 +56,20 @@ class _Refused(Exception):
     def is_the_models(self) -> bool:
         """Whether the server could not read what the model wrote: llama.cpp answers a malformed call so."""
         return self.status == 500
+
+    @property
+    def is_of_the_limit(self) -> bool:
+        """Whether the server does not know `max_tokens`, which newer models of OpenAI call `max_completion_tokens`."""
+        text = str(self).lower()
+        unknown = (
+            "max_completion_tokens",
+            "unsupported",
+            "not supported",
+            "unrecognized",
+            "not permitted",
+            "not allowed",
+        )
+        return self.status in (400, 422) and "max_tokens" in text and any(word in text for word in unknown)
 
     @property
     def is_too_long(self) -> bool:
@@ -112,11 +88,22 @@ class _Passing(Exception):
         self.wait_seconds = wait_seconds
 
 
+class _Body(NamedTuple):
+    """An answer of a server, read whole."""
+
+    status: int
+    headers: httpx.Headers
+    text: str
+    is_utf_8: bool
+    reason: str
+
+
 class ServerPolicy:
     """A served model. Every episode goes on at its own pace: `act` returns as soon as one answer is there.
 
-    Rate limits (429), failures of the server (5xx), broken connections, timeouts and broken JSON are tried again, after the
-    time that `Retry-After` names or else after a growing one. A refusal is not: it is told at once.
+    Rate limits (429), failures of the server (5xx, or an `error` in an answer), broken connections, timeouts and broken JSON
+    are tried again, after the time that `Retry-After` names or else after a growing one. A refusal is not: it is told at
+    once. An answer in another shape than the API's is one unreadable turn.
 
     Args:
         url: the API's base, such as http://127.0.0.1:8000/v1; `/v1` is added where there is no path.
@@ -151,6 +138,10 @@ class ServerPolicy:
             timeout=httpx.Timeout(timeout_seconds, connect=min(10.0, timeout_seconds), pool=None),
             limits=httpx.Limits(max_connections=concurrency, max_keepalive_connections=concurrency),
         )
+        self._room = asyncio.Semaphore(concurrency)
+        self._limit = "max_tokens"
+        """How this server calls the most new tokens; newer models of OpenAI know `max_completion_tokens` only."""
+        self._has_answered = False
         self._waits = random.Random(0)
         self._asked: dict[str, asyncio.Task[Turn]] = {}
         try:
@@ -181,18 +172,19 @@ class ServerPolicy:
         """
         if self.renderer is not None:
             return self.window is None or prompt_fits(self.renderer, messages, tools, self.window - self.max_new_tokens)
-        body = {**self._chat_body(messages, tools), "max_tokens": 1}
+        body = self._chat_body(messages, tools, max_new_tokens=1)
         if len(json.dumps(body, ensure_ascii=False).encode()) + self.max_new_tokens <= _BYTES_THAT_FIT:
             return True
         try:
-            answer = self._loop.run(self._post("/chat/completions", body, _ChatAnswer))
+            used = prompt_tokens(self._loop.run(self._post("/chat/completions", body)))
         except _Refused as refusal:
             if refusal.is_too_long:
                 return False
             if refusal.is_the_models:  # one token of a call is no call: the prompt was read, and fits
                 return True
             raise self._told(refusal) from None
-        used = answer.usage.prompt_tokens if answer.usage else None
+        except WrongShape:
+            return True
         return self.window is None or used is None or used + self.max_new_tokens <= self.window
 
     def act(self, episodes: Sequence[Episode]) -> list[Turn | None]:
@@ -225,20 +217,24 @@ class ServerPolicy:
             if refusal.is_too_long and episode.actions:
                 return Unreadable("", f"no room in the model's window: {refusal}", ends=True)
             raise self._told(refusal) from None
+        except WrongShape as error:
+            return Unreadable("", f"{SERVERS_FAULT}answer has another shape than the API's: {error}")
 
     async def _chat_turn(self, episode: Episode, seed: int | None) -> Turn:
         body = self._chat_body(episode.messages, episode.task.tools)
         if seed is not None:
             body |= {"seed": seed, "top_p": 1.0}
-        [choice, *_] = (await self._post("/chat/completions", body, _ChatAnswer)).choices
-        return said_to_turn(choice.message, is_cut=choice.finish_reason == "length", max_new_tokens=self.max_new_tokens)
+        choice = answer_to_choice(await self._post("/chat/completions", body))
+        return choice_to_turn(choice, tools=episode.task.tools, max_new_tokens=self.max_new_tokens)
 
-    def _chat_body(self, messages: Sequence[Message], tools: Sequence[ToolSpec]) -> dict[str, Any]:
+    def _chat_body(
+        self, messages: Sequence[Message], tools: Sequence[ToolSpec], *, max_new_tokens: int | None = None
+    ) -> dict[str, Any]:
         return {
             "model": self.model,
             "messages": [message_to_openai(message) for message in messages],
             **({"tools": [tool.model_dump() for tool in tools]} if tools else {}),
-            "max_tokens": self.max_new_tokens,
+            self._limit: self.max_new_tokens if max_new_tokens is None else max_new_tokens,
             "temperature": self.temperature,
         }
 
@@ -256,19 +252,23 @@ class ServerPolicy:
             **{"top_p": 1.0, "top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0, "repeat_penalty": 1.0},
             **{"stop_token_ids": list(renderer.stop_ids), "skip_special_tokens": False, "return_token_ids": True},
         }
-        answer = await self._post("/completions", body, _TextAnswer)
-        used = answer.usage.prompt_tokens if answer.usage else None
+        answer = await self._post("/completions", body)
+        used = prompt_tokens(answer)
         if used is not None and used != len(prompt):
             raise UserError(
                 f"{self.url}: the server read {used} tokens where {len(prompt)} were sent, so it does not take prompts of ids "
                 "as they are; leave out --tokenizer to send messages instead"
             )
-        choice = answer.choices[0]
-        is_cut = choice.finish_reason == "length"
-        if choice.token_ids is not None:
-            ids = choice.token_ids
-        else:
-            ids = renderer.tokenizer.encode(choice.text, add_special_tokens=False)
+        choice = answer_to_choice(answer)
+        text, ids = choice.get("text"), choice.get("token_ids")
+        is_cut = choice.get("finish_reason") == "length"
+        words = len(renderer.tokenizer)
+        if not isinstance(ids, list) or not ids or not all(type(each) is int and 0 <= each < words for each in ids):
+            if not isinstance(text, str):
+                raise WrongShape(
+                    "neither 'choices.0.text' is a text nor 'choices.0.token_ids' a list of the tokenizer's ids"
+                )
+            ids = renderer.tokenizer.encode(text, add_special_tokens=False)
             if not is_cut and (not ids or ids[-1] not in renderer.stop_ids):
                 ids.append(renderer.stop_ids[0])  # a text ends without its stop token
         return completion_to_turn(renderer, ids, prompt=prompt, tools=episode.task.tools, is_cut=is_cut)
@@ -302,13 +302,21 @@ class ServerPolicy:
         )
         raise UserError(f"--server {self.url}: which model? Name it with --model; {known}")
 
-    async def _post(self, path: str, body: Mapping[str, Any], kind: type[Answer]) -> Answer:
-        answer = await self._request("POST", path, body)
+    async def _post(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """What the server answers.
+
+        Raises:
+            _Refused: if it will not answer.
+            WrongShape: if its answer is no text.
+            UserError: if it failed `TRIES` times.
+        """
         try:
-            return kind.model_validate(answer)
-        except ValidationError as error:
-            reason = describe_validation_error(error, kind)
-            raise UserError(f"{self.url}{path}: the answer is none of OpenAI's API: {reason}") from None
+            return await self._request("POST", path, body)
+        except _Refused as refusal:
+            if "max_tokens" not in body or not refusal.is_of_the_limit:
+                raise
+            self._limit = "max_completion_tokens"
+            return await self._request("POST", path, {_renamed(key): value for key, value in body.items()})
 
     async def _request(self, method: str, path: str, body: Mapping[str, Any] | None) -> dict[str, Any]:
         """Send a request until it is answered.
@@ -334,29 +342,56 @@ class ServerPolicy:
 
     async def _request_once(self, method: str, path: str, body: Mapping[str, Any] | None) -> dict[str, Any]:
         try:
-            response = await self._client.request(method, self.url + path, json=body)
+            async with self._room, asyncio.timeout(self.timeout_seconds):
+                response = await self._read(method, path, body)
         except httpx.ConnectError as error:
             raise _Passing(f"nobody listens there ({error})") from None
-        except httpx.TimeoutException:
+        except (httpx.TimeoutException, TimeoutError):
             raise _Passing(f"it took longer than {self.timeout_seconds:g} s") from None
         except httpx.RequestError as error:  # broken compression too, which is no TransportError
             raise _Passing(f"the connection broke ({type(error).__name__})") from None
-        if response.status_code == 500 and _error_text(response).startswith("Failed to parse input"):
+        if response.status == 500 and _error_text(response).startswith("Failed to parse input"):
             raise _Refused(500, _error_text(response))
         # A list of models that fails may do so for good (transformers serve without a hub cache), and is not needed.
-        if response.status_code in (408, 429) or (response.status_code >= 500 and method == "POST"):
-            raise _Passing(f"HTTP {response.status_code}: {_error_text(response)}", _retry_after_seconds(response))
-        if response.status_code >= 300:
-            raise _Refused(response.status_code, _error_text(response))
+        if response.status in (408, 429) or (response.status >= 500 and method == "POST"):
+            raise _Passing(f"HTTP {response.status}: {_error_text(response)}", _retry_after_seconds(response.headers))
+        if response.status >= 300:
+            moved = response.headers.get("location") if response.status < 400 else None
+            raise _Refused(response.status, f"it has moved to {moved}" if moved else _error_text(response))
         try:
             answer = json_to_object(response.text)
         except ValueError as error:
-            if "json" not in response.headers.get("content-type", ""):
-                raise _Refused(response.status_code, _error_text(response)) from None
-            raise _Passing(f"a broken answer ({error})") from None
+            answer = events_to_answer(response.text)
+            if answer is None:
+                is_json = "json" in response.headers.get("content-type", "") or response.text.lstrip().startswith("{")
+                if is_json or self._has_answered:  # an address that has answered is the right one
+                    raise _Passing(f"a broken answer ({error})") from None
+                raise _Refused(response.status, _error_text(response)) from None
         if not isinstance(answer, dict):
-            raise _Refused(response.status_code, _error_text(response))
+            raise _Refused(response.status, _error_text(response))
+        if fault := _fault_of(answer):
+            if (refusal := _Refused(400, fault)).is_too_long or refusal.is_of_the_limit:
+                raise refusal
+            raise _Passing(f"an answer that is an error: {fault}", _retry_after_seconds(response.headers))
+        self._has_answered = self._has_answered or method == "POST"
+        if not response.is_utf_8:
+            raise WrongShape("it is not UTF-8")
         return answer
+
+    async def _read(self, method: str, path: str, body: Mapping[str, Any] | None) -> _Body:
+        content = bytearray()
+        async with self._client.stream(method, self.url + path, json=body) as response:
+            async for chunk in response.aiter_bytes():
+                content += chunk
+                if len(content) > LONGEST_ANSWER_BYTES:
+                    raise WrongShape(f"it is longer than {LONGEST_ANSWER_BYTES // 2**20} MiB")
+        try:
+            text, is_utf_8 = content.decode(response.charset_encoding or "utf-8"), True
+        except (UnicodeDecodeError, LookupError):
+            text, is_utf_8 = content.decode("utf-8", errors="replace"), False
+        return _Body(
+            response.status_code, response.headers, text.removeprefix("\ufeff"), is_utf_8, response.reason_phrase
+        )
 
     def _told(self, refusal: _Refused) -> UserError:
         """A refusal, for the person who can mend it."""
@@ -404,54 +439,44 @@ def message_to_openai(message: Message) -> dict[str, Any]:
     return said
 
 
-def said_to_turn(said: _Said, *, is_cut: bool, max_new_tokens: int) -> Turn:
-    """What a server says that the model said, as a turn. A server that leaves calls in the text has them read there."""
-    calls = said.tool_calls or []
-    content, reasoning = said.content or "", said.reasoning_content or said.reasoning
-    written = content
-    if calls:
-        functions = [call.function.model_dump() for call in calls]
-        written = json.dumps({"content": content, "tool_calls": functions}, ensure_ascii=False)
-    if is_cut:
-        return Unreadable(written, f"no end within {max_new_tokens} tokens")
-    message = text_to_message(content)
-    if isinstance(message, str):
-        return Unreadable(written, message)
-    read = []
-    for place, call in enumerate(calls):
-        arguments: Any = call.function.arguments or {}
-        try:
-            arguments = json_to_object(arguments if isinstance(arguments, str) else json.dumps(arguments))
-        except ValueError as error:
-            return Unreadable(written, f"the call's arguments are {error}")
-        if not isinstance(arguments, dict):
-            return Unreadable(written, "the call's arguments are not a JSON object")
-        if not call.function.name:
-            return Unreadable(written, "the call has no name")
-        read.append(ToolCall(id=f"call_{place}", name=call.function.name, arguments=arguments))
-    return message.model_copy(
-        update={
-            "tool_calls": tuple(read) or message.tool_calls,
-            "reasoning_content": reasoning or message.reasoning_content,
-        }
-    )
+def _renamed(key: str) -> str:
+    return "max_completion_tokens" if key == "max_tokens" else key
 
 
-def _error_text(response: httpx.Response) -> str:
+def _fault_of(answer: Mapping[str, Any]) -> str | None:
+    """The words of an error that came with the status of a success; None where there is an answer."""
+    choices = answer.get("choices")
+    choice = choices[0] if isinstance(choices, list) and choices and isinstance(choices[0], dict) else {}
+    fault = answer.get("error") if not choice else choice.get("error")
+    if not fault and answer.get("object") == "error":  # vLLM's older errors
+        fault = answer
+    if not fault and choice.get("finish_reason") in ("error", "abort"):
+        fault = f"finish_reason {choice['finish_reason']!r}"
+    return _error_words(fault) if fault else None
+
+
+def _error_words(said: object) -> str:
+    """An error in one line: its `message`, or the error itself."""
+    said = said.get("message", said) if isinstance(said, dict) else said
+    text = said if isinstance(said, str) else json.dumps(said, ensure_ascii=False)
+    return " ".join(text.split())[:300]
+
+
+def _error_text(response: _Body) -> str:
     """What a server says about a failure, in one line: OpenAI's `error.message`, FastAPI's `detail`, or how the text begins."""
     try:
-        body = response.json()
+        body = json_to_object(response.text)
     except ValueError:
         body = None
     said = body.get("error", body.get("detail", body.get("message"))) if isinstance(body, dict) else None
     said = said.get("message", said) if isinstance(said, dict) else said
     text = said if isinstance(said, str) else response.text
-    return " ".join(text.split())[:300] or response.reason_phrase
+    return " ".join(text.split())[:300] or response.reason
 
 
-def _retry_after_seconds(response: httpx.Response) -> float | None:
+def _retry_after_seconds(headers: httpx.Headers) -> float | None:
     """What the server asks to wait (RFC 9110, 10.2.3: seconds or a date)."""
-    asked = response.headers.get("retry-after")
+    asked = headers.get("retry-after")
     if asked is None:
         return None
     try:

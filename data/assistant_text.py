@@ -24,7 +24,7 @@ class Block(NamedTuple):
     body: str
 
 
-def _json_end(text: str, start: int) -> int | None:
+def json_end(text: str, start: int) -> int | None:
     """Where the object or list that begins at `start` ends, in JSON or as a Python literal; null where it does not."""
     if text[start : start + 1] not in ("{", "["):
         return None
@@ -55,7 +55,7 @@ def tagged_blocks(text: str, tag: str = "tool_call") -> list[Block]:
         while text[body : body + 1].isspace():
             body += 1
         # Behind the first broken block only tags are looked for, so that a hostile text is not read once for each of them.
-        found = _json_end(text, body) if is_whole else None
+        found = json_end(text, body) if is_whole else None
         is_whole = found is not None
         end = body if found is None else found
         rest = end

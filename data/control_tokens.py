@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -46,6 +46,12 @@ class ControlTokens:
         self.texts = sorted({token.content for token in added}, key=lambda text: (-len(text), text))
         self.ids = [int(tokenizer.convert_tokens_to_ids(text)) for text in self.texts]
         self._index = {text: k for k, text in enumerate(self.texts)}
+        self._by_id = dict(zip(self.ids, self.texts, strict=True))
+        special = sorted(
+            (t.content for t in added if t.special and t.content != tokenizer.unk_token), key=len, reverse=True
+        )
+        self.special = re.compile("|".join(map(re.escape, special)) or r"(?!)")
+        """Finds the special ones, which are never words."""
         self._pattern = re.compile("|".join(map(re.escape, self.texts)) or r"(?!)")
         self._pattern_in_json = re.compile(
             "|".join({re.escape(form) for t in self.texts for form in (t, json.dumps(t, ensure_ascii=False)[1:-1])})
@@ -100,6 +106,29 @@ class ControlTokens:
     def placeholder(self, first: int) -> str:
         """A private character that stands for nothing, to be put in the place of some text and found again."""
         return chr(first + 1 + len(self.texts))
+
+    def written(self, ids: Sequence[int]) -> list[str]:
+        """The texts of those ids that are control tokens."""
+        return [self._by_id[token_id] for token_id in ids if token_id in self._by_id]
+
+    def to_marked(self, ids: Sequence[int]) -> tuple[str, int | None]:
+        """The text of ids that a model wrote, with the break in each control string that is no control token.
+
+        The second is where the private characters start, for `unmark`; None where nothing had to be marked.
+        """
+        first, width = _PRIVATE_START, len(self.texts) + 2
+        wanted = sum(token_id in self._by_id for token_id in ids)
+        while True:
+            text = self.shadow(first).decode(list(ids), skip_special_tokens=False)
+            if sum(first <= ord(character) < first + width for character in text) == wanted:
+                break
+            first += width  # the model has written such a character itself
+            if first + width > _PRIVATE_END:
+                raise Unrenderable("the text fills the whole private-use plane")
+        marked = self.mark(text, first)
+        for k, control in enumerate(self.texts):
+            marked = marked.replace(chr(first + 1 + k), control)
+        return marked, first if marked != text and chr(first) in marked else None
 
     @staticmethod
     def unmark(text: str, first: int) -> str:

@@ -27,15 +27,17 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from data.call_ids import ANY, FORMS, CallIds
 from data.chat_template import Beginnings, ChatTemplate
-from data.chats import Chat, Message, PreferencePair, Skip, ToolCall
+from data.chats import Chat, Message, PreferencePair, Skip, ToolCall, what_is_said
 from data.control_tokens import ControlTokens, Encoding, Unrenderable
 from data.errors import UserError, first_line, nearest
 from data.records import ToolSpec, json_to_object
+from data.replies import AWAITING_A_RESULT, FORMS, HERMES, Form, Reply, read_reply
 
 Candidate = TypeVar("Candidate")
 Result = TypeVar("Result")
@@ -185,6 +187,15 @@ _ASKS = Message(
 )
 _RESULT = Message(role="tool", content="Probe result.", tool_call_id="call00000", name="probe_tool")
 _ANSWER = Message(role="assistant", content="Probe answer.")
+_CALL_PROBE_TOOL = ToolSpec.model_validate(
+    {"function": {"name": "probe", "description": "Probe.", "parameters": {"type": "object", "properties": {
+        "text": {"type": "string"}, "count": {"type": "integer"}}}}}
+)  # fmt: skip
+_CALL_PROBES = tuple(
+    Message(role="assistant", tool_calls=(ToolCall(id="call00000", name="probe", arguments=arguments),))
+    for arguments in ({"text": "7", "count": 7}, {"text": "a\\nb 'c' \"d\"", "count": 7}, {"text": " a\n", "count": 7})
+)
+"""Of what a template writes: a call, then quotes and escapes, then a text with edges."""
 
 
 def _asked(call_id: str) -> tuple[Message, Message]:
@@ -844,63 +855,101 @@ class Renderer:
 
     # ---------------------------------------------------------------- and back
 
+    @cached_property
+    def call_form(self) -> Form | None:
+        """The form in which this template writes calls: the first of the table that reads back what it makes of some.
+
+        Null where none does, or the template shows no calls. Trying beats comparing templates by name, because a template is
+        often changed a little while its form of calls stays.
+        """
+        written = []
+        for probe in _CALL_PROBES:
+            tree = self.chat_to_tree(
+                Chat(messages=(_USER, probe), tools=(_CALL_PROBE_TOOL,), id="probe", source="probe")
+            )
+            if isinstance(tree, TokenTree):
+                [(ids, weights)] = tree.rows()
+                written.append((ids[weights.index(1.0) :], probe))
+        best, most = None, 0
+        for form in FORMS:
+            reads = 0
+            for ids, probe in written:
+                said, other = self._read(ids, form, (_CALL_PROBE_TOOL,))
+                if isinstance(said, str) or other or what_is_said([said]) != what_is_said([probe]):
+                    break
+                reads += 1
+            if reads > most:  # the later probes hold what is rare; a form that reads the first one is the template's
+                best, most = form, reads
+        return best
+
     def completion_to_message(
         self, ids: Sequence[int], *, prompt: Sequence[int] = (), tools: Sequence[ToolSpec] = ()
     ) -> Message | str:
-        """What a model emitted after `prompt`, as a message; or one line that says why it holds no readable call.
+        """What a model emitted after `prompt`, as a message; or one line that says why it cannot be read."""
+        return self.read_completion(ids, prompt=prompt, tools=tools).said
 
-        The model's own response template is used where its tokenizer carries one; otherwise calls are read as
-        `<tool_call>` JSON, which is how the ChatML family writes them.
+    def read_completion(
+        self, ids: Sequence[int], *, prompt: Sequence[int] = (), tools: Sequence[ToolSpec] = ()
+    ) -> Reply:
+        """What a model emitted after `prompt`, and in which form, if it was not the template's own.
+
+        Where no form of data/replies.py is the template's own, the response template is used that its tokenizer may carry.
 
         Args:
-            tools: tell the types of arguments where a format has only texts (Qwen3.5, GLM, Nemotron). Formats in JSON say
-                the types themselves, and are taken at their word.
+            tools: what can be called. They tell the types of arguments where a form has only texts (Qwen3.5, GLM); forms in
+                JSON say the types themselves, and are taken at their word.
         """
-        if response_template := getattr(self.tokenizer, "response_template", None):
-            calls = response_template.get("fields", {}).get("tool_calls", {})
-            specs = None if calls.get("content") == "json" else [tool.model_dump() for tool in tools]
-            try:
-                parsed = self.tokenizer.parse_response(list(ids), prefix=list(prompt), tools=specs) or {}
-                for stop in self._stop_texts:  # some templates leave it in: where a role's own token ends the turn, say
-                    parsed["content"] = (parsed.get("content") or "").removesuffix(stop)
-                return _parsed_to_message(parsed)
-            except Exception as error:  # whatever a response template raises, the text was not readable by it
-                return f"unreadable turn: {first_line(error)}"
+        response_template = getattr(self.tokenizer, "response_template", None)
+        if self.call_form is None and response_template:
+            said = self._parse_response(response_template, ids, prompt, tools)
+            if isinstance(said, Message) and said.tool_calls:
+                return Reply(said)
+        return self._read(ids, self.call_form or HERMES, tools)
+
+    def _read(self, ids: Sequence[int], own: Form, tools: Sequence[ToolSpec]) -> Reply:
         kept = list(ids)
         while kept and kept[-1] in self.stop_ids:
             kept.pop()
-        text = self.tokenizer.decode(kept, skip_special_tokens=False)
-        if self._opening and f"</{self._opening[1]}>" in text and self._opening[0].strip() not in text:
-            text = self._opening[0] + text  # the prompt has opened the reasoning that the model goes on with
-        return text_to_message(text)
+        stops = self._control.written(ids[len(kept) :])
+        awaits_result = any(
+            stop in AWAITING_A_RESULT or stop == self.next_role[True] != self.next_role[False] for stop in stops
+        )
+        opened = self._opening[0] if self._opening else ""
+        # A control token that the model typed letter by letter is text, as it is in training.
+        text, typed = self._control.to_marked(kept)
+        control = self._control.special
+        reply = read_reply(text, own=own, tools=tools, control=control, awaits_result=awaits_result, opened=opened)
+        if typed is None:
+            return reply
+        if not isinstance(reply.said, Message) or not reply.said.tool_calls:
+            loose = read_reply(
+                self._control.unmark(text, typed), own=None, tools=tools, awaits_result=awaits_result, opened=opened
+            )
+            if isinstance(loose.said, Message) and loose.said.tool_calls:
+                return loose
+        return Reply(_unmarked(reply.said, lambda value: self._control.unmark(value, typed)), reply.form)
 
-
-_THINK = re.compile(r"\A\s*<think>\n?(.*?)\n?</think>\s*", re.DOTALL)
-_CALL = re.compile(r"<tool_call>\s*(.*?)\s*</tool_call>", re.DOTALL)
-
-
-def text_to_message(text: str) -> Message | str:
-    """Assistant text with `<tool_call>` JSON in it, as a message; or one line that says what cannot be read."""
-    reasoning = None
-    if match := _THINK.match(text):
-        reasoning, text = match[1], text[match.end() :]
-    bodies = _CALL.findall(text)
-    content = _CALL.sub("", text).strip()
-    if "<tool_call>" in content or "</tool_call>" in content:
-        return "a <tool_call> is not closed" if "<tool_call>" in content else "a </tool_call> was never opened"
-    calls = []
-    for index, body in enumerate(bodies):
+    def _parse_response(
+        self, template: dict[str, Any], ids: Sequence[int], prompt: Sequence[int], tools: Sequence[ToolSpec]
+    ) -> Message | str:
+        calls = template.get("fields", {}).get("tool_calls", {})
+        specs = None if calls.get("content") == "json" else [tool.model_dump() for tool in tools]
         try:
-            call = json_to_object(body)
-        except ValueError as error:
-            return f"the call is {error}"
-        if not isinstance(call, dict) or not isinstance(call.get("name"), str) or not call["name"]:
-            return "the call has no name"
-        arguments = call.get("arguments", {})
-        if not isinstance(arguments, dict):
-            return "the call's arguments are not a JSON object"
-        calls.append(ToolCall(id=f"call_{index}", name=call["name"], arguments=arguments))
-    return Message(role="assistant", content=content, reasoning_content=reasoning or None, tool_calls=tuple(calls))
+            parsed = self.tokenizer.parse_response(list(ids), prefix=list(prompt), tools=specs) or {}
+            return _parsed_to_message(parsed)
+        except Exception as error:  # whatever a response template raises, the text was not readable by it
+            return f"unreadable turn: {first_line(error)}"
+
+
+def _unmarked(value: Any, unmark: Callable[[str], str]) -> Any:
+    """A message, or any part of it, with the marks taken out of all its texts."""
+    if isinstance(value, Message):
+        return Message.model_validate(_unmarked(value.model_dump(), unmark))
+    if isinstance(value, str):
+        return unmark(value)
+    if isinstance(value, dict):
+        return {unmark(key): _unmarked(item, unmark) for key, item in value.items()}
+    return [_unmarked(item, unmark) for item in value] if isinstance(value, list | tuple) else value
 
 
 def _parsed_to_message(parsed: dict[str, Any]) -> Message | str:

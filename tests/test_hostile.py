@@ -23,7 +23,8 @@ from transformers import AutoTokenizer
 from data.chat_template import ChatTemplate
 from data.control_tokens import Unrenderable
 from data.errors import UserError
-from data.render import Renderer, find_base, text_to_message
+from data.render import Renderer, find_base
+from data.replies import text_to_message
 from train import checkpoints, dpo, sft
 
 ROOT = Path(__file__).resolve().parents[1]

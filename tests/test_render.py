@@ -16,7 +16,8 @@ from data.__main__ import app
 from data.chats import Chat, Message, PreferencePair, Skip, ToolCall
 from data.errors import UserError
 from data.records import ToolSpec
-from data.render import Renderer, TokenTree, Unrenderable, text_to_message
+from data.render import Renderer, TokenTree, Unrenderable
+from data.replies import text_to_message
 from data.show import cut_before
 
 SETTINGS = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

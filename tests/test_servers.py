@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -19,6 +22,7 @@ from benchmark import servers
 from benchmark.agent import Episode, Try, Unreadable, open_episode, run_tasks
 from benchmark.backends import read_renderer
 from benchmark.policies import Expert
+from benchmark.running import count_replies
 from benchmark.servers import ServerPolicy, check_url, message_to_openai
 from benchmark.worlds.table import make_tasks
 from data.chats import Message, ToolCall
@@ -100,6 +104,41 @@ class Fake:
         self.server.server_close()
 
 
+class Raw:
+    """A server that answers each request with `head`, then with `part` again and again, and breaks off after `times`."""
+
+    def __init__(self, head: bytes, part: bytes, *, pause_seconds: float = 0.0, times: int = 10_000) -> None:
+        self.posts = 0
+        self.server = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self.server.getsockname()[1]}"
+        raw = self
+
+        def answer(connection: socket.socket) -> None:
+            with connection, suppress(OSError):
+                is_post = connection.recv(65536).startswith(b"POST")
+                raw.posts += is_post
+                if not is_post:
+                    connection.sendall(b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
+                    return
+                connection.sendall(head)
+                for _ in range(times):
+                    connection.sendall(part)
+                    time.sleep(pause_seconds)
+
+        def serve() -> None:
+            with suppress(OSError):
+                while True:
+                    threading.Thread(target=answer, args=(self.server.accept()[0],), daemon=True).start()
+
+        threading.Thread(target=serve, daemon=True).start()
+
+    def __enter__(self) -> Raw:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.server.close()
+
+
 @pytest.fixture(autouse=True)
 def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(servers, "FIRST_WAIT_SECONDS", 0.01)
@@ -113,7 +152,7 @@ def episode() -> Iterator[Episode]:
         yield made
 
 
-def first_turn(fake: Fake, episode: Episode, **options: Any) -> Any:
+def first_turn(fake: Fake | Raw, episode: Episode, **options: Any) -> Any:
     policy = ServerPolicy(fake.url, **options)
     try:
         [turn] = policy.act([episode])
@@ -225,8 +264,7 @@ def test_a_slow_answer_is_asked_for_again(episode: Episode, monkeypatch: pytest.
         (json_answer({"error": {"message": "tools need\n--enable-auto-tool-choice"}}, 400), "tools need --enable-auto"),
         ((200, {"content-type": "text/html"}, "<html>Welcome</html>"), "expected JSON, got: <html>Welcome</html>"),
         (json_answer([1, 2]), "expected JSON, got"),
-        (json_answer({"choices": []}), "none of OpenAI's API: field 'choices'"),
-        (json_answer({"choices": [{"text": "x"}]}), "field 'choices.0.message' is missing"),
+        ((307, {"location": "https://other.example/v1"}, ""), "HTTP 307: it has moved to https://other.example/v1"),
         (json_answer({"error": {"message": "the maximum context length is 2048 tokens"}}, 400), "with --window"),
     ],
 )
@@ -235,6 +273,244 @@ def test_a_refusal_is_told_at_once(answer: Answer, told: str, episode: Episode) 
         first_turn(fake, episode)
     assert told in str(error.value) and "\n" not in str(error.value)
     assert len(fake.asked) == 1
+
+
+# ---------------------------------------------------------------- what servers get wrong
+
+
+def message(**said: Any) -> Answer:
+    finish = said.pop("finish", "stop")
+    return json_answer({"choices": [{"index": 0, "message": {"role": "assistant", **said}, "finish_reason": finish}]})
+
+
+def called(arguments: Any, *, name: Any = "read_file", **call: Any) -> Answer:
+    return message(content=None, tool_calls=[{"id": "x", "function": {"name": name, "arguments": arguments}, **call}])
+
+
+HERMES_CALL = '<tool_call>\n{"name": "read_file", "arguments": {"path": "가"}}\n</tool_call>'
+PARSER = "the server's parser has"
+SHAPE = "the server's answer has another shape"
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (
+            message(content=None, reasoning_content=f"hm {HERMES_CALL}"),
+            f"{PARSER} left a call in the reasoning (hermes)",
+        ),
+        (message(content="", reasoning=f"hm {HERMES_CALL}"), f"{PARSER} left a call in the reasoning (hermes)"),
+        (message(content="I look.", reasoning_content=HERMES_CALL), f"{PARSER} left a call in the reasoning (hermes)"),
+        (message(content=None, reasoning_content=HERMES_CALL[:40]), f"{PARSER} left half a call in the reasoning"),
+        (message(content="", finish="tool_calls"), f"{PARSER} found a call, says finish_reason, and gives none"),
+        (message(content="I look.", finish="tool_calls", tool_calls=[]), f"{PARSER} found a call"),
+        (message(content="I look.", finish="function_call"), f"{PARSER} found a call"),
+        (message(content="x [TOOL_CALLS]read_file{} y"), f"{PARSER} left a call in the text (mistral)"),
+        (message(content=None), "neither words nor a call"),
+        (message(content="", reasoning_content="I only think."), "neither words nor a call"),
+        (message(content=" \n"), "neither words nor a call"),
+        (message(content="", finish="content_filter"), "the server's filter"),
+        (json_answer({}), f"{SHAPE} than the API's: field 'choices' is missing"),
+        (json_answer({"choices": []}), f"{SHAPE} than the API's: field 'choices' is an empty list"),
+        (json_answer({"choices": None}), f"{SHAPE} than the API's: field 'choices' is null"),
+        (json_answer({"choices": {"message": {}}}), f"{SHAPE} than the API's: field 'choices' is an object"),
+        (json_answer({"choices": [None]}), SHAPE),
+        (json_answer({"choices": [{"text": "x"}]}), "field 'choices.0.message' is null"),
+        (json_answer({"choices": [{"message": None}]}), "field 'choices.0.message' is null"),
+        (json_answer({"choices": [{"message": "Done."}]}), "field 'choices.0.message' is a text"),
+        (message(content=7), "field 'content' is a number"),
+        (message(content={"text": "x"}), "field 'content' is an object"),
+        (message(content=[{"type": "image_url", "image_url": {}}]), "a part of the type 'image_url'"),
+        (message(content=[{"type": "text", "text": None}]), "a part of field 'content' is null"),
+        (message(content=[7]), "a part of the type 'a number'"),
+        (message(content=None, tool_calls={"name": "read_file"}), "field 'tool_calls' is an object"),
+        (message(content=None, tool_calls="read_file"), "field 'tool_calls' is a text"),
+        (message(content=None, tool_calls=[None]), "a call of field 'tool_calls' is null"),
+        (message(content=None, tool_calls=[{"function": None}]), "a call of field 'tool_calls' is null"),
+        (message(content=None, tool_calls=[{"id": "x"}]), "the call has no name"),
+        (called([1]), "not a JSON object"),
+        (called(7), "not a JSON object"),
+        (called('"{\\"path\\": \\"a\\"}"'), "not a JSON object"),
+        (called('{"path": "a"}{"path": "a"}'), "not JSON"),
+        (called("{}", name=None), "no name"),
+        (called("{}", name=7), "no name"),
+        (called("{}", name=""), "no name"),
+        ((200, {"content-type": "application/json"}, b'{"choices": [{"message": {"content": "\xff"}}]}'), "not UTF-8"),
+    ],
+)
+def test_one_unreadable_turn_at_worst(answer: Answer, reason: str, episode: Episode) -> None:
+    with Fake(answer) as fake:
+        turn = first_turn(fake, episode)
+    assert isinstance(turn, Unreadable) and reason in turn.reason and "\n" not in turn.reason and not turn.ends, turn
+    assert len(fake.asked) == 1
+
+
+EVENTS = "".join(
+    f"data: {json.dumps({'choices': [{'index': 0, 'delta': delta, 'finish_reason': finish}]})}\n\n"
+    for delta, finish in (
+        ({"role": "assistant", "content": ""}, None), ({"reasoning_content": "h"}, None), ({"reasoning_content": "m"}, None),
+        ({"tool_calls": [{"index": 0, "id": "x", "function": {"name": "read_file", "arguments": ""}}]}, None),
+        ({"tool_calls": [{"index": 0, "function": {"arguments": '{"path": '}}]}, None),
+        ({"tool_calls": [{"index": 0, "function": {"arguments": '"가"}'}}]}, "tool_calls"),
+    )
+)  # fmt: skip
+READ = ("read_file", {"path": "가"})
+
+
+@pytest.mark.parametrize(
+    ("answer", "content", "reasoning", "calls"),
+    [
+        (message(content=[{"type": "text", "text": "It "}, {"type": "text", "text": "is."}]), "It is.", None, []),
+        (message(content=[{"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]}, {"type": "text", "text": "Yes"}]),
+         "Yes", "hm", []),
+        (message(content=[{"type": "thinking", "thinking": "hm"}, "Yes"]), "Yes", "hm", []),
+        (message(content="<think>\nhm\n</think>\n\nYes"), "Yes", "hm", []),
+        (message(content="hm\n</think>\n\nYes"), "Yes", "hm", []),
+        (message(content="Yes", reasoning_details=[{"type": "reasoning.text", "text": "hm"}]), "Yes", "hm", []),
+        (message(content=None, refusal="I will not."), "I will not.", None, []),
+        (message(content=f"I look.\n{HERMES_CALL}"), "I look.", None, [READ]),
+        (message(content='[TOOL_CALLS]read_file{"path": "가"}'), "", None, [READ]),
+        (message(content='<|python_tag|>{"name": "read_file", "parameters": {"path": "가"}}'), "", None, [READ]),
+        (message(content="A call is `<tool_call>{\"name\": \"read_file\"}</tool_call>`."),
+         "A call is `<tool_call>{\"name\": \"read_file\"}</tool_call>`.", None, []),
+        (message(content="Yes", reasoning_content="I could <tool_call> now, but I know it."), "Yes",
+         "I could <tool_call> now, but I know it.", []),
+        (called({"path": "가"}), "", None, [READ]),
+        (called('{"path": "가"}', id=None), "", None, [READ]),
+        (called('{"path": "가"}', id=7, index="0"), "", None, [READ]),
+        (called(""), "", None, [("read_file", {})]),
+        (called(" "), "", None, [("read_file", {})]),
+        (called(None), "", None, [("read_file", {})]),
+        (called("{}"), "", None, [("read_file", {})]),
+        (message(content=None, function_call={"name": "read_file", "arguments": '{"path": "가"}'}), "", None, [READ]),
+        (message(content=None, tool_calls=[{"name": "read_file", "arguments": '{"path": "가"}'}]), "", None, [READ]),
+        (message(content=HERMES_CALL, tool_calls=[{"function": {"name": "read_file", "arguments": '{"path": "가"}'}}]),
+         HERMES_CALL, None, [READ]),
+        (message(content="", tool_calls=[{"id": "x", "function": {"name": "read_file", "arguments": "{}"}}] * 2), "", None,
+         [("read_file", {})] * 2),
+        (json_answer({"choices": [{"message": {"content": "Yes"}}, {"message": {"content": "No"}}]}), "Yes", None, []),
+        (json_answer({"error": None, "choices": [{"message": {"content": "Yes"}}]}), "Yes", None, []),
+        (json_answer({"choices": [{"message": {"content": "Yes"}}], "usage": {"prompt_tokens": "many"}}), "Yes", None, []),
+        ((200, {"content-type": "text/plain"}, '{"choices": [{"message": {"content": "Yes"}}]}'), "Yes", None, []),
+        ((200, {"content-type": "application/json"}, '\ufeff{"choices": [{"message": {"content": "Yes"}}]}'), "Yes", None, []),
+        ((200, {"content-type": "text/event-stream"}, EVENTS + "data: [DONE]\n\n"), "", "hm", [READ]),
+        ((200, {"content-type": "application/json", "content-encoding": "gzip"},
+          gzip.compress('{"choices": [{"message": {"content": "예"}}]}'.encode())), "예", None, []),
+    ],
+)  # fmt: skip
+def test_what_can_be_read_is_read_however_a_server_writes_it(
+    answer: Answer, content: str, reasoning: str | None, calls: list[Any], episode: Episode
+) -> None:
+    with Fake(answer) as fake:
+        turn = first_turn(fake, episode)
+    assert isinstance(turn, Message), turn
+    assert (turn.content, turn.reasoning_content) == (content, reasoning)
+    assert [(call.name, call.arguments) for call in turn.tool_calls] == calls
+    assert len({call.id for call in turn.tool_calls}) == len(calls), "ids of our own"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        {"error": {"message": "the model is overloaded", "code": 502}},
+        {"error": "the model is overloaded"},
+        {"object": "error", "message": "the model is overloaded", "code": 400},
+        {
+            "choices": [
+                {"error": {"message": "the model is overloaded"}, "message": {"content": ""}, "finish_reason": "error"}
+            ]
+        },
+        {"error": {"message": "the model is overloaded"}, "choices": []},
+    ],
+)
+def test_an_error_that_comes_as_a_success_is_tried_again_and_its_words_are_told(
+    error: dict[str, Any], episode: Episode
+) -> None:
+    with Fake(json_answer(error), json_answer(error), chat("at last")) as fake:
+        assert first_turn(fake, episode).content == "at last"
+    with Fake(json_answer(error)) as fake, pytest.raises(UserError, match=r"after 6 tries .*: the model is overloaded"):
+        first_turn(fake, episode)
+    too_long = json_answer({"error": {"message": "maximum context length is 9 tokens"}})
+    with Fake(chat("", calls=[("list_folder", {})]), too_long) as fake:
+        policy = ServerPolicy(fake.url)
+        [record] = run_tasks(policy, [episode.task], label="x")
+        policy.close()
+    assert record.action_sequence[-1].error is not None and "maximum context" in record.action_sequence[-1].error
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead.",
+        [{"type": "extra_forbidden", "loc": ["body", "max_tokens"], "msg": "Extra inputs are not permitted"}],
+    ],
+)
+def test_a_server_that_refuses_max_tokens_is_asked_with_its_newer_name(words: Any, episode: Episode) -> None:
+    refused = json_answer({"error": {"message": words}} if isinstance(words, str) else {"detail": words}, 400)
+
+    def answer(body: dict[str, Any]) -> Answer:
+        return refused if "max_tokens" in body else chat("fine")
+
+    with Fake(answer) as fake:
+        policy = ServerPolicy(fake.url, max_new_tokens=9)
+        for _ in range(2):
+            [turn] = policy.act([episode])
+            assert isinstance(turn, Message) and turn.content == "fine"
+        assert policy.fits([Message(role="user", content="long " * 3000)], ())
+        policy.close()
+    limits = [body.get("max_completion_tokens") for _, body in fake.asked]
+    assert limits == [None, 9, 9, 1], "it is refused once"
+    large = json_answer({"error": {"message": "max_tokens is too large: 9. At most 4 completion tokens"}}, 400)
+    with Fake(large) as fake, pytest.raises(UserError, match="max_tokens is too large"):
+        first_turn(fake, episode)
+
+
+def test_an_answer_that_trickles_or_has_no_end_is_given_up(episode: Episode, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(servers, "TRIES", 1)
+    head, told = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n\r\n", r"it took longer than 0\.4 s"
+    with Raw(head, b" ", pause_seconds=0.05) as raw, pytest.raises(UserError, match=told):
+        first_turn(raw, episode, model="x", timeout_seconds=0.4)
+    monkeypatch.setattr(servers, "LONGEST_ANSWER_BYTES", 10_000)
+    with Raw(head, b" " * 1000) as raw:
+        turn = first_turn(raw, episode, model="x", timeout_seconds=5)
+    assert isinstance(turn, Unreadable) and "longer than" in turn.reason
+
+
+def test_a_connection_that_breaks_in_an_answer_is_tried_again(episode: Episode) -> None:
+    head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 5000\r\n\r\n{"
+    with Raw(head, b"", times=0) as raw, pytest.raises(UserError, match=r"6 tries .* the connection broke"):
+        first_turn(raw, episode, model="x", timeout_seconds=5)
+    assert raw.posts == 6
+
+
+def test_a_page_of_a_proxy_amid_answers_is_tried_again(episode: Episode) -> None:
+    page = (200, {"content-type": "text/html"}, "<html>Please wait</html>")
+    with Fake(chat("", calls=[("list_folder", {"path": "."})]), page, page, chat("Done.")) as fake:
+        policy = ServerPolicy(fake.url)
+        [record] = run_tasks(policy, [episode.task], label="x")
+        policy.close()
+    assert record.metadata.answer == "Done." and len(fake.asked) == 4
+
+
+def test_turns_that_a_server_spoilt_or_left_in_the_text_stand_in_the_record(episode: Episode) -> None:
+    spoilt = message(content=None, finish="tool_calls")
+    with Fake(spoilt, message(content=HERMES_CALL), json_answer([]), chat("Done.")) as fake:
+        policy = ServerPolicy(fake.url)
+        with pytest.raises(UserError, match="expected JSON"):  # a list is no answer of any API
+            list(run_tasks(policy, [episode.task], label="x"))
+        policy.close()
+    with Fake(spoilt, message(content=HERMES_CALL), chat("Done.")) as fake:
+        policy = ServerPolicy(fake.url)
+        [record] = run_tasks(policy, [episode.task], label="x")
+        policy.close()
+    assert [action.command for action in record.action_sequence] == [INVALID_CALL, "read_file"]
+    extra = record.metadata.model_extra or {}
+    assert extra["read_as"] == [[1, "hermes, left in the text by the server"]]
+    assert count_replies([record]) == {
+        "unreadable": 1,
+        "unreadable_by_the_servers_fault": 1,
+        "in_another_form": {"hermes, left in the text by the server": 1},
+    }
 
 
 def test_models_are_named_by_the_server() -> None:
