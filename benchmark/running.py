@@ -603,11 +603,8 @@ def model_sha256(name: str, chat_template_path: str | None = None) -> str:
 _ALL_CODE = ("benchmark/**/*.py", "data/**/*.py")
 _DECIDING_CODE = (
     *(f"benchmark/{name}.py" for name in ("agent", "backends", "policies", "server_answers", "servers", "worlds/**/*")),
-    *(
-        f"data/{name}.py"
-        for name in ("assistant_text", "chat_template", "chats", "control_tokens", "records", "render")
-    ),
-    *(f"data/{name}.py" for name in ("replies", "trajectories")),
+    *(f"data/{name}.py" for name in ("assistant_text", "call_forms", "call_ids", "chat_template", "chats")),
+    *(f"data/{name}.py" for name in ("control_tokens", "records", "render", "replies", "trajectories")),
 )
 """What makes prompts, reads replies and runs worlds; a change elsewhere makes no record another one."""
 

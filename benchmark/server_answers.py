@@ -11,9 +11,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from benchmark.agent import Heard, Turn, Unreadable
+from data.call_forms import HERMES
 from data.chats import Message, ToolCall
 from data.records import ToolSpec, json_to_object
-from data.replies import HERMES, NOTHING_SAID, Reply, breaks_off_in_call, left_call, read_reply
+from data.replies import NOTHING_SAID, Reply, breaks_off_in_call, left_call, read_reply
 
 SERVERS_FAULT = "the server's "
 """How the reason of a turn begins which the server, not the model, has made unreadable."""

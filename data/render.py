@@ -31,13 +31,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from data.call_forms import CALL_FORMS, HERMES, Form
 from data.call_ids import ANY, FORMS, CallIds
 from data.chat_template import Beginnings, ChatTemplate
 from data.chats import Chat, Message, PreferencePair, Skip, ToolCall, what_is_said
 from data.control_tokens import ControlTokens, Encoding, Unrenderable
 from data.errors import UserError, first_line, nearest
 from data.records import ToolSpec, json_to_object
-from data.replies import AWAITING_A_RESULT, FORMS, HERMES, Form, Reply, read_reply
+from data.replies import AWAITING_A_RESULT, Reply, read_reply
 
 Candidate = TypeVar("Candidate")
 Result = TypeVar("Result")
@@ -192,8 +193,11 @@ _CALL_PROBE_TOOL = ToolSpec.model_validate(
         "text": {"type": "string"}, "count": {"type": "integer"}}}}}
 )  # fmt: skip
 _CALL_PROBES = tuple(
-    Message(role="assistant", tool_calls=(ToolCall(id="call00000", name="probe", arguments=arguments),))
-    for arguments in ({"text": "7", "count": 7}, {"text": "a\\nb 'c' \"d\"", "count": 7}, {"text": " a\n", "count": 7})
+    Message(
+        role="assistant",
+        tool_calls=(ToolCall(id="call00000", name="probe", arguments={"text": text, "count": 7}),),
+    )
+    for text in ("7", "a\\nb 'c' \"d\"", " a\n")
 )
 """Of what a template writes: a call, then quotes and escapes, then a text with edges."""
 
@@ -871,7 +875,7 @@ class Renderer:
                 [(ids, weights)] = tree.rows()
                 written.append((ids[weights.index(1.0) :], probe))
         best, most = None, 0
-        for form in FORMS:
+        for form in CALL_FORMS:
             reads = 0
             for ids, probe in written:
                 said, other = self._read(ids, form, (_CALL_PROBE_TOOL,))

@@ -3,15 +3,18 @@
 
 from __future__ import annotations
 
+import re
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 from test_templates import NAMES, renderer_of
 
+from data.call_forms import CALL_FORMS, HERMES
 from data.chats import Chat, Message, Skip, ToolCall, what_is_said
 from data.records import ToolSpec
-from data.replies import FORMS, HERMES, read_reply, text_to_message
+from data.replies import read_reply, text_to_message
 
 
 def tool(name: str) -> ToolSpec:
@@ -31,7 +34,7 @@ def tool(name: str) -> ToolSpec:
 
 
 TOOLS = [tool("move_file"), tool("list.all-files"), tool("파일")]
-BY_NAME = {form.name: form for form in FORMS}
+BY_NAME = {form.name: form for form in CALL_FORMS}
 A = ("move_file", {"path": "가 나/7.txt"})
 B = ("list.all-files", {"count": 2, "deep": {"in-side": [1, None, "b"]}})
 NONE = ("move_file", {})
@@ -156,6 +159,11 @@ def test_a_form_of_another_family_is_read_where_it_stands_alone_and_the_reply_sa
 
 def test_every_form_of_the_table_is_tested() -> None:
     assert {name for name, *_ in WRITTEN} == BY_NAME.keys() - {"lfm2-raw"}  # that one is a template of TRL, below
+
+
+def test_the_page_shows_every_form() -> None:
+    page = (Path(__file__).resolve().parents[1] / "docs" / "replies.md").read_text(encoding="utf-8")
+    assert re.findall(r"^\| `([^`]+)` \|", page, re.MULTILINE) == [form.name for form in CALL_FORMS]
 
 
 PLAIN = [
