@@ -356,7 +356,7 @@ def test_an_empty_result_names_the_reasons(tmp_path: Path) -> None:
     rows = [*records(3, outcome="failure"), record(id="x", metadata={})]
     with pytest.raises(UserError, match=r"no row is left of 4(.|\n)*3 x outcome is failure\n  1 x no instruction"):
         build(config_of(tmp_path, trajectories(tmp_path, rows)))
-    with pytest.raises(UserError, match="hold no row at all"):
+    with pytest.raises(UserError, match="the file is empty"):
         build(config_of(tmp_path, trajectories(tmp_path, [])))
 
 
