@@ -58,5 +58,5 @@ NAMED = CallIds(
     lambda call: re.fullmatch(rf"functions\.{re.escape(call.name)}:[0-9]+", call.id) is not None,
     lambda call, place: f"functions.{call.name}:{place}",
 )
-FORMS = (ANY, NINE, NAMED)
+ID_FORMS = (ANY, NINE, NAMED)
 """What templates are known to demand, in the order in which they are tried."""

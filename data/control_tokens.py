@@ -61,7 +61,7 @@ class ControlTokens:
         soft = {token.content for token in added if token.normalized}
         self.splits = {text: k for k, text in enumerate(self.texts) if text not in soft}
         """Index of each control token that splits the text before anything else looks at it."""
-        self._backend = json.loads(tokenizer.backend_tokenizer.to_str())
+        self._backend: str = tokenizer.backend_tokenizer.to_str()
         self._shadows: dict[int, Tokenizer] = {}
         self._sections: dict[str, list[int]] = {}
 
@@ -181,31 +181,8 @@ class ControlTokens:
 
     def shadow(self, first: int = _PRIVATE_START) -> Tokenizer:
         """The tokenizer with each control token renamed to its private character: same id, same everything else."""
-        if first in self._shadows:
-            return self._shadows[first]
-        from tokenizers import Tokenizer  # noqa: PLC0415 - only needed with a model
-
-        new_name = {text: chr(first + 1 + k) for k, text in enumerate(self.texts)}
-        backend = json.loads(json.dumps(self._backend))
-        for token in backend["added_tokens"]:
-            token["content"] = new_name.get(token["content"], token["content"])
-        model = backend["model"]
-        vocabulary = model["vocab"]
-        if isinstance(vocabulary, dict):
-            model["vocab"] = {new_name.get(text, text): token_id for text, token_id in vocabulary.items()}
-        else:  # Unigram: a list of [text, score]
-            model["vocab"] = [[new_name.get(text, text), score] for text, score in vocabulary]
-        if "merges" in model:
-            # A merge that would build a control token out of typed characters must not exist.
-            pairs = [m.split(" ", 1) if isinstance(m, str) else m for m in model["merges"]]
-            model["merges"] = [
-                [a, b] for a, b in pairs if a + b not in new_name and a not in new_name and b not in new_name
-            ]
-        if model.get("unk_token") in new_name:
-            model["unk_token"] = new_name[model["unk_token"]]
-        # Only names change; the post-processor adds tokens by name, and nothing here asks it to add any.
-        backend["post_processor"] = None
-        self._shadows[first] = Tokenizer.from_str(json.dumps(backend))
+        if first not in self._shadows:
+            self._shadows[first] = _renamed(self._backend, tuple(self.texts), first)
         return self._shadows[first]
 
     def follows(self) -> bool:
@@ -254,6 +231,34 @@ class Encoding:
     def tail_from(self) -> int:
         """How many ids stand before the last splitting control token's end: what comes later may still merge."""
         return self._cuts[-1][1] if self._cuts else 0
+
+
+@lru_cache(maxsize=2)  # several renderers of one tokenizer are often made, and a large one takes seconds
+def _renamed(tokenizer: str, texts: tuple[str, ...], first: int) -> Tokenizer:
+    """A tokenizer (given as its JSON) in which text k is called by the private character `first + 1 + k`."""
+    from tokenizers import Tokenizer  # noqa: PLC0415 - only needed with a model
+
+    new_name = {text: chr(first + 1 + k) for k, text in enumerate(texts)}
+    backend = json.loads(tokenizer)
+    for token in backend["added_tokens"]:
+        token["content"] = new_name.get(token["content"], token["content"])
+    model = backend["model"]
+    vocabulary = model["vocab"]
+    if isinstance(vocabulary, dict):
+        model["vocab"] = {new_name.get(text, text): token_id for text, token_id in vocabulary.items()}
+    else:  # Unigram: a list of [text, score]
+        model["vocab"] = [[new_name.get(text, text), score] for text, score in vocabulary]
+    if "merges" in model:
+        # A merge that would build a control token out of typed characters must not exist.
+        pairs = [m.split(" ", 1) if isinstance(m, str) else m for m in model["merges"]]
+        model["merges"] = [
+            [a, b] for a, b in pairs if a + b not in new_name and a not in new_name and b not in new_name
+        ]
+    if model.get("unk_token") in new_name:
+        model["unk_token"] = new_name[model["unk_token"]]
+    # Only names change; the post-processor adds tokens by name, and nothing here asks it to add any.
+    backend["post_processor"] = None
+    return Tokenizer.from_str(json.dumps(backend))
 
 
 @lru_cache(maxsize=64)

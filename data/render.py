@@ -32,7 +32,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from data.call_forms import CALL_FORMS, HERMES, Form
-from data.call_ids import ANY, FORMS, CallIds
+from data.call_ids import ANY, ID_FORMS, CallIds
 from data.chat_template import Beginnings, ChatTemplate
 from data.chats import Chat, Message, PreferencePair, Skip, ToolCall, what_is_said
 from data.control_tokens import ControlTokens, Encoding, Unrenderable
@@ -79,7 +79,7 @@ class TokenTree:
     dropped_targets: int = 0
     """Targets that did not fit even alone with system, tools and their own turn."""
     lost: tuple[str, ...] = ()
-    """What the template does not show of assistant turns that are only context, as a server would not show it either."""
+    """What contexts hold and the template does not show, as a server with it would not either."""
 
     def path(self, node: int) -> list[int]:
         """Nodes from the root to `node`, both included; ascending."""
@@ -313,6 +313,8 @@ class _Turn:
     target: list[int]
     shared: int
     agreed: int
+    lost: set[str]
+    """What its prompt does not show."""
 
 
 @dataclass(frozen=True)
@@ -528,6 +530,7 @@ class Renderer:
                 for t in trained:
                     turn = self._turn(opened, t)
                     context, target = turn.context, turn.target
+                    lost |= turn.lost
                     same = min(turn.shared, agreed)
                     agreed = turn.agreed
                     if max_tokens is not None and len(context) + len(target) > max_tokens:
@@ -556,7 +559,7 @@ class Renderer:
                 prompt, loses a part of it, or gives it no known stop token.
         """
         before = opened.beginnings.text(t, generate=True)
-        self._refuse_lost_context(opened, t, before)
+        lost = self._lost_context(opened, t, before)
         completion = self._up_to_stop(opened, t, self._completion(opened, t, before))
         self._refuse_lost_words(opened.messages[t], self._control.unmark(completion, opened.first))
         encoding = opened.encoding.extend_to(before)
@@ -565,12 +568,12 @@ class Renderer:
         # where the edge would merge, the target is encoded apart, as generation would continue.
         whole = encoding.extend_to(before + completion).ids
         if whole[tail : len(context)] == context[tail:]:
-            return _Turn(context, whole[len(context) :], shared, len(whole))
+            return _Turn(context, whole[len(context) :], shared, len(whole), lost)
         decode = self._control.shadow(opened.first).decode
         text = decode(whole[tail:], skip_special_tokens=False)
         for target in self._control.continuations(completion, opened.first):
             if decode(context[tail:] + target, skip_special_tokens=False) == text:
-                return _Turn(context, target, shared, tail)
+                return _Turn(context, target, shared, tail, lost)
         raise Unrenderable("the tokenizer cannot write the turn after its generation prompt")
 
     def _completion(self, opened: _Opened, t: int, before: str) -> str:
@@ -641,22 +644,26 @@ class Renderer:
         return f"{reasoning}{opening[2]}{closing}{opening[2] * 2}{rest}"
 
     def _after_shorter_history(self, opened: _Opened, t: int, before: str, after: str) -> str | None:
-        """The finished turn changes what is shown of its history (gpt-oss drops the analysis before a final answer).
+        """The finished turn changes what is shown of its history: gpt-oss drops the analysis before a final answer, Mistral
+        Nemo the system turn that it writes beside a last question.
 
         The completion is then read off the same turn after the bare question, and has to be the end of this chat as well.
         """
         unfinished = opened.beginnings.text(t, generate=False)
-        if not before.startswith(unfinished):
-            return None
-        header = before[len(unfinished) :]
+        header = before[len(unfinished) :] if before.startswith(unfinished) else ""
         question = max((k for k in range(t) if opened.messages[k].role == "user"), default=None)
-        history = [opened.marked[k] for k in (*_system(opened.messages), question) if k is not None]
-        shorter = self._try(history, opened.specs, generate=True)
-        finished = self._try([*history, opened.marked[t]], opened.specs)
-        if shorter is None or finished is None or not finished.startswith(shorter):
+        if question is None:
             return None
-        completion = finished[len(shorter) :]
-        return completion if completion.strip() and after.endswith(header + completion) else None
+        for kept in dict.fromkeys(((*_system(opened.messages), question), (question,))):
+            history = [opened.marked[k] for k in kept]
+            shorter = self._try(history, opened.specs, generate=True)
+            finished = self._try([*history, opened.marked[t]], opened.specs)
+            if shorter is None or finished is None or not finished.startswith(shorter):
+                continue
+            completion = finished[len(shorter) :]
+            if completion.strip() and after.endswith(header + completion):
+                return completion
+        return None
 
     def _try(
         self,
@@ -736,8 +743,13 @@ class Renderer:
             if not all(_is_shown(leaf, completion) for leaf in _leaves(call.arguments)):
                 raise Unrenderable(f"the template loses a call's arguments; {TEMPLATE_ADVICE}")
 
-    def _refuse_lost_context(self, opened: _Opened, t: int, before: str) -> None:
-        """System, and the results that this turn is the first to see, have to stand in its prompt."""
+    def _lost_context(self, opened: _Opened, t: int, before: str) -> set[str]:
+        """What the prompt of turn t lacks, as a served one does: a system turn that the template shows in other prompts only.
+
+        Raises:
+            Unrenderable: if it lacks a result that this turn is the first to see.
+        """
+        lost = set()
         text = self._control.unmark(before, opened.first)
         run = t
         while run > 0 and opened.messages[run - 1].role == "tool":
@@ -751,8 +763,12 @@ class Renderer:
                 self._form.apply({**m, "content": placeholder}) if at == k else m
                 for at, m in enumerate(opened.marked[:t])
             ]
-            if placeholder not in (self._try(messages, opened.specs, generate=True) or ""):
+            if placeholder in (self._try(messages, opened.specs, generate=True) or ""):
+                continue
+            if part == "results":
                 raise Unrenderable(f"the template loses {part}; {TEMPLATE_ADVICE}")
+            lost.add(part)
+        return lost
 
     def _find_form(self) -> _Form:
         """The first form in which most of a small chat can be shown."""
@@ -769,7 +785,7 @@ class Renderer:
 
     def _find_call_ids(self) -> CallIds:
         """The first form of ids with which a call and its result are shown, whichever ids the source wrote."""
-        for form in FORMS:
+        for form in ID_FORMS:
             if all(
                 self._shows_call(form.apply([_USER, *_asked(name)])) for name in ("call_0", f"chatcmpl-tool-{0:032}")
             ):

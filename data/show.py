@@ -183,7 +183,7 @@ def describe_tree(tree: TokenTree) -> list[str]:
     if tree.dropped_targets:
         lines.append(f"{tree.dropped_targets} turns do not fit even so and are not trained")
     if tree.lost:
-        lines.append(f"the template does not show {', '.join(tree.lost)} of turns that are context")
+        lines.append(f"the template does not show {', '.join(tree.lost)} in the context")
     lines += [f"{t.label} turn {t.turn}: {len(t.nodes)} tokens, weight {t.weight:g}" for t in tree.targets]
     return lines
 

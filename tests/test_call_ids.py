@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from made_chats import chats
 
 from benchmark.backends import read_renderer
-from data.call_ids import ANY, FORMS, NAMED, NINE, CallIds
+from data.call_ids import ANY, ID_FORMS, NAMED, NINE, CallIds
 from data.chats import Chat, Message, ToolCall, check_messages
 from data.errors import UserError
 from data.records import ToolSpec
@@ -133,7 +133,7 @@ ODD_IDS = st.text(alphabet="aZ09_가", max_size=9) | st.sampled_from(["call00000
 
 
 @settings(max_examples=100, deadline=None, derandomize=True, database=None)
-@given(chat=chats(), form=st.sampled_from(FORMS), data=st.data())
+@given(chat=chats(), form=st.sampled_from(ID_FORMS), data=st.data())
 def test_ids_are_of_the_form_without_a_clash_and_the_same_in_every_beginning(
     chat: Chat, form: CallIds, data: st.DataObject
 ) -> None:

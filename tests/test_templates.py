@@ -332,7 +332,10 @@ def test_the_page_about_templates_is_what_the_command_writes() -> None:
     facts = [template_facts(path) for path in trl_templates()]
     page = (Path(__file__).resolve().parents[1] / "docs" / "templates.md").read_text(encoding="utf-8")
     source = f" from the templates that TRL {trl.__version__} ships"
-    assert page == facts_to_markdown(facts, source=source), "run: python -m data templates --out docs/templates.md"
+    trl_part = (
+        page.partition("\n\n## With real tokenizers")[0] + "\n"
+    )  # tests/test_real_tokenizers.py compares the rest
+    assert trl_part == facts_to_markdown(facts, source=source), "run: python -m data templates --out docs/templates.md"
     assert {fact.name for fact in facts} == set(NAMES)
     told = {fact.name: fact for fact in facts}
     flags = {"parallel": "parallel calls", "system": "system"}

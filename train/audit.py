@@ -158,7 +158,7 @@ LIMITS: dict[str, Limit] = {
         "choose a template that shows it with --chat_template_path",
     ),
     "lost_context": Limit(
-        "kept rows of which the chat template does not show all that turns of weight 0 hold",
+        "kept rows of whose context the chat template does not show everything",
         0.0, None,
         "a server with this template shows it no more than training does; to show it, choose another one with "
         "--chat_template_path",

@@ -185,9 +185,7 @@ def _print_and_audit(
         if report.dropped_targets:
             console.print(f"  {split}: {report.dropped_targets:,} turns did not fit into max_length")
         for part, count in report.lost.most_common():
-            console.print(
-                f"  {split}: {count:,} rows hold {part} in turns of weight 0, which the template does not show"
-            )
+            console.print(f"  {split}: {count:,} rows have {part} in their context that the template does not show")
     steps = steps_per_run(len(trainer.train_dataset), training)
     plan = make_plan(trainer, training, data.reports["train"], units=len(data.units["train"]), steps=steps)
     for name, value in plan.lines(training).items():

@@ -130,6 +130,7 @@ def quantization_config(options: ModelOptions) -> Any:
 
 
 def _free_pad_token(tokenizer: Any, stop_ids: tuple[int, ...]) -> str:
+    vocabulary = tokenizer.get_vocab()  # once: it is copied each time, which takes a second for a large one
     for name in (
         "<|pad|>",
         "<|finetune_right_pad_id|>",
@@ -138,7 +139,7 @@ def _free_pad_token(tokenizer: Any, stop_ids: tuple[int, ...]) -> str:
         tokenizer.unk_token,
         tokenizer.bos_token,
     ):
-        token_id = tokenizer.get_vocab().get(name)
+        token_id = vocabulary.get(name)
         if token_id is not None and token_id not in stop_ids:
             return str(name)
     return str(tokenizer.eos_token)

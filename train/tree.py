@@ -57,7 +57,7 @@ class RenderReport:
     cut_rows: int = 0
     dropped_targets: int = 0
     lost: Counter[str] = field(default_factory=Counter)
-    """Rows by what the template does not show of their context."""
+    """Rows by what of their context the template does not show."""
     lost_rows: int = 0
 
     @property
