@@ -1,33 +1,30 @@
 """Secrets and personal data out of records before they leave the place where they were made.
 
-A finding is replaced by a placeholder such as `<EMAIL_1>`. The same value gets the same placeholder within one record,
-in every field, as a key and inside JSON text, so that a trajectory still makes sense: the address that a tool returned
-is the address that the next call uses. Numbering starts anew in each record, so nobody can be followed from one record
-to the next.
+A finding is replaced by a placeholder such as `<EMAIL_1>`. The same value gets the same placeholder within one record, in
+every field, as a key and in every spelling, so that a trajectory still makes sense: the address that a tool returned is the
+address that the next call uses. Numbering starts anew in each record, so nobody can be followed from one record to the next.
 
-What is found: tokens by the shape that their issuer documents (Hugging Face, OpenAI, Anthropic, GitHub, GitLab, Slack,
-Google, Stripe, npm, PyPI, AWS), private keys in PEM, JSON Web Tokens (RFC 7519), Bearer and Basic credentials, passwords
-in URLs and in assignments, e-mail addresses, Korean and international phone numbers, Korean resident registration
-numbers, card numbers with a valid check digit (Luhn, ISO/IEC 7812). docs/contributing-data.md says what is *not* found:
-names, addresses, anything without a shape.
+What is looked for stands in patterns.yaml, what decides beside a shape in data/patterns.py, and in which spellings a text
+is read in data/spellings.py: JSON in JSON, Python's repr, percent, HTML entities, base64, colour codes, zero-width
+characters. The placeholder goes into the text as it was written, so that it still decodes. A text with more layers, or
+longer, than is read is a finding itself, `UNREAD`. docs/contributing-data.md says what is *not* found: names, addresses,
+anything without a shape.
 
-Patterns are narrow on purpose. Times, hashes, UUIDs, versions, prices and most order numbers have neighbours, lengths or
-check digits that rule them out (`tests/test_redaction.py` holds a list). Where a leak and a false alarm cannot be told
-apart, as for `900101-1234567`, it is taken for a leak.
+A key and its value are read as the line `key: "value"`, and neighbouring items of a list as one text too, since a secret may
+be split over them.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass
-from datetime import date
+from dataclasses import dataclass, field
 from functools import lru_cache
-from itertools import islice, pairwise
+from itertools import accumulate, groupby
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -36,12 +33,32 @@ import typer
 from data.errors import UserError
 from data.files import whole_result
 from data.output import print_table, save_counts
+from data.patterns import (
+    Patterns,
+    SearchTookTooLong,
+    Span,
+    changes_of_kind,
+    digits_of,
+    our_patterns,
+    read_patterns,
+)
 from data.progress import with_progress
 from data.records import json_line_to_object
+from data.spellings import (
+    BETWEEN,
+    CUT,
+    MAX_CHARACTERS,
+    MAX_DEPTH,
+    Encoded,
+    View,
+    encoded_runs,
+    read_all_ways,
+    to_plain,
+)
 
 
 class Finding(NamedTuple):
-    """A secret or personal datum: `text` stands at [start, end) of the string that was searched."""
+    """A secret or personal datum: `text`, as it reads, stands at [start, end) of the string that was searched."""
 
     kind: str
     start: int
@@ -51,467 +68,512 @@ class Finding(NamedTuple):
 
 Finder = Callable[[str], list[Finding]]
 
-
-@dataclass(frozen=True)
-class _Pattern:
-    kind: str
-    hints: tuple[str, ...]
-    """Lower-case literals, one of which must stand in the text before the expression is tried; `_DIGITS` is a shape."""
-    expression: re.Pattern[str]
-    """Where it has a group `hit`, only that part is the finding."""
-    is_real: Callable[[str], bool] = lambda _: True
-
-
-_DIGITS = "nine digits"
-_NINE_DIGITS = re.compile(r"(?:\d[ ().-]{0,3}){8}\d")
-
-# One character for one, so that places stay right: full-width forms, and the many dashes and blanks of word processors.
-_PLAIN = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)}
-_PLAIN |= dict.fromkeys((0x2010, 0x2011, 0x2012, 0x2013, 0x2014, 0x2212, 0x30FC), ord("-"))
-_PLAIN |= dict.fromkeys((0x00A0, 0x2007, 0x202F, 0x3000), ord(" "))
-
-
-def _digits(text: str) -> str:
-    return "".join(character for character in text if character.isdigit())
-
-
-def _passes_luhn(number: str) -> bool:
-    """The check digit of ISO/IEC 7812: every second digit from the right is doubled, the digits sum to a multiple of 10."""
-    doubled = [2 * int(digit) if place % 2 else int(digit) for place, digit in enumerate(reversed(number))]
-    return sum(value - 9 if value > 9 else value for value in doubled) % 10 == 0
-
-
-_CARD_PREFIX = re.compile(
-    r"(?:4|5[1-5]|35|6011|64[4-9]|65|62|222[1-9]|22[3-9]|2[3-6]|27[01]|2720)\d*"  # 16 digits
-)
-
-
-def _is_card(text: str) -> bool:
-    number = _digits(text)
-    if len(set(number)) == 1 or not _passes_luhn(number):
-        return False
-    if number != text:  # written in groups: the grouping says that it is a card, Korean ones with 9 in front too
-        return number[0] in "234569"
-    if len(number) == 15:
-        return number[:2] in ("34", "37")
-    return len(number) == 16 and _CARD_PREFIX.fullmatch(number) is not None
-
-
-def _resident_number_is_dated(number: str) -> bool:
-    """Whether the first six digits are a birthday of the century that the seventh digit names."""
-    century = {"1": 1900, "2": 1900, "5": 1900, "6": 1900, "3": 2000, "4": 2000, "7": 2000, "8": 2000}[number[6]]
-    try:
-        birthday = date(century + int(number[:2]), int(number[2:4]), int(number[4:6]))
-    except ValueError:
-        return False
-    return 1920 <= birthday.year < 2040  # Korean barcodes start with 880, milliseconds with 1[5-9]
-
-
-def _resident_number_checks(number: str) -> bool:
-    weights = (2, 3, 4, 5, 6, 7, 8, 9, 2, 3, 4, 5)
-    total = sum(weight * int(digit) for weight, digit in zip(weights, number, strict=False))
-    # Foreigners' numbers (5 to 8) end in a digit that is 2 further.
-    return (11 - total % 11 + (2 if number[6] in "5678" else 0)) % 10 == int(number[12])
-
-
-def _is_resident_number(text: str) -> bool:
-    # The last digits are random since October 2020, so a hyphen and a birthday are enough. Thirteen digits alone are more
-    # often milliseconds, so there the check digit decides.
-    number = _digits(text)
-    return _resident_number_is_dated(number) and (number != text or _resident_number_checks(number))
-
-
-def _is_email(text: str) -> bool:
-    local, _, domain = text.rpartition("@")
-    # git@host is an account of a program; picture@2x.png and x@y.shape are no addresses.
-    not_domains = r"(?:png|jpe?g|gif|svg|webp|pdf|json|py|js|ts|shape|sum|mean|dot|reshape|transpose|size|dtype)"
-    last = domain.rpartition(".")[2]
-    return local.lower() != "git" and not re.fullmatch(not_domains, last, re.IGNORECASE) and ".." not in domain
-
-
-def _has_nine_to_fifteen_digits(text: str) -> bool:
-    return 9 <= len(_digits(text)) <= 15
-
-
-def _mixes_letters_and_digits(text: str) -> bool:
-    return bool(re.search(r"[A-Za-z]", text) and re.search(r"\d", text))
-
-
-def _is_bearer(text: str) -> bool:
-    return _mixes_letters_and_digits(text) or len(text) >= 32
-
-
-def _is_password(text: str) -> bool:
-    """Told from words such as `required` by what a password policy asks for: a letter, and a digit or a sign."""
-    if re.fullmatch(r"[<${\[*].*|.*\(\)?", text):  # a placeholder, a variable, stars, a call
-        return False
-    return bool(re.search(r"[^\W\d_]", text) and re.search(r"[\d!@#$%^&*+=?~]", text))
-
-
-def _is_random(text: str) -> bool:
-    """Forty characters of base64 that nobody would write: all kinds of characters, changing all the time."""
-    kinds = ["u" if c.isupper() else "l" if c.islower() else "d" if c.isdigit() else "" for c in text]
-    changes = sum(a != b for a, b in pairwise(kinds) if a and b)
-    return {"u", "l", "d"} <= set(kinds) and changes >= 10
-
-
-# A number's neighbours: no letter or digit, no digit behind a hyphen or a point. Korean particles may stand there.
-_BEFORE = r"(?<![A-Za-z0-9])(?<!\d[-.])"
-_AFTER = r"(?![A-Za-z0-9])(?![-.]\d)"
-_NO_WORD_BEFORE = r"(?<![A-Za-z0-9_-])"
-_SECRET_NAME = (
-    r"(?:pass(?:word|wd|phrase)?|pwd|secret(?:[_-]?(?:access)?[_-]?key)?|(?:api|access|private|account|auth)[_-]?key"
-    r"|(?:access|auth|refresh|api|session|bearer|id)[_-]?token|비밀번호|패스워드|암호|비번)"
-)
-_SECRET_KEY = re.compile(rf"(?:.*[_\-. ])?{_SECRET_NAME}", re.IGNORECASE)
-_SECRET_HINTS = ("pass", "pwd", "secret", "key", "token", "비밀번호", "패스워드", "암호", "비번")
-_KOREA = r"(?:(?:\+|00)82[-. ]?|82[-. ])(?:\(0\)|0)?"
-_AREA = r"(?:2|3[1-3]|4[1-4]|5[1-5]|6[1-4]|70|80|50\d)"
-
-
-def _compiled(expression: str, *, ignore_case: bool = False) -> re.Pattern[str]:
-    # ASCII, so that a Korean particle right behind a token is no part of it.
-    return re.compile(expression, re.ASCII | (re.IGNORECASE if ignore_case else 0))
-
-
-# The first that matches a place has it.
-_PATTERNS = (
-    _Pattern(
-        "PRIVATE_KEY",
-        ("private key",),
-        # The line breaks may be the two characters \\n of JSON text, and the end may be missing.
-        _compiled(
-            r"-----BEGIN (?:[A-Z0-9]+ )*PRIVATE KEY(?: BLOCK)?-----(?:"
-            r"(?:(?!-----)[A-Za-z0-9+/=\s\\:,.()-])*-----END (?:[A-Z0-9]+ )*PRIVATE KEY(?: BLOCK)?-----"
-            r"|(?:(?:\s|\\[nr])*[A-Za-z0-9+/=]{12,})*)"
-        ),
-    ),
-    _Pattern("JWT", ("eyj",), _compiled(r"(?<![A-Za-z0-9_])eyJ[\w-]{6,}\.eyJ[\w-]{4,}(?:\.[\w-]*){0,3}")),
-    _Pattern("HF_TOKEN", ("hf_", "api_org_"), _compiled(_NO_WORD_BEFORE + r"(?:hf|api_org)_[A-Za-z0-9]{16,}")),
-    _Pattern("ANTHROPIC_KEY", ("sk-ant-",), _compiled(_NO_WORD_BEFORE + r"sk-ant-[\w-]{16,}", ignore_case=False)),
-    _Pattern(
-        "API_KEY",
-        ("sk-",),
-        _compiled(
-            _NO_WORD_BEFORE + r"sk-(?:(?:proj|svcacct|admin|or-v1)-[\w-]{20,}"
-            r"|(?:[A-Za-z0-9]{1,12}-){0,3}(?=\w{0,200}\d)\w{16,}[\w-]*)"
-        ),
-    ),
-    _Pattern(
-        "GITHUB_TOKEN",
-        ("gh", "github_pat_"),
-        _compiled(_NO_WORD_BEFORE + r"(?:gh[opusr]_[A-Za-z0-9_]{16,}|github_pat_\w{20,})"),
-    ),
-    _Pattern("GITLAB_TOKEN", ("glpat-",), _compiled(_NO_WORD_BEFORE + r"glpat-[\w-]{16,}")),
-    _Pattern(
-        "SLACK_TOKEN",
-        ("xox", "xapp-", "hooks.slack.com"),
-        _compiled(
-            _NO_WORD_BEFORE + r"(?:xox[a-z]-[A-Za-z0-9-]{10,}|xapp-[A-Za-z0-9-]{10,})"
-            r"|hooks\.slack\.com/services/(?P<hit>T\w+/B\w+/\w+)"
-        ),
-    ),
-    _Pattern("GOOGLE_KEY", ("aiza", "ya29."), _compiled(_NO_WORD_BEFORE + r"(?:AIza[\w-]{35}|ya29\.[\w-]{20,})")),
-    _Pattern(
-        "STRIPE_KEY", ("k_live_", "k_test_"), _compiled(_NO_WORD_BEFORE + r"[rsp]k_(?:live|test)_[A-Za-z0-9]{16,}")
-    ),
-    _Pattern("NPM_TOKEN", ("npm_",), _compiled(_NO_WORD_BEFORE + r"npm_[A-Za-z0-9]{36}")),
-    _Pattern("PYPI_TOKEN", ("pypi-",), _compiled(_NO_WORD_BEFORE + r"pypi-AgE[\w-]{40,}")),
-    _Pattern("AWS_KEY_ID", ("akia", "asia"), _compiled(r"(?<![A-Za-z0-9])(?:AKIA|ASIA)[A-Z0-9]{16}(?![A-Z0-9])")),
-    _Pattern(
-        "AWS_SECRET",
-        ("akia", "asia", "aws", "secret", "key"),
-        _compiled(r"(?<![A-Za-z0-9/+_-])[A-Za-z0-9/+]{40}(?![A-Za-z0-9/+=_-])"),
-        _is_random,
-    ),
-    _Pattern(
-        "BEARER",
-        ("bearer",),
-        _compiled(r"(?<![A-Za-z])bearer\s+(?P<hit>[A-Za-z0-9._~+/=-]{12,})", ignore_case=True),
-        _is_bearer,
-    ),
-    _Pattern(
-        "CREDENTIAL",
-        ("authorization",),
-        _compiled(
-            r"authorization\\?[\"']?\s*[:=]\s*\\?[\"']?(?:basic|token|apikey|digest)\s+(?P<hit>[A-Za-z0-9._~+/=-]{8,})",
-            ignore_case=True,
-        ),
-    ),
-    _Pattern(
-        "PASSWORD",
-        ("://",),
-        _compiled(r"(?<![a-z0-9+.-])[a-z][a-z0-9+.-]*://[^\s:/@\"'<>]*:(?P<hit>[^\s/@\"'<>]+)@", ignore_case=True),
-    ),
-    _Pattern(
-        "PASSWORD",
-        _SECRET_HINTS,
-        _compiled(
-            rf"(?:(?<![A-Za-z])|(?<=[a-z])(?-i:(?=[A-Z]))){_SECRET_NAME}\\?[\"']?\s*[:=]\s*\\?[\"']?"
-            r"(?P<hit>[^\s\"'\\,;<>(){}\[\]]{6,})",
-            ignore_case=True,
-        ),
-        _is_password,
-    ),
-    _Pattern(
-        "EMAIL",
-        ("@",),
-        _compiled(r"(?<![A-Za-z0-9._%+-])[A-Za-z0-9_%+-][A-Za-z0-9._%+-]*@(?:[A-Za-z0-9-]+\.)+(?:[A-Za-z]{2,24}|한국)"),
-        _is_email,
-    ),
-    _Pattern(
-        "RESIDENT_NUMBER",
-        (_DIGITS,),
-        _compiled(_BEFORE + r"(?:\d{6} ?- ?[1-8]\d{6}|\d{6}[1-8]\d{6})" + _AFTER),
-        _is_resident_number,
-    ),
-    _Pattern(
-        "CARD",
-        (_DIGITS,),
-        # Looks ahead only, because a year before a card number may look like its first group.
-        _compiled(
-            r"(?<![A-Za-z0-9_.])(?<!\d-)(?=(?P<hit>\d{4}([ -])\d{4}\2\d{4}\2\d{4}(?:\2\d{3})?"
-            r"|3\d{3}([ -])\d{6}\3\d{4,5}|\d{15,16})(?![A-Za-z0-9_])(?![-.]\d))"
-        ),
-        _is_card,
-    ),
-    _Pattern(
-        "PHONE",
-        (_DIGITS,),
-        _compiled(
-            _BEFORE + r"(?:"
-            rf"(?:(?:{_KOREA}|0)10|\(010\))[-. ]{{0,3}}\d{{4}}[-. ]{{0,3}}\d{{4}}"  # Korean mobile
-            rf"|(?:{_KOREA}|0)1[16789][-. ]{{1,3}}\d{{3,4}}[-. ]{{1,3}}\d{{4}}"  # older ones
-            rf"|(?:(?:{_KOREA}|0){_AREA}(?:[-. ]{{1,3}}|\)[-. ]{{0,2}})|\(0{_AREA}\)[-. ]{{0,2}})"
-            r"\d{3,4}[-. ]{1,3}\d{4}"  # Korean landline
-            r"|\+(?!82)[1-9]\d{0,2}(?:[-. ]?(?:\(\d{1,4}\)|\d{1,4})){2,5}"  # E.123, international
-            r"|(?:1[-. ])?(?:\([2-9]\d\d\) ?|[2-9]\d\d[-.])\d{3}[-.]\d{4}"  # North America
-            r")" + _AFTER
-        ),
-        _has_nine_to_fifteen_digits,
-    ),
-)
-
-
-def _patterns_worth_trying(text: str) -> list[_Pattern]:
-    lowered = text.lower()
-    has_digits = _NINE_DIGITS.search(text) is not None
-    return [
-        pattern
-        for pattern in _PATTERNS
-        if any(has_digits if hint is _DIGITS else hint in lowered for hint in pattern.hints)
-    ]
-
-
-def _span(match: re.Match[str]) -> tuple[int, int]:
-    """The place of the group `hit` where the expression has one, else of the whole match."""
-    return match.span("hit") if match.groupdict().get("hit") is not None else match.span()
-
-
-def _matches(text: str, patterns: list[_Pattern]) -> Iterator[tuple[str, int, int]]:
-    """(kind, start, end) in a text of plain characters; the same place may come up twice."""
-    for pattern in patterns:
-        for match in pattern.expression.finditer(text):
-            start, end = _span(match)
-            if start < end and pattern.is_real(text[start:end]):
-                yield pattern.kind, start, end
-
-
-def _plain(text: str) -> str:
-    return text if text.isascii() else text.translate(_PLAIN)
-
-
-@dataclass(frozen=True)
-class _Search:
-    """What to look for in the texts of one record.
-
-    `known` are secrets of the record by their text. One that only its context gave away, such as a token behind
-    `Bearer`, is found by it where it stands alone.
-    """
-
-    patterns: list[_Pattern]
-    known: dict[str, str]
-    more: Finder | None = None
-
-    def findings(self, text: str) -> list[Finding]:
-        plain = _plain(text)
-        found: list[Finding] = []
-
-        def add(kind: str, start: int, end: int) -> None:
-            at = bisect_left(found, start, key=lambda finding: finding.start)
-            is_free = (at == 0 or found[at - 1].end <= start) and (at == len(found) or end <= found[at].start)
-            if is_free:
-                found.insert(at, Finding(kind, start, end, text[start:end]))
-
-        for place in _matches(plain, self.patterns):
-            add(*place)
-        for kind, start, end, _ in self.more(text) if self.more else ():
-            add(kind, start, end)
-        for secret in sorted(self.known, key=len, reverse=True):
-            at = plain.find(secret)
-            while at >= 0:
-                add(self.known[secret], at, at + len(secret))
-                at = plain.find(secret, at + len(secret))
-        return found
-
-
-GIVEN_AWAY_BY_CONTEXT = ("BEARER", "CREDENTIAL", "PASSWORD", "AWS_SECRET")
+UNREAD = "UNREAD"
+"""The kind of a text that holds more layers, or is longer, than is read."""
 SHORTEST_KNOWN = 8
 """A shorter secret is not searched for where nothing else gives it away: it may be a part of any word."""
 MOST_KNOWN = 200
 """More are not searched for one by one, so that a record made to be slow is not."""
 
+LAST = 1000
+"""Behind all patterns in the order in which they name a finding."""
 
-def _search_for(parts: list[str], more: Finder | None) -> _Search | None:
-    """The search that fits the texts of a record, or None where there is nothing to find, as in most records.
 
-    All texts are searched at once first, so that a record without findings is not walked again.
+# --- one text ---
+
+
+@dataclass
+class _Hit:
+    """A finding in a text. It has several parts where borders of list items lie inside."""
+
+    kind: str
+    parts: list[Span]
+    secret: str
+    """As it reads."""
+    rank: int
+    whole: int = 0
+    quote: str = ""
+    """How quotes are spelt that the placeholder needs, where a bare number of JSON text stood."""
+    run: Encoded | None = None
+    inner: list[_Hit] = field(default_factory=list)
+    """What the content of `run` holds; the run is encoded anew then."""
+    is_rest: bool = False
+    """Whether it began in the item before, and is counted there."""
+
+    @property
+    def size(self) -> int:
+        return sum(end - start for start, end in self.parts)
+
+
+@dataclass
+class _Search:
+    """What to look for.
+
+    `known` are secrets of the record by their text. One that only its context gave away, such as a token behind
+    `Bearer`, is found by it where it stands alone. `used` are the numbers of placeholders that the texts hold already.
     """
-    texts = _plain(_BETWEEN.join(parts))
-    known: dict[str, str] = {}
-    patterns: list[_Pattern] = []
-    for pattern in _patterns_worth_trying(texts):
-        places = list(_matches(texts, [pattern]))
-        if places:
-            patterns.append(pattern)
-        if pattern.kind in GIVEN_AWAY_BY_CONTEXT:
-            known.update((texts[start:end], kind) for kind, start, end in places[:MOST_KNOWN])
-    for key, inner in pairwise(parts):
-        if _is_secret_of(key, inner):
-            known.setdefault(_plain(inner), "PASSWORD")
-    if "\\u00" in texts:  # JSON text in which @ may be spelt \\u0040
-        patterns = list(_PATTERNS)
-    if not (patterns or known or more):
-        return None
-    for secret, kind in list(known.items()):
-        known.setdefault(json.dumps(secret, ensure_ascii=False)[1:-1], kind)  # as it stands in JSON text
-    long_enough = ((secret, kind) for secret, kind in known.items() if len(secret) >= SHORTEST_KNOWN)
-    return _Search(patterns, dict(islice(long_enough, MOST_KNOWN)), more)
+
+    patterns: Patterns
+    more: Finder | None = None
+    known: dict[str, str] = field(default_factory=dict)
+    used: Counter[str] = field(default_factory=Counter)
+    given_away: dict[str, str] = field(default_factory=dict)
+    """What was found by its context, with its kind."""
+
+    def hits(self, text: str, depth: int = 0) -> list[_Hit]:
+        """All findings in a text, from left to right, not overlapping."""
+        found: list[_Hit] = []
+        for hit in self._raw_hits(text, depth):
+            if hit.kind == UNREAD:
+                return [hit]
+            found.append(hit)
+        return _merged([hit for hit in found if len(hit.parts) == 1 or _goes_on(hit, found, text)])
+
+    def _raw_hits(self, text: str, depth: int = 0) -> Iterator[_Hit]:
+        """Findings in every reading of a text; one may come up many times."""
+        seen: set[Span] = set()
+        for view in read_all_ways(text, depth):
+            if view is None:
+                yield _Hit(UNREAD, _without_cuts(text, 0, len(text)), text, -1)
+                return
+            self._note_placeholders(view.text)
+            for rank, kind, start, end, whole in self._places(view.text):
+                if parts := _parts(text, view, start, end):
+                    # In look-alikes of ASCII characters it is the writer's.
+                    secret = (view.text if view.parent else text)[start:end]
+                    yield _Hit(kind, parts, secret, rank, whole, _quote(text, view, start, end))
+            for run in encoded_runs(view.text):
+                parts = _parts(text, view, run.start, run.end)
+                if parts and parts[0] not in seen:
+                    seen.add(parts[0])
+                    yield from self._hits_in_run(run, parts, text, view.depth + 1)
+
+    def _hits_in_run(self, run: Encoded, parts: list[Span], text: str, depth: int) -> Iterator[_Hit]:
+        if depth > MAX_DEPTH:
+            yield _Hit(UNREAD, _without_cuts(text, 0, len(text)), text, -1)
+        elif inner := self.hits(run.content, depth):
+            if inner[0].kind == UNREAD:
+                yield _Hit(UNREAD, _without_cuts(text, 0, len(text)), text, -1)
+                return
+            start, end = parts[0]
+            can_be_encoded = len(parts) == 1 and text[start:end] == run.spelling and not re.search(r"\s", run.spelling)
+            # What the run itself is, such as a password, goes first.
+            yield _Hit(inner[0].kind, parts, inner[0].secret, LAST, run=run if can_be_encoded else None, inner=inner)
+
+    def _places(self, text: str) -> Iterator[tuple[int, str, int, int, int]]:
+        for rank, pattern, start, end in self.patterns.spans(text):
+            if _OWN_PLACEHOLDER.search(text, start, end) is None and text.find(BETWEEN, start, end) < 0:
+                if pattern.by_name and end - start >= SHORTEST_KNOWN:
+                    self.given_away.setdefault(text[start:end], pattern.kind)
+                yield rank, pattern.kind, start, end, pattern.whole
+        for kind, start, end, _ in self.more(text) if self.more else ():
+            yield LAST, kind, start, end, 0
+        for secret, kind in self.known.items():
+            at = text.find(secret)
+            while at >= 0:
+                yield LAST, kind, at, at + len(secret), 0
+                at = text.find(secret, at + len(secret))
+
+    def _note_placeholders(self, text: str) -> None:
+        if "_" in text and ">" in text:
+            for kind, number in _OWN_PLACEHOLDER.findall(text):
+                self.used[kind] = max(self.used[kind], int(number))
 
 
-def findings(text: str) -> list[Finding]:
-    """Secrets and personal data in a text, from left to right, not overlapping."""
-    search = _search_for([text], None)
-    return search.findings(text) if search else []
+_OWN_PLACEHOLDER = re.compile(r"<([A-Z_]+)_(\d{1,9})>")
 
 
-def _add_texts(value: Any, texts: list[str]) -> None:
-    """Every text of a JSON value, keys too, each key right before its value."""
-    if isinstance(value, str):
-        texts.append(value)
-    elif isinstance(value, dict):
-        for key, inner in value.items():
-            texts.append(key)
-            _add_texts(inner, texts)
-    elif isinstance(value, list):
-        for inner in value:
-            _add_texts(inner, texts)
-    elif isinstance(value, int) and abs(value) > 10**12:
-        texts.append(str(value))
+def _parts(text: str, view: View, start: int, end: int) -> list[Span]:
+    return [part for span in view.spans(start, end) for part in _without_cuts(text, *span)]
 
 
-# Neither a finding nor the blanks inside one reach over it.
-_BETWEEN = "\n\0\n"
+def _without_cuts(text: str, start: int, end: int) -> list[Span]:
+    """The spans between the borders of list items in [start, end)."""
+    if CUT not in text:
+        return [(start, end)]
+    parts = []
+    for piece in text[start:end].split(CUT):
+        if piece:
+            parts.append((start, start + len(piece)))
+        start += len(piece) + 1
+    return parts
+
+
+_BARE_BEFORE = re.compile(r'(?:"\s*:|[\[,])\s*-?$')
+_BARE_AFTER = re.compile(r"\s*[,}\]]")
+_BARE = re.compile(r"\d[\d.]*")
+
+
+def _quote(text: str, view: View, start: int, end: int) -> str:
+    """The spelling of a quote where the finding is a bare number of JSON text; else nothing."""
+    if not (
+        _BARE.fullmatch(view.text, start, end)
+        and _BARE_AFTER.match(view.text, end)
+        and _BARE_BEFORE.search(view.text[max(0, start - 16) : start])
+    ):
+        return ""
+    at = view.text.rfind('"', 0, start)
+    if at < 0:
+        return '"'
+    ((first, last),) = view.spans(at, at + 1) or [(0, 0)]
+    return text[first:last] or '"'
+
+
+_COMMON_DOMAINS = {"com", "net", "org", "edu", "gov", "info", "biz", "dev", "app", "example", "test", "io", "ai"}
+
+
+def _goes_on(hit: _Hit, found: list[_Hit], text: str) -> bool:
+    """Whether a finding that reaches over the border of two list items is one, or two items stand side by side by chance.
+
+    It is one unless the first part is whole by itself, and the rest may be anything else.
+    """
+    (start, end), (rest_start, rest_end) = hit.parts[:2]
+    alone = [other for other in found if len(other.parts) == 1]
+    if len(hit.parts) == 2 and any(other.parts[0][0] == rest_start for other in alone):
+        return hit.kind == "EMAIL" and text[rest_start] in "._%+-"
+    left = [other for other in alone if other.parts[0][1] == end and other.parts[0][0] <= start]
+    if not left:
+        # An end of a domain that nobody has: x@2x.png and the next item.
+        end_of_domain = hit.secret.rpartition(".")[2].lower()
+        is_cut_there = "." not in text[slice(*hit.parts[-1])]
+        return hit.kind != "EMAIL" or not is_cut_there or end_of_domain in _COMMON_DOMAINS or len(end_of_domain) == 2
+    rest = text[rest_start:rest_end]
+    if hit.kind == "EMAIL":
+        before, after = (text[a:b].rpartition(".")[2].lower() for a, b in (left[0].parts[0], hit.parts[-1]))
+        return before not in _COMMON_DOMAINS and len(before) > 2 and (after in _COMMON_DOMAINS or len(after) == 2)
+    if hit.kind == "PHONE":
+        return False
+    if not re.search("[A-Za-z]", rest):
+        return hit.kind != "COOKIE"
+    if hit.whole > end - start:
+        return re.fullmatch("[A-Za-z]?[a-z]*", rest) is None or hit.kind == "PRIVATE_KEY"
+    return len(rest) >= 6 and changes_of_kind(rest) >= 0.3 * len(rest)
+
+
+def _merged(found: list[_Hit]) -> list[_Hit]:
+    """One hit for all that overlap: their whole span, and the kind and secret of the longest, so that none is cut."""
+    spans = sorted((start, end, index) for index, hit in enumerate(found) for start, end in hit.parts)
+    group_of = list(range(len(found)))
+
+    def root(index: int) -> int:
+        while group_of[index] != index:
+            index = group_of[index]
+        return index
+
+    reach, last = -1, 0
+    for start, end, index in spans:
+        if start < reach:
+            group_of[root(index)] = root(last)
+        if end > reach:
+            reach, last = end, index
+    groups: dict[int, list[_Hit]] = {}
+    for index, hit in enumerate(found):
+        groups.setdefault(root(index), []).append(hit)
+    merged = []
+    for group in groups.values():
+        best = min(group, key=lambda hit: (-hit.size, hit.rank, -len(hit.secret)))
+        parts: list[Span] = []
+        for start, end in sorted(span for hit in group for span in hit.parts):
+            if parts and start < parts[-1][1]:
+                parts[-1] = (parts[-1][0], max(end, parts[-1][1]))
+            else:
+                parts.append((start, end))
+        run = best.run if parts == best.parts and all(hit.run is not None for hit in group) else None
+        quote = best.quote if parts == best.parts else ""
+        inner = best.inner if run else []
+        is_rest = all(hit.is_rest for hit in group)
+        merged.append(_Hit(best.kind, parts, best.secret, best.rank, best.whole, quote, run, inner, is_rest))
+    return sorted(merged, key=lambda hit: hit.parts)
+
+
+# --- one record ---
+
+_TELLING = re.compile(
+    r"pass|pwd|secret|key|token|auth|cookie|sess|cred|phone|tel|mobile|fax|account|acct|licen|business|ssn|social|naver|kakao"
+    r"|ncp|brn|bank|비밀|암호|비번|패스워드|전화|연락처|휴대|핸드폰|팩스|계좌|은행|여권|면허|사업자|법인|주민|pin",
+    re.IGNORECASE,
+)
+_NAME_KEYS, _VALUE_KEYS = ("name", "key", "header", "field", "variable", "label"), ("value", "val", "content", "text")
 
 
 @lru_cache(4096)
-def _names_a_secret(key: str) -> bool:
-    return _SECRET_KEY.fullmatch(re.sub(r"(?<=[a-z])(?=[A-Z])", "_", key)) is not None
+def _is_telling(key: str) -> bool:
+    return len(key) < 64 and _TELLING.search(key) is not None
 
 
-def _is_secret_of(key: str, value: str) -> bool:
-    """{"password": "..."}: the key says what the value is."""
-    return (
-        len(key) < 64
-        and _names_a_secret(key)
-        and 6 <= len(value) <= 200
-        and not re.search(r"\s", value)
-        and _is_password(value)
-    )
+_Reading = list[int | str]
+"""Places of texts in `_Texts.texts`, and words beside them that stand in no text."""
+
+
+@dataclass
+class _Texts:
+    """Every text of a JSON value, and how they are read: alone, behind their key, joined to their neighbours in a list."""
+
+    texts: list[str] = field(default_factory=list)
+    readings: list[_Reading] = field(default_factory=list)
+    _alone: dict[int, int] = field(default_factory=dict)
+
+    def add(self, value: Any, key: str | None = None) -> dict[tuple[int | str, ...], int]:
+        """Add a value's texts; returns the place of each by its path, less those that a list below has joined."""
+        if isinstance(value, str):
+            return {(): self._add_text(value, key)}
+        if (number := _number_to_text(value)) is not None:
+            self._add_text(number, key, quoted=False)
+            return {}
+        paths: dict[tuple[int | str, ...], int] = {}
+        if isinstance(value, dict):
+            named = next((value[name] for name in _NAME_KEYS if isinstance(value.get(name), str)), None)
+            for name, inner in value.items():
+                self._add_text(name, None)
+                label = named if named is not None and name in _VALUE_KEYS and _is_telling(named) else name
+                for path, place in self.add(inner, label).items():
+                    paths[(name, *path)] = place
+        elif isinstance(value, list):
+            items = [self.add(inner, key) for inner in value]
+            if len(items) == 1:
+                return {(0, *path): place for path, place in items[0].items()}
+            columns: dict[tuple[int | str, ...], list[int]] = {}
+            for item in items:
+                for path, place in item.items():
+                    columns.setdefault(path, []).append(place)
+            for column in columns.values():
+                self._join(column)
+        return paths
+
+    def _add_text(self, text: str, key: str | None, *, quoted: bool = True) -> int:
+        self.texts.append(text)
+        place = len(self.texts) - 1
+        if key is None or not _is_telling(key):
+            self._alone[place] = len(self.readings)
+            self.readings.append([place])
+        elif quoted and not re.search(r"[\"\n\\]", text):
+            self.readings.append([f'{key}: "', place, '"'])
+        else:
+            self.readings.append([f"{key}: ", place])
+        return place
+
+    def _join(self, column: list[int]) -> None:
+        """Read neighbours as one text, as long as something could go on over each border."""
+        joined: _Reading = []
+        size = 0
+        for place in column:
+            text = self.texts[place]
+            if joined and (_CAN_START.match(text) is None or size + len(text) > MAX_CHARACTERS):
+                self._add_reading(joined)
+                joined, size = [], 0
+            joined += [CUT, place] if joined else [place]
+            size += len(text) + 1
+            if _CAN_END.search(text[-40:]) is None:
+                self._add_reading(joined)
+                joined, size = [], 0
+        self._add_reading(joined)
+
+    def _add_reading(self, joined: _Reading) -> None:
+        if len(joined) > 1:
+            self.readings.append(joined)
+            for place in joined:
+                if isinstance(place, int) and place in self._alone:
+                    self.readings[self._alone[place]] = []
+
+    def text_of(self, part: int | str) -> str:
+        return part if isinstance(part, str) else self.texts[part]
+
+
+_CAN_START = re.compile(r"\s*[^\s\"'`{}\[\]<>,;!?]")
+_CAN_END = re.compile(r"[^\s\"'`{}\[\]<>,;!?]\s*$")
+
+
+def _number_to_text(value: Any) -> str | None:
+    """A number that is long enough for a card's or an account's."""
+    if isinstance(value, float) and value.is_integer() and abs(value) < 10**17:
+        value = int(value)
+    is_long = isinstance(value, int) and not isinstance(value, bool) and 10**8 < abs(value) < 10**20
+    return str(value) if is_long else None
+
+
+def _long_readings(texts: _Texts) -> Iterator[_Reading]:
+    """All readings of a record in few long ones, so that one without findings is searched once.
+
+    Those of joined items come last, because a text with borders is read in more than one way.
+    """
+    long: _Reading = []
+    size, has_cuts = 0, False
+    readings = [reading for reading in texts.readings if reading]
+    readings.sort(key=lambda reading: CUT in reading)
+    for reading in readings:
+        length = sum(map(len, map(texts.text_of, reading)))
+        if long and (size + length > MAX_CHARACTERS or (CUT in reading and not has_cuts)):
+            yield long
+            long, size = [], 0
+        has_cuts = CUT in reading
+        if long:
+            long.append(BETWEEN)
+        long += reading
+        size += length + len(BETWEEN)
+    if long:
+        yield long
 
 
 class _Redactor:
     """The placeholders of one record."""
 
-    def __init__(self, search: _Search, parts: list[str]) -> None:
+    def __init__(self, search: _Search, placeholders: dict[tuple[str, str], str]) -> None:
         self.found: list[Finding] = []
         self._search = search
-        self._placeholders: dict[tuple[str, str], str] = {}
-        # Numbers that an earlier redaction, or the writer, has used already.
-        self._numbers: Counter[str] = Counter()
-        for kind, number in re.findall(r"<([A-Z_]+)_(\d{1,9})>", _BETWEEN.join(parts)):
-            self._numbers[kind] = max(self._numbers[kind], int(number))
+        self._placeholders = placeholders
+        self._at = 0
+        self._hits: list[list[_Hit]] = []
 
-    def value(self, value: Any, key: str | None = None) -> Any:
+    def redact(self, value: Any, texts: _Texts) -> Any:
+        """The value with placeholders; `found` says what they stand for."""
+        by_text: list[list[_Hit]] = [[] for _ in texts.texts]
+        readings = list(_long_readings(texts))
+        for reading in readings:
+            self._search_reading(self._search, reading, texts, by_text)
+        if self._search.given_away:
+            known = dict(sorted(self._search.given_away.items(), key=lambda item: -len(item[0]))[:MOST_KNOWN])
+            search = _Search(Patterns(()), known=known)
+            for reading in readings:
+                self._search_reading(search, reading, texts, by_text)
+        if not any(by_text):
+            return value
+        self._hits = [_merged(hits) if len(hits) > 1 else hits for hits in by_text]
+        return self._value(value)
+
+    def _search_reading(self, search: _Search, reading: _Reading, texts: _Texts, by_text: list[list[_Hit]]) -> None:
+        words = [texts.text_of(part) for part in reading]
+        hits = search.hits("".join(words))
+        if not hits:
+            return
+        if hits[0].kind == UNREAD and BETWEEN in reading:
+            # Which of its texts it is, each says by itself.
+            for _, parts in groupby(reading, lambda part: part == BETWEEN):
+                self._search_reading(search, list(parts), texts, by_text)
+            return
+        starts = [0, *accumulate(map(len, words))]
+        for hit in hits:
+            is_rest = False
+            for number in range(bisect_right(starts, hit.parts[0][0]) - 1, bisect_left(starts, hit.parts[-1][1])):
+                part, at, end = reading[number], starts[number], starts[number + 1]
+                spans = [(max(a, at) - at, min(b, end) - at) for a, b in hit.parts if a < end and at < b]
+                if spans and isinstance(part, int):
+                    is_whole = spans == [(a - at, b - at) for a, b in hit.parts]
+                    run, inner = (hit.run, hit.inner) if is_whole else (None, [])
+                    by_text[part].append(
+                        _Hit(hit.kind, spans, hit.secret, hit.rank, hit.whole, hit.quote, run, inner, is_rest)
+                    )
+                    is_rest = True
+
+    def _value(self, value: Any) -> Any:
         if isinstance(value, str):
-            if key is not None and _is_secret_of(key, value):
-                found = [f for f in self._search.findings(value) if f.text == value]
-                return self._replaced(value, found or [Finding("PASSWORD", 0, len(value), value)])
-            return self._text(value)
+            return self._next_text(value)
         if isinstance(value, dict):
-            return {self._text(name): self.value(inner, name) for name, inner in value.items()}
+            redacted: dict[str, Any] = {}
+            for name, inner in value.items():
+                key = self._next_text(name)
+                while key in redacted:  # two spellings of one address
+                    key += "_"
+                redacted[key] = self._value(inner)
+            return redacted
         if isinstance(value, list):
-            return [self.value(inner) for inner in value]
-        if isinstance(value, int) and abs(value) > 10**12:
-            text = str(value)
-            whole = [f for f in self._search.findings(text) if (f.start, f.end) == (0, len(text))]
-            return self._replaced(text, whole) if whole else value
+            return [self._value(inner) for inner in value]
+        if (number := _number_to_text(value)) is not None:
+            hits = self._hits[self._at]
+            self._at += 1
+            return self._written(number, hits) if [(0, len(number))] in [hit.parts for hit in hits] else value
         return value
 
-    def _text(self, text: str) -> str:
-        redacted = self._replaced(text, self._search.findings(text))
-        if "\\u00" in redacted and redacted.lstrip()[:1] in ("{", "["):
-            # JSON text may spell @ as \\u0040; what it says is searched too, and written anew only where that helps.
-            try:
-                inner = json.loads(redacted)
-            except ValueError:
-                return redacted
-            before = len(self.found)
-            said = self.value(inner)
-            if len(self.found) > before:
-                return json.dumps(said, ensure_ascii=False)
-        return redacted
+    def _next_text(self, text: str) -> str:
+        hits = self._hits[self._at]
+        self._at += 1
+        if not hits:
+            return text
+        if hits[0].kind == UNREAD:
+            return self._written(text, hits)
+        before = len(self.found)
+        written = self._written(text, hits)
+        if text.lstrip()[:1] in ("{", "[", '"') and _is_json(text) and not _is_json(written):
+            # A finding took some of JSON's own signs: what the text says is written anew.
+            value = json.loads(text)
+            texts = _Texts()
+            texts.add(value)
+            inner = _Redactor(self._search, self._placeholders)
+            said = inner.redact(value, texts)
+            self.found[before:] = inner.found
+            return json.dumps(said, ensure_ascii=False)
+        return written
 
-    def _replaced(self, text: str, found: list[Finding]) -> str:
-        self.found += found
+    def _written(self, text: str, hits: list[_Hit]) -> str:
         parts, at = [], 0
-        for finding in found:
-            parts += [text[at : finding.start], self._placeholder(finding)]
-            at = finding.end
+        spans = sorted((start, end, index) for index, hit in enumerate(hits) for start, end in hit.parts)
+        for start, end, index in spans:
+            parts += [text[at:start], self._replacement(hits[index], start, end)]
+            at = end
         return "".join([*parts, text[at:]])
 
-    def _placeholder(self, finding: Finding) -> str:
-        plain = _plain(finding.text).replace("\\n", "\n")
-        if finding.kind in ("PHONE", "CARD", "RESIDENT_NUMBER"):
-            plain = _digits(plain)
-        if finding.kind == "PHONE":  # +82 10 and 010 are one number
+    def _replacement(self, hit: _Hit, start: int, end: int) -> str:
+        if hit.run is not None:
+            before = len(self.found)
+            content = self._written(hit.run.content, hit.inner)
+            self.found[before:] = [Finding(f.kind, start, end, f.text) for f in self.found[before:]]
+            return hit.run.encode(content)
+        if hit.parts[0][0] == start and not hit.is_rest:
+            self.found.append(Finding(hit.kind, start, end, hit.secret))
+        return f"{hit.quote}{self._placeholder(hit)}{hit.quote}"
+
+    def _placeholder(self, hit: _Hit) -> str:
+        plain = to_plain(hit.secret)
+        if hit.kind in ("PHONE", "CARD", "RESIDENT_NUMBER", "ACCOUNT_NUMBER", "BUSINESS_NUMBER", "CORPORATE_NUMBER"):
+            plain = digits_of(plain)
+        if hit.kind == "PHONE":  # +82 10 and 010 are one number
             plain = re.sub(r"^(?:00)?820?(?=[1-9]\d{7})", "0", plain)
-        key = (finding.kind, plain.lower() if finding.kind == "EMAIL" else plain)
+        if hit.kind in ("PRIVATE_KEY", "IBAN"):
+            plain = re.sub(r"\\[nr]|[\s-]", "", plain)
+        key = (hit.kind, plain.lower() if hit.kind == "EMAIL" else plain)
         if key not in self._placeholders:
-            self._numbers[finding.kind] += 1
-            self._placeholders[key] = f"<{finding.kind}_{self._numbers[finding.kind]}>"
+            # Numbers that an earlier redaction, or the writer, has used already are not given to somebody else.
+            self._search.used[hit.kind] += 1
+            self._placeholders[key] = f"<{hit.kind}_{self._search.used[hit.kind]}>"
         return self._placeholders[key]
 
 
-def redact_value(value: Any, *, more: Finder | None = None) -> tuple[Any, list[Finding]]:
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def redact_value(
+    value: Any, *, patterns: Patterns | None = None, more: Finder | None = None
+) -> tuple[Any, list[Finding]]:
     """A JSON value with placeholders in the place of findings, and the findings.
 
-    The value itself comes back, unchanged, when there are none. `more` searches beside our own patterns, for example
-    `detect_secrets_finder()`. Places in the findings are those within each string.
+    The value itself comes back, unchanged, when there are none. `patterns` are ours where nothing is said, `more` searches
+    beside them, for example `detect_secrets_finder()`. Places in the findings are those within each string.
+
+    Raises:
+        SearchTookTooLong: where a pattern of the user's own does.
     """
-    parts: list[str] = []
-    _add_texts(value, parts)
-    search = _search_for(parts, more)
-    if search is None:
-        return value, []
-    redactor = _Redactor(search, parts)
-    redacted = redactor.value(value)
+    texts = _Texts()
+    texts.add(value)
+    redactor = _Redactor(_Search(our_patterns() if patterns is None else patterns, more), {})
+    redacted = redactor.redact(value, texts)
     return (redacted, redactor.found) if redactor.found else (value, [])
 
 
 def redact_text(text: str) -> str:
     """A text with placeholders in the place of findings."""
     return str(redact_value(text)[0])
+
+
+def findings(text: str) -> list[Finding]:
+    """Secrets and personal data in a text, from left to right, not overlapping."""
+    return redact_value(text)[1]
+
+
+# --- the command ---
 
 
 def detect_secrets_finder() -> Finder:
@@ -566,7 +628,7 @@ def _keep_names_apart(row: Any, redacted: Any, names: dict[str, str]) -> None:
 
 
 def _redacted_lines(
-    path: Path, more: Finder | None, names: dict[str, str]
+    path: Path, patterns: Patterns, more: Finder | None, names: dict[str, str]
 ) -> Iterator[tuple[int, bytes, list[Finding]]]:
     """(line number, line, findings); a line without findings is passed on byte for byte."""
     with open(path, "rb") as file:
@@ -575,11 +637,13 @@ def _redacted_lines(
                 continue
             try:
                 row = json_line_to_object(raw)
-                redacted, found = redact_value(row, more=more)
+                redacted, found = redact_value(row, patterns=patterns, more=more)
             except RecursionError:
                 raise UserError(f"{path}:{number}: nested too deeply; `python -m data validate` says more") from None
             except ValueError as error:
                 raise UserError(f"{path}:{number}: {error}; `python -m data validate` says more") from None
+            except SearchTookTooLong as error:
+                raise UserError(f"{path}:{number}: {error}, so nobody can say that the line is clean") from None
             if found:
                 if isinstance(row, dict):
                     _keep_names_apart(row, redacted, names)
@@ -591,6 +655,10 @@ def redact_command(
     files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Records, chats or pairs (JSON Lines).")],
     out: Annotated[Path | None, typer.Option(help="File for the rows of all FILEs, with placeholders.")] = None,
     check: Annotated[bool, typer.Option("--check", help="Only name the lines; exit 1 if there are any.")] = False,
+    patterns: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Patterns of your own, a YAML file as data/patterns.yaml.")
+    ] = None,
+    ip_addresses: Annotated[bool, typer.Option("--ip-addresses", help="Replace IP addresses too.")] = False,
     detect_secrets: Annotated[
         bool, typer.Option("--detect-secrets", help="Search with the package detect-secrets too.")
     ] = False,
@@ -598,7 +666,9 @@ def redact_command(
     """Replace secrets and personal data with placeholders such as <EMAIL_1>, the same one for the same value of a record.
 
     Rows without findings are written byte for byte. Counts are printed and saved beside OUT as .counts.json; what was
-    found is never printed. Exit codes: 0 done or nothing found, 1 --check found something, 2 wrong input.
+    found is never printed. UNREAD counts texts that are nested more than 8 layers deep, or are escaped and longer than
+    1 MiB: nobody can say what they hold, so all of such a text is replaced. Exit codes: 0 done or nothing found,
+    1 --check found something, 2 wrong input.
 
     \b
     Example:
@@ -609,12 +679,17 @@ def redact_command(
         raise UserError("give either --out FILE, to write redacted rows, or --check, to look only")
     if out is not None and any(path.exists() and out.exists() and path.samefile(out) for path in files):
         raise UserError(f"--out {out} is one of the inputs; the rows as they are would be lost")
+    all_patterns = our_patterns(ip_addresses=ip_addresses)
+    if patterns is not None:
+        all_patterns += read_patterns(patterns)
     more = detect_secrets_finder() if detect_secrets else None
     rows, changed, kinds, names = 0, 0, Counter[str](), dict[str, str]()
     with whole_result(out) if out is not None else nullcontext() as result:
         target = None if result is None or out is None else result.open(out)
         for path in files:
-            for number, line, found in with_progress(_redacted_lines(path, more, names), f"redacting {path}"):
+            for number, line, found in with_progress(
+                _redacted_lines(path, all_patterns, more, names), f"redacting {path}"
+            ):
                 rows += 1
                 changed += bool(found)
                 kinds.update(finding.kind for finding in found)

@@ -123,6 +123,8 @@ MAX_FIELDS = 10_000
 Found = tuple[str, str]
 """A code and its message."""
 MAX_PROBLEMS_OF_A_LINE = 20
+START_OF_LONG_LINE = 8192
+"""Bytes of a line beyond the limit that are kept, so that what is quarantined of it can be searched before it is cut."""
 EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
 
 
@@ -253,7 +255,7 @@ class Checker:
             if size > most or len(line.removesuffix(b"\r")) > self.limits.line_bytes:
                 message = f"the line has {size:,} bytes, more than {self.limits.line_bytes:,}"
                 problem = Problem(path, number, offset, "E107", message)
-                yield CheckedLine(path, number, offset, size, raw[:200], (problem,))
+                yield CheckedLine(path, number, offset, size, raw[:START_OF_LONG_LINE], (problem,))
             elif not line.strip():
                 problem = Problem(path, number, offset, "W601", "the line is blank")
                 yield CheckedLine(path, number, offset, size, line, (problem,))
@@ -461,8 +463,6 @@ def files_to_check(paths: list[Path]) -> list[Path]:
 def _quarantine_row(line: CheckedLine) -> dict[str, Any]:
     first, *others = [problem for problem in line.problems if problem.code.startswith("E")]
     text = line.raw.decode("utf-8", errors="backslashreplace").replace("\0", "")
-    # @ may be spelt \u0040 in JSON that nobody could parse.
-    text = re.sub(r"\\u00([2-7][0-9a-fA-F])", lambda match: chr(int(match[1], 16)), text)
     return {
         "path": line.path,
         "line": line.line,
@@ -471,7 +471,7 @@ def _quarantine_row(line: CheckedLine) -> dict[str, Any]:
         "code": first.code,
         "reason": first.message,
         "also": [{"code": problem.code, "reason": problem.message} for problem in others],
-        "text": redact_text(text),
+        "text": redact_text(text)[:200] if first.code == "E107" else redact_text(text),
     }
 
 

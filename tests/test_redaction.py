@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+import ast
+import base64
+import html
 import json
 import os
 import random
 import subprocess
 import sys
+import urllib.parse
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as parquet
 import pytest
 import yaml
 from conftest import ROOT, Run
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from planted_secrets import HEX, LETTERS, SECRETS, SPELLINGS, needles
 from record_samples import action, record, with_metadata
 
+from data.patterns import our_patterns
 from data.redaction import detect_secrets_finder, findings, redact_value
 from data.redaction import redact_text as redact
+from data.spellings import MAX_CHARACTERS
 
 # Made up here: each has the shape of the real thing and belongs to nobody.
 PEM = "-----BEGIN RSA PRIVATE KEY-----\nMIIEowIBAAKCAQEA7Zq\nk0b+/x9f=\n-----END RSA PRIVATE KEY-----"
@@ -100,63 +108,22 @@ def test_what_only_its_context_gives_away(text: str, redacted: str) -> None:
     assert findings(redacted) == []
 
 
-HARMLESS = """
-2026-11-21T09:00:00.123456Z
-2026-11-21 09:00:00 +0900
-20261121091500
-1763715600
-1763715600000
-1763715600123456
-1763715600123456789
-550e8400-e29b-41d4-a716-446655440000
-d41d8cd98f00b204e9800998ecf8427e
-da39a3ee5e6b4b0d3255bfef95601890afd80709
-sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855
-192.168.100.200
-2001:0db8:85a3:0000:0000:8a2e:0370:7334
-10.0.0.1:8080
-1,234,567,890원
-$1,299.00
-0.4539148803436467
-3.141592653589793
-37.5666791, 126.9782914
-v1.2.3-rc.4+build.5678
-order 20241105-0001234
-ORD-2024-123456
-ISBN 978-3-16-148410-0
-8801234567890
-4111 1111 1111 1112
-4000123412341235
-990230-1234567
-991332-1234567
-0000 0000 0000 0000
-git@github.com:owner/name.git
-image@2x.png
-W @ x.shape
-hf_hub_download("gpt2")
-sk-learn-something-long-and-useful
-risk-abcdefghijklmnopqrstuvwx1
-task-0123456789abcdefghij
-password: required
-"password": {"type": "string"}
-PASSWORD=$DB_PASSWORD
-password = get_password()
-token: 12
-compass: a1b2c3d4
-secret "whale", token "sunset"
-Bearer authentication is required
-https://example.com:8080/a@b
------BEGIN PUBLIC KEY-----
------BEGIN CERTIFICATE-----
-<EMAIL_1> <HF_TOKEN_2>
-src/Components/Widgets/Button2/indexFile key
-1588-1234
-""".strip().splitlines()
+def ordinary_texts() -> list[str]:
+    """Texts of tests/ordinary_texts.txt, 20 and more of each kind."""
+    lines = (ROOT / "tests" / "ordinary_texts.txt").read_text(encoding="utf-8").splitlines()
+    return [line for line in lines if not line.startswith(("## ", "# "))]
 
 
-@pytest.mark.parametrize("text", HARMLESS)
-def test_no_false_alarm(text: str) -> None:
-    assert findings(text) == []
+@pytest.mark.parametrize("around", ["{}", "LOG\\n{}\\nend", "\x1b[32m{}\x1b[0m", '{{"content": "{}"}}'])
+def test_no_false_alarm(around: str) -> None:
+    texts = ordinary_texts()
+    assert len(texts) >= 250
+    assert {text: findings(around.format(text)) for text in texts if findings(around.format(text))} == {}
+
+
+def test_neighbouring_items_of_a_list_are_no_secret_by_chance() -> None:
+    texts = ordinary_texts()
+    assert redact_value({"lines": texts, "rows": [{"text": text} for text in texts]})[1] == []
 
 
 def test_random_numbers_times_and_hashes_are_rarely_taken_for_something() -> None:
@@ -239,7 +206,7 @@ def test_a_secret_that_its_context_gave_away_is_found_alone_too() -> None:
 
 
 def test_escaped_json_text_is_searched_by_what_it_says() -> None:
-    assert redact_value({"body": '{"to":"kim\\u0040corp.com"}'})[0] == {"body": '{"to": "<EMAIL_1>"}'}
+    assert redact_value({"body": '{"to":"kim\\u0040corp.com"}'})[0] == {"body": '{"to":"<EMAIL_1>"}'}
 
 
 def test_used_placeholders_are_not_given_to_somebody_else() -> None:
@@ -254,6 +221,7 @@ JSON = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(value=JSON)
 def test_redacting_twice_changes_nothing_and_clean_values_come_back_themselves(value: Any) -> None:
     redacted, found = redact_value(value)
@@ -263,6 +231,143 @@ def test_redacting_twice_changes_nothing_and_clean_values_come_back_themselves(v
         assert redacted is value
     text = json.dumps(redacted, ensure_ascii=False)
     assert not any(json.dumps(secret, ensure_ascii=False)[1:-1] in text for kind, secret in FOUND if kind == "EMAIL")
+
+
+# --- spellings ---
+
+
+def texts_of(value: Any) -> list[str]:
+    """All texts of a value, its keys too, and what each list says without its borders."""
+    if isinstance(value, dict):
+        return [text for key, inner in value.items() for text in (key, *texts_of(inner))]
+    if isinstance(value, list):
+        texts = [text for inner in value for text in texts_of(inner)]
+        return [*texts, "".join(texts)]
+    return [str(value)]
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS)
+def test_every_kind_is_found_in_every_spelling(spelling: str) -> None:
+    kept = {}
+    for secret in SECRETS:
+        written = {"output": SPELLINGS[spelling](secret.text)}
+        redacted, found = redact_value(written)
+        texts = texts_of(redacted)
+        if not found or any(needle in text for needle in needles(secret) for text in texts):
+            kept[secret.name] = redacted
+        again, rest = redact_value(redacted)
+        assert rest == [] and again is redacted
+    assert kept == {}
+
+
+@pytest.mark.parametrize("spelling", ["two items", "three items", "two items in JSON", "two parts"])
+def test_no_half_of_a_split_secret_is_kept(spelling: str) -> None:
+    for secret in SECRETS:
+        redacted, found = redact_value(SPELLINGS[spelling](secret.text))
+        assert len(found) >= 1
+        # The ends of the secret stand in different items.
+        for end in (secret.secret[:6], secret.secret[-6:]):
+            said = "\n".join(texts_of(redacted))
+            assert end not in said or end in secret.text.replace(secret.secret, ""), (secret.name, redacted)
+
+
+DECODERS = {
+    "JSON": json.loads,
+    "JSON in JSON": lambda text: json.loads(json.loads(text)["r"]),
+    "percent": lambda text: urllib.parse.unquote(text),
+    "HTML, numbers": html.unescape,
+    "base64 of JSON": lambda text: json.loads(json.loads(base64.b64decode(text))["q"]),
+    "base64 in JSON": lambda text: base64.b64decode(json.loads(json.loads(text)["a"])["data"]).decode(),
+    "repr": ast.literal_eval,
+}
+
+
+@pytest.mark.parametrize("spelling", DECODERS)
+def test_what_was_written_still_decodes_and_says_the_placeholder(spelling: str) -> None:
+    for secret in SECRETS:
+        redacted, found = redact_value(SPELLINGS[spelling](secret.text))
+        said = "\n".join(texts_of(DECODERS[spelling](redacted)))
+        assert f"<{found[0].kind}_1>" in said, (secret.name, redacted)
+
+
+def test_neighbours_in_a_list_stay_two_texts() -> None:
+    token = "gh" + "p_" + LETTERS[:36]
+    for row in (
+        [token, "README.md"],
+        ["kim@corp.com", "lee@corp.com"],
+        ["kim@corp.com", "next line"],
+        ["010-1234-5678", "010-9876-5432"],
+        [token, token[:-1] + "Z"],
+        ["--token", token, "--verbose"],
+        ["see kim", "lee@corp.com"],
+    ):
+        redacted, _ = redact_value(row)
+        kinds = {"kim@corp.com": "<EMAIL_1>", "lee@corp.com": "<EMAIL_2>", "010-1234-5678": "<PHONE_1>"}
+        kinds |= {"010-9876-5432": "<PHONE_2>", token: "<GITHUB_TOKEN_1>", token[:-1] + "Z": "<GITHUB_TOKEN_2>"}
+        if "see kim" in row:
+            kinds["lee@corp.com"] = "<EMAIL_1>"
+        assert redacted == [kinds.get(item, item) for item in row]
+
+
+def test_a_number_in_json_text_becomes_a_text() -> None:
+    written = json.dumps({"card": 4111111111111111, "list": [4111111111111111, 1]})
+    assert json.loads(redact(written)) == {"card": "<CARD_1>", "list": ["<CARD_1>", 1]}
+    nested = json.dumps({"body": written})
+    assert json.loads(json.loads(redact(nested))["body"])["card"] == "<CARD_1>"
+
+
+def test_what_stands_beside_a_value_says_what_it_is() -> None:
+    rows: list[tuple[Any, Any]] = [
+        ({"headers": {"X-Naver-Client-Secret": "aB3dE5gH7j"}}, {"headers": {"X-Naver-Client-Secret": "<NAVER_KEY_1>"}}),
+        ({"Cookie": "sid=a1b2c3d4e5f6"}, {"Cookie": "<COOKIE_1>"}),
+        ({"Authorization": ["Bearer a1b2c3d4e5f6"]}, {"Authorization": ["Bearer <BEARER_1>"]}),
+        ({"name": "DB_PASSWORD", "value": "Hunter2024"}, {"name": "DB_PASSWORD", "value": "<PASSWORD_1>"}),
+        (["curl", "-u", "kim:Hunter2024"], ["curl", "-u", "kim:<PASSWORD_1>"]),
+        (["--db-password", "Hunter2024"], ["--db-password", "<PASSWORD_1>"]),
+        ({"token": HEX}, {"token": "<SECRET_1>"}),
+        ({"계좌번호": "1234567890123"}, {"계좌번호": "<ACCOUNT_NUMBER_1>"}),
+        ({"next_page_token": HEX}, {"next_page_token": HEX}),
+    ]
+    for row, redacted in rows:
+        assert redact_value(row)[0] == redacted
+
+
+def test_two_addresses_that_become_one_key_lose_nothing() -> None:
+    redacted, _ = redact_value({"Kim@corp.com": 1, "kim@corp.com": 2})
+    assert sorted(redacted.values()) == [1, 2]
+
+
+def nested(text: str, layers: int) -> str:
+    for _ in range(layers):
+        text = json.dumps({"r": text})
+    return text
+
+
+def test_a_text_that_is_nested_too_deeply_is_a_finding_itself() -> None:
+    token = "gh" + "p_" + LETTERS[:36]
+    for layers in range(12):
+        redacted, (found, *_) = redact_value({"output": nested(f"LOG\n{token}", layers)})
+        assert token not in json.dumps(redacted)
+        assert found.kind == ("GITHUB_TOKEN" if layers <= 8 else "UNREAD")
+    assert redact_value({"output": "\\" * 5000 + " a drawing"})[1] == []
+
+
+def test_a_text_that_is_escaped_and_too_long_is_a_finding_itself() -> None:
+    long = "word " * (MAX_CHARACTERS // 5)
+    assert redact_value({"output": long + " more words"})[1] == []
+    redacted, (found,) = redact_value({"output": long + "\\nmore", "other": "kept"})
+    assert found.kind == "UNREAD" and redacted == {"output": "<UNREAD_1>", "other": "kept"}
+    # A list that is long as a whole is read item by item.
+    lines = ["word " * 100 + "\\n"] * (MAX_CHARACTERS // 400) + ["LOG\\n010-1234-5678"]
+    redacted, (found,) = redact_value({"output": lines})
+    assert found.kind == "PHONE" and redacted["output"][:-1] == lines[:-1]
+
+
+def test_addresses_of_machines_are_found_where_that_is_wanted() -> None:
+    text = "from 203.0.113.7 and 2001:db8::8a2e:370:7334, not 127.0.0.1 or 1.2.3"
+    assert findings(text) == []
+    redacted, found = redact_value(text, patterns=our_patterns(ip_addresses=True))
+    assert redacted == "from <IP_ADDRESS_1> and <IP_ADDRESS_2>, not 127.0.0.1 or 1.2.3" and len(found) == 2
 
 
 # --- the command ---
@@ -324,18 +429,45 @@ def test_redact_mistakes(run: Run, tmp_path: Path) -> None:
 
 def test_detect_secrets_finds_more(run: Run, tmp_path: Path) -> None:
     pytest.importorskip("detect_secrets")
-    key = "SG." + "a1B2c3D4e5F6g7H8i9J0kL" + "." + "a1B2c3D4e5F6g7H8i9J0kLmNoPqRsTuVwXyZ0123456"
+    key = "sq0" + "csp-" + "a1B2c3D4e5F6g7H8i9J0kLmNoPqRsTuVwXyZ0123456"
     assert findings(key) == []
     source = write_rows(tmp_path / "in.jsonl", [{"a": f"mail with {key}", "b": "d41d8cd98f00b204e9800998ecf8427e"}])
     assert run("redact", source, "--detect-secrets", "--out", tmp_path / "out.jsonl")[0] == 0
     assert json.loads((tmp_path / "out.jsonl").read_text()) == {
-        "a": "mail with <SENDGRID_API_KEY_1>",
+        "a": "mail with <SQUARE_OAUTH_SECRET_1>",
         "b": "d41d8cd98f00b204e9800998ecf8427e",
     }
-    assert not any(detect_secrets_finder()(text) for text in HARMLESS)
+    assert sum(bool(detect_secrets_finder()(text)) for text in ordinary_texts()) <= 3
+
+
+def test_patterns_of_your_own(run: Run, tmp_path: Path) -> None:
+    own = tmp_path / "own.yaml"
+    own.write_text("patterns:\n  - kind: STAFF_NUMBER\n    regex: 'EMP-\\d{6}'\n    hints: [emp-]\n", encoding="utf-8")
+    source = write_rows(tmp_path / "in.jsonl", [{"a": json.dumps({"b": "LOG\nEMP-123456"}), "ip": "203.0.113.7"}])
+    out = tmp_path / "out.jsonl"
+    code, printed, _ = run("redact", source, "--patterns", own, "--ip-addresses", "--out", out)
+    assert code == 0 and "STAFF_NUMBER" in printed
+    row = json.loads(out.read_text(encoding="utf-8"))
+    assert row == {"a": '{"b": "LOG\\n<STAFF_NUMBER_1>"}', "ip": "<IP_ADDRESS_1>"}
+
+
+def test_mistakes_in_patterns_of_your_own(run: Run, tmp_path: Path) -> None:
+    source = write_rows(tmp_path / "in.jsonl", [{"a": "clean"}, {"a": "a" * 60 + "!"}])
+    own = tmp_path / "own.yaml"
+    for entry, message in [
+        ("{kind: X, regex: '(a'}", "own.yaml: X: not a regular expression: missing )"),
+        ("{kind: lower, regex: a}", "kind 'lower' is not made of capital letters"),
+        ("{kind: X, regexp: a}", "own.yaml: field 'patterns.0.regexp' is unknown. Did you mean 'regex'?"),
+        ("{kind: X, regex: '(a|a)+(a|a)+b'}", "in.jsonl:2: the pattern for X took longer than 1 s"),
+    ]:
+        own.write_text(f"patterns:\n  - {entry}\n", encoding="utf-8")
+        code, _, err = run("redact", "--check", source, "--patterns", own)
+        assert code == 2 and message in err and "Traceback" not in err
 
 
 # --- the canary: plant, run everything, search everything ---
+
+FIELDS_OF_A_KIND = 17
 
 CANARIES = {
     "HF_TOKEN": "hf_CanaryCanaryCanaryCanary0123456789",
@@ -369,7 +501,7 @@ def planted_records() -> list[dict[str, Any]]:
     return rows
 
 
-def needles() -> list[bytes]:
+def longest_lines() -> list[bytes]:
     """What must stand nowhere: each secret as it is, and its longest line."""
     return [max(text.splitlines(), key=len).encode() for text in CANARIES.values()]
 
@@ -377,7 +509,7 @@ def needles() -> list[bytes]:
 def test_no_planted_secret_comes_out_of_the_pipeline(run: Run, tmp_path: Path, tiny_model: Path) -> None:
     """Plant 12 kinds; redact, validate, score, plan, convert, build, pairs, train with wandb offline; search all files."""
     source = write_rows(tmp_path / "raw.jsonl", planted_records())
-    assert all(needle in source.read_bytes() for needle in needles())
+    assert all(needle in source.read_bytes() for needle in longest_lines())
     made = tmp_path / "made"
     printed = ""
 
@@ -429,7 +561,106 @@ def test_no_planted_secret_comes_out_of_the_pipeline(run: Run, tmp_path: Path, t
         path.name for path in files
     }
     assert b"<HF_TOKEN_1>" in (made / "set" / "train.jsonl").read_bytes()
-    for needle in needles():
+    for needle in longest_lines():
         assert needle.decode() not in printed
         for path in files:
             assert needle not in path.read_bytes(), f"{needle!r} in {path.relative_to(made)}"
+
+
+def planted_everywhere(spelling: str) -> dict[str, Any]:
+    """A record whose fields all hold secrets, in one spelling; each kind stands in every 17th field.
+
+    From spelling to spelling the kinds move on by a field, so that each stands in all fields, in many spellings.
+    """
+    fields = 0
+
+    def planted() -> Any:
+        nonlocal fields
+        fields += 1
+        first = (fields + list(SPELLINGS).index(spelling)) % FIELDS_OF_A_KIND
+        return SPELLINGS[spelling]("\n".join(secret.text for secret in SECRETS[first::FIELDS_OF_A_KIND]))
+
+    def said() -> str:
+        value = planted()
+        return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+    parameters = {
+        "type": "object",
+        "properties": {"path": {"type": "string", "description": said(), "enum": [said()], "default": said()}},
+    }
+    tool = {"type": "function", "function": {"name": "read_file", "description": said(), "parameters": parameters}}
+    row = with_metadata(
+        instruction=said(),
+        system=said(),
+        answer=said(),
+        answer_reasoning=said(),
+        tools=[tool],
+        group=said(),
+        source=said(),
+        language="en",
+        licence="MIT",
+        note=planted(),
+        notes={said(): [planted()]},
+    )
+    row["environment"] = {"name": said(), "version": said(), "details": {"log": planted(), said(): 1}}
+    row["action_sequence"] = [
+        action("read_file", {"path": planted(), said(): said()}, error=said(), text=said()),
+        action("read_file", {"path": "a"}, output={"content": planted(), said(): said()}, text=said()),
+    ]
+    return {**row, "id": f"{spelling}: {said()}", "tool": said()}
+
+
+def written_texts(folder: Path) -> dict[str, str]:
+    """What the files of a folder say, tables too."""
+    texts = {}
+    for path in folder.rglob("*"):
+        if path.suffix == ".parquet":
+            texts[path.name] = json.dumps(parquet.read_table(path).to_pylist(), ensure_ascii=False)
+        elif path.is_file():
+            texts[path.name] = path.read_bytes().decode(errors="replace")
+    return texts
+
+
+def test_no_kind_in_any_spelling_in_any_field_comes_out_of_the_pipeline(run: Run, tmp_path: Path) -> None:
+    """Plant all in all; redact, validate, release, export, convert; then look for each in every file, and on the screen."""
+    # Words of many secrets in a row are nobody's list of arguments.
+    rows = [planted_everywhere(spelling) for spelling in SPELLINGS if spelling != "words"]
+    chat = {"messages": [{"role": "user", "content": row["metadata"]["instruction"]} for row in rows]}
+    pair = {"prompt": "x", "chosen": rows[0]["metadata"]["answer"], "rejected": rows[5]["metadata"]["answer"]}
+    source = write_rows(tmp_path / "raw.jsonl", rows)
+    others = write_rows(tmp_path / "others.jsonl", [chat, pair])
+    broken = tmp_path / "broken.jsonl"
+    broken.write_text("".join(line[:-9] + "\n" for line in source.read_text(encoding="utf-8").splitlines()))
+    made = tmp_path / "made"
+    redacted = made / "redacted.jsonl"
+    printed = ""
+    for code, *arguments in (
+        (1, "redact", "--check", source),
+        (1, "validate", source, broken, "--quarantine", made / "bad.jsonl"),
+        (0, "redact", source, "--out", redacted),
+        (0, "redact", others, "--out", made / "others.jsonl"),
+        (0, "redact", "--check", redacted, made / "others.jsonl"),
+        (0, "validate", redacted, "--out", made / "good.jsonl"),
+        (0, "release", "build", "--version", "1.0.0", "--input", redacted, "--out", made / "1.0.0"),
+        (0, "release", "export", made / "1.0.0", "--out", made / "table.csv"),
+        (0, "release", "export", made / "1.0.0", "--out", made / "table.parquet", "--format", "parquet"),
+        (0, "convert", redacted, "--adapter", "trajectory", "--out", made / "chats.jsonl"),
+        (0, "export", made / "chats.jsonl", "--format", "openai", "--out", made / "openai.jsonl"),
+    ):
+        exit_code, out, err = run(*arguments)
+        assert exit_code == code, (arguments, out[-2000:], err[-2000:])
+        printed += out + err
+    code, _, err = run("release", "build", "--version", "1.0.0", "--input", source, "--out", tmp_path / "refused")
+    assert code == 2 and "not redacted" in err
+    texts = written_texts(made) | {"screen": printed + err}
+    assert len(texts) > 12
+    kept = {
+        (secret.name, name)
+        for secret in SECRETS
+        for needle in needles(secret)
+        for name, text in texts.items()
+        if needle in text
+    }
+    assert kept == set()
+    planted = written_texts(tmp_path)["raw.jsonl"]
+    assert all(any(needle in planted for needle in needles(secret)) for secret in SECRETS)
