@@ -295,16 +295,17 @@ def _resident_number(match: re.Match[str], start: int, end: int) -> Span | None:
     before = _context_before(match, start)
     if re.search(r"주민|외국인\s?등록|resident|rrn", before, re.IGNORECASE):
         return start, end
+    checks = _resident_number_checks(number)
+    if not 10 <= birthday.year % 100 <= 35:  # the date of no build that anybody keeps
+        return (start, end) if checks or ("-" in text and not _is_arithmetic(match, start, end)) else None
     is_time = re.match(r"(?:[01]\d|2[0-3])[0-5]\d[0-5]\d", number[6:]) is not None
-    is_recent = 10 <= birthday.year % 100 <= 35
-    is_stamp = _IS_STAMP.search(before) is not None or re.search(r"[A-Za-z0-9][-.+_/]$", before) is not None
-    goes_on = re.match(r"[-._+/]\w", match.string[end : end + 2], re.ASCII) is not None
-    if _resident_number_checks(number):
-        is_bare_stamp = number == text and is_recent and (is_time or is_stamp)
-        return None if is_bare_stamp or (is_stamp and is_recent) else (start, end)
-    if "-" not in text or is_stamp or goes_on or (is_recent and is_time) or _is_arithmetic(match, start, end):
+    is_stamp = _IS_STAMP.search(before) is not None or re.search(r"[A-Za-z0-9][-.+_]$", before) is not None
+    if checks:
+        return None if is_stamp or (number == text and is_time) else (start, end)
+    goes_on = re.match(r"[-._+]\w", match.string[end : end + 2], re.ASCII) is not None
+    if "-" not in text or is_stamp or goes_on or is_time or _is_arithmetic(match, start, end):
         return None
-    # Who was born in these years has a valid check digit, and hardly anybody of them lives.
+    # Who was born before 1930 has a valid check digit, and hardly anybody of them lives.
     return (start, end) if birthday.year >= 1930 else None
 
 
@@ -682,8 +683,8 @@ def _hit(match: Any) -> Span:
     """The span of the group hit, hit2, ... that matched, or of the whole match."""
     for name in match.re.groupindex:
         if name.startswith("hit") and match.start(name) >= 0:
-            return match.span(name)  # type: ignore[no-any-return] - the package regex has no types
-    return match.span()  # type: ignore[no-any-return]
+            return match.span(name)
+    return match.span()
 
 
 def _with_fragments(text: str, fragments: dict[str, str]) -> str:
