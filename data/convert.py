@@ -319,6 +319,14 @@ def _mapping_adapter(path: Path) -> Adapter:
     )
 
 
+def _tell_absent_columns(spec: str, part: Part) -> None:
+    """Name mapped columns that no sampled row has: they may be missing in a row, and one that is misspelt is in none."""
+    present = {column for _, row in part.source.sample_rows(ROWS_TO_RECOGNISE) for column in row}
+    for column in part.adapter.columns:
+        if column not in present:
+            print(f"{spec}: no sampled row has the column {column!r}.{nearest(column, sorted(present))}")
+
+
 def _function_adapter(spec: str) -> Adapter:
     module_name, _, name = spec.partition(":")
     try:
@@ -496,6 +504,8 @@ def convert(
         raise UserError(f"{out}: is one of the inputs")
     parts = find_parts(adapter, source, may_import=True)
     _tell_recognised(parts)
+    if adapter.endswith((".yaml", ".yml")):
+        _tell_absent_columns(adapter, parts[0])
     for part in parts:
         if licence == "commercial" and (refused := why_not_commercial(part.adapter)):
             raise UserError(f"--licence commercial refuses {refused}")

@@ -294,7 +294,7 @@ def test_a_json_list_and_misnamed_json_lines_are_read(tmp_path: Path) -> None:
     ("adapter", "text", "message"),
     [
         ("openai_chat", '{"messages": []}\n{', r"rows\.jsonl:2: not JSON"),
-        ("openai_chat", "[]", r"rows\.jsonl:1: a row is a JSON object, got list"),
+        ("openai_chat", "[]\n[]", r"rows\.jsonl:1: a row is a JSON object, got list"),
         ("trajectory", json.dumps(record(outcome="x")), r"rows\.jsonl:1: field 'outcome'(.|\n)*data validate"),
         (
             "trajectory",

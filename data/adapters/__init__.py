@@ -45,13 +45,16 @@ from pydantic import ValidationError
 
 from data.adapters.adp import adp_row, holds_adp_items
 from data.adapters.atif import atif_row
-from data.adapters.chat_logs import chat_log_row, smoltalk_row, ultrachat_200k_row, ultrachat_row
+from data.adapters.chat_logs import chat_log_row, nemotron_v1_row, smoltalk_row, ultrachat_200k_row, ultrachat_row
 from data.adapters.glaive import glaive_v2_row
 from data.adapters.hh_rlhf import hh_rlhf_row, holds_transcripts
 from data.adapters.instructions import (
     alpaca_row,
     dolly_row,
     dolphin_row,
+    holds_pairs_of_turns,
+    human_assistant_row,
+    query_response_row,
     s1k_1_1_row,
     s1k_row,
     web_instruct_row,
@@ -59,7 +62,7 @@ from data.adapters.instructions import (
 from data.adapters.llama_factory import holds_typed_parts, llama_factory_v1_row
 from data.adapters.oasst import oasst_all_row, oasst_best_row, oasst_pairs_row
 from data.adapters.openai_chat import holds_openai_calls, openai_chat_row
-from data.adapters.openhands import holds_openhands_events, openhands_messages_row, openhands_row
+from data.adapters.openhands import EVENT_KEYS, holds_openhands_events, openhands_messages_row, openhands_row
 from data.adapters.parts import Fit, Row, Run, Unrepresentable, with_columns, with_content, with_reasoning
 from data.adapters.preference import (
     SAME,
@@ -114,7 +117,7 @@ from data.adapters.toolbench import holds_toolbench_action, toolbench_answers_ro
 from data.adapters.toucan import toucan_row
 from data.adapters.trajectory import chat_row, pair_row, trajectory_row
 from data.adapters.trl import trl_prompt_completion_row
-from data.adapters.turns import TURN_KEYS
+from data.adapters.turns import TURN_KEYS, holds_function_calls
 from data.adapters.xlam import xlam_function_calling_row
 from data.chats import Chat, PreferencePair, Skip
 from data.errors import UserError, nearest
@@ -213,9 +216,6 @@ ADP_ITEM = frozenset({
 })  # fmt: skip
 ATIF_STEP = frozenset({
     "source", "message", "reasoning_content", "tool_calls", "observation", "is_copied_context", "llm_call_count", "extra",
-})  # fmt: skip
-OPENHANDS_EVENT = frozenset({
-    "source", "action", "observation", "content", "args", "extras", "tool_call_metadata",
 })  # fmt: skip
 
 ADAPTERS: dict[str, Adapter] = {
@@ -363,6 +363,32 @@ ADAPTERS: dict[str, Adapter] = {
             turn_keys=frozenset({"role", "content", "function_call", "reasoning_content", "name"}),
             schema="real rows",
             note="Turns that were cut into words, calls and results are joined again. Columns of the SFT part are recalled.",
+        ),
+        Adapter(
+            name="dolci_tool_use",
+            kind="chat",
+            function=smoltalk_row,
+            columns=("messages", "tools", "source", "id"),
+            hub_id="allenai/Dolci-Instruct-SFT-Tool-Use",
+            licence="odc-by",
+            matches=with_content("messages", "source", holds=holds_function_calls, what="function_calls"),
+            turns=("messages",),
+            turn_keys=TURN_KEYS,
+            schema="recalled",
+            note="Calls in Python, read and never run. One result for several calls says not whose it is and is left out.",
+        ),
+        Adapter(
+            name="nemotron_post_training_v1",
+            kind="chat",
+            function=nemotron_v1_row,
+            columns=("messages", "metadata", "category", "uuid"),
+            hub_id="nvidia/Nemotron-Post-Training-Dataset-v1",
+            licence="cc-by-4.0",
+            matches=with_columns("uuid", "category", "messages", "metadata", "reasoning"),
+            turns=("messages",),
+            turn_keys=TURN_KEYS,
+            schema="recalled",
+            note="Choose the split (tool_calling, chat, code, math, stem). Tools are taken from the column metadata.",
         ),
         Adapter(
             name="toolbench",
@@ -540,7 +566,7 @@ ADAPTERS: dict[str, Adapter] = {
             ),
             matches=with_content(holds=holds_openhands_events, what="events with source and action"),
             turns=("history", "trajectory"),
-            turn_keys=OPENHANDS_EVENT,
+            turn_keys=EVENT_KEYS,
             schema="real rows",
             note="Event streams: shared feedback and evaluation outputs. Negative feedback and unresolved runs are left out.",
         ),
@@ -601,6 +627,26 @@ ADAPTERS: dict[str, Adapter] = {
             matches=with_columns("instruction", "output"),
             schema="public pages",
             note="Also LLaMA-Factory's system and history. Input follows the instruction after an empty line.",
+        ),
+        Adapter(
+            name="query_response",
+            kind="chat",
+            function=query_response_row,
+            columns=("query", "response", "system", "history", "tools", "id"),
+            matches=with_columns("query", "response"),
+            schema="public pages",
+            note="ms-swift's query and response, with history as a list of pairs.",
+        ),
+        Adapter(
+            name="human_assistant",
+            kind="chat",
+            function=human_assistant_row,
+            columns=("conversation", "system", "tools", "id"),
+            matches=with_content("conversation", holds=holds_pairs_of_turns, what="pairs of human and assistant"),
+            turns=("conversation",),
+            turn_keys=frozenset({"human", "assistant"}),
+            schema="public pages",
+            note="ms-swift's pairs of turns.",
         ),
         Adapter(
             name="sharegpt",

@@ -12,6 +12,7 @@ from data.adapters.parts import (
     row_id,
     skip_if_unrepresentable,
     tools_of,
+    value_in,
 )
 from data.adapters.turns import say_messages
 from data.chats import Chat
@@ -39,6 +40,17 @@ def smoltalk_row(row: Row) -> Chat:
     conversation = Conversation()
     say_messages(conversation, list_of_objects(row, "messages"))
     return conversation.chat(id=row_id(row), tools=tools_of(row.get("tools")), source=_name(row.get("source")))
+
+
+@skip_if_unrepresentable
+def nemotron_v1_row(row: Row) -> Chat:
+    """`{"uuid", "category", "messages": [OpenAI messages], "metadata"}`; `metadata` is the JSON text of an object, in which the
+    part tool_calling has its `tools`. `source` becomes the category."""
+    conversation = Conversation()
+    say_messages(conversation, list_of_objects(row, "messages"))
+    metadata = value_in(row.get("metadata"), "column 'metadata' is no JSON")
+    tools = tools_of(metadata.get("tools") if isinstance(metadata, dict) else None)
+    return conversation.chat(id=row_id(row, "uuid"), tools=tools, source=_name(row.get("category")))
 
 
 @skip_if_unrepresentable

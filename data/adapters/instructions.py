@@ -8,7 +8,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from data.adapters.parts import Row, Unrepresentable, row_id, skip_if_unrepresentable
+from data.adapters.parts import (
+    Conversation,
+    Row,
+    Unrepresentable,
+    list_of_objects,
+    row_id,
+    skip_if_unrepresentable,
+    tools_of,
+    value_in,
+)
+from data.adapters.turns import say_messages
 from data.chats import Chat
 
 
@@ -41,6 +51,19 @@ def _says(role: str, content: str, **fields: Any) -> dict[str, Any]:
     return {"role": role, "content": content, **fields}
 
 
+def _history(row: Row) -> list[dict[str, Any]]:
+    """Earlier turns, given as a list of pairs of question and answer."""
+    pairs = value_in(row.get("history"), "column 'history' is no JSON") or []
+    if not isinstance(pairs, list):
+        raise Unrepresentable("column 'history' is no list")
+    messages: list[dict[str, Any]] = []
+    for pair in pairs:
+        if not isinstance(pair, list) or len(pair) != 2 or not all(isinstance(text, str) for text in pair):
+            raise Unrepresentable("column 'history' is no list of pairs")
+        messages += [_says("user", pair[0]), _says("assistant", pair[1])]
+    return messages
+
+
 @skip_if_unrepresentable
 def alpaca_row(row: Row) -> Chat:
     """`{"instruction", "input", "output", "text"}`; LLaMA-Factory's `system` and `history` (a list of pairs) too.
@@ -50,16 +73,41 @@ def alpaca_row(row: Row) -> Chat:
     messages: list[dict[str, Any]] = []
     if system := _optional_text(row, "system"):
         messages.append(_says("system", system))
-    history = row.get("history") or []
-    if not isinstance(history, list):
-        raise Unrepresentable("column 'history' is no list")
-    for pair in history:
-        if not isinstance(pair, list) or len(pair) != 2 or not all(isinstance(text, str) for text in pair):
-            raise Unrepresentable("column 'history' is no list of pairs")
-        messages += [_says("user", pair[0]), _says("assistant", pair[1])]
+    messages += _history(row)
     question = _with_context(_text(row, "instruction"), _optional_text(row, "input"))
     messages += [_says("user", question), _says("assistant", _text(row, "output"))]
     return _chat(row, messages)
+
+
+@skip_if_unrepresentable
+def query_response_row(row: Row) -> Chat:
+    """`{"query", "response", "system", "history", "tools"}`, one of ms-swift's own; history is a list of pairs, and calls
+    stand in the texts as Hermes and Qwen write them."""
+    system = _optional_text(row, "system")
+    messages = [_says("system", system)] if system else []
+    messages += [*_history(row), _says("user", _text(row, "query")), _says("assistant", _text(row, "response"))]
+    return _said(row, messages)
+
+
+@skip_if_unrepresentable
+def human_assistant_row(row: Row) -> Chat:
+    """`{"system", "conversation": [{"human", "assistant"}]}`, ms-swift's other way of writing turns, a pair each."""
+    system = _optional_text(row, "system")
+    messages = [_says("system", system)] if system else []
+    for pair in list_of_objects(row, "conversation"):
+        messages += [_says("user", _text(pair, "human")), _says("assistant", _text(pair, "assistant"))]
+    return _said(row, messages)
+
+
+def _said(row: Row, messages: list[Row]) -> Chat:
+    conversation = Conversation()
+    say_messages(conversation, messages)
+    return conversation.chat(id=row_id(row), tools=tools_of(row.get("tools")))
+
+
+def holds_pairs_of_turns(row: Row) -> bool:
+    """Whether each turn is a pair of what the human and the assistant said."""
+    return all({"human", "assistant"} <= pair.keys() for pair in row["conversation"])
 
 
 @skip_if_unrepresentable

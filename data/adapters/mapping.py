@@ -19,7 +19,8 @@
     chosen: better
     rejected: worse
 
-The columns are renamed to those of OpenAI's and TRL's formats, and the row is then read like one of those. Turns keep the
+A row must have the columns of messages, prompt, response, chosen and rejected; the others may be missing or null in it. The
+columns are renamed to those of OpenAI's and TRL's formats, and the row is then read like one of those. Turns keep the
 usual keys beside role and content: tool_calls, tool_call_id, name, reasoning_content, weight and its other names.
 """
 
@@ -30,12 +31,12 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from data.adapters.openai_chat import openai_chat_row
-from data.adapters.parts import Row, Unrepresentable, row_id, skip_if_unrepresentable
+from data.adapters.parts import Row, Unrepresentable, objects_in, row_id, skip_if_unrepresentable
 from data.adapters.preference import trl_preference_row
 from data.adapters.turns import TURN_KEYS
 from data.chats import Chat, PreferencePair, Skip
 
-_TURN_KEYS = tuple(TURN_KEYS - {"role", "content"})
+_TURN_KEYS = tuple(TURN_KEYS - {"role", "content", "from", "value"})
 
 
 class Mapping(BaseModel):
@@ -96,10 +97,8 @@ def _column(row: Row, name: str) -> Any:
 
 def _turns(value: Any, mapping: Mapping) -> list[Row]:
     """Turns in OpenAI's words."""
-    if not isinstance(value, list) or not value or not all(isinstance(turn, dict) for turn in value):
-        raise Unrepresentable("turns are no list of objects")
     turns: list[Row] = []
-    for turn in value:
+    for turn in objects_in(value, "turns"):
         role = turn.get(mapping.role_key)
         turns.append(
             {
@@ -119,13 +118,13 @@ def _said(value: Any, role: str, mapping: Mapping) -> list[Row]:
 @skip_if_unrepresentable
 def mapped_row(row: Row, *, mapping: Mapping) -> Chat | PreferencePair | Skip:
     """A row as the mapping says."""
-    system = _column(row, mapping.system) if mapping.system else None
+    system = row.get(mapping.system) if mapping.system else None
     if not isinstance(system, str | None):
         raise Unrepresentable(f"column {mapping.system!r} is no text")
     history = [{"role": "system", "content": system}] if system else []
     if mapping.prompt is not None:
         history += _said(_column(row, mapping.prompt), "user", mapping)
-    renamed: Row = {"tools": _column(row, mapping.tools) if mapping.tools else None}
+    renamed: Row = {"tools": row.get(mapping.tools) if mapping.tools else None}
     result: Chat | PreferencePair | Skip
     if mapping.chosen is not None and mapping.rejected is not None:
         sides = {
@@ -139,7 +138,7 @@ def mapped_row(row: Row, *, mapping: Mapping) -> Chat | PreferencePair | Skip:
         elif mapping.response is not None:
             answer = _said(_column(row, mapping.response), "assistant", mapping)
             if mapping.reasoning is not None:
-                answer[0] = {**answer[0], "reasoning_content": _column(row, mapping.reasoning)}
+                answer[0] = {**answer[0], "reasoning_content": row.get(mapping.reasoning)}
             history += answer
         result = openai_chat_row({**renamed, "messages": history})
     if isinstance(result, Skip):

@@ -6,6 +6,9 @@
   allow-list. What runs the agent (state changes, recall, initialisation) is no message.
 * Messages: `{"trajectory" | "messages": [OpenAI messages], "tools", "resolved"}`, as SWE-Gym and Nebius publish them.
 
+Some exports are flat: what stands in `args` and `extras` stands in the event itself, and nobody is named as the `source`. The
+first message is then the task; a later one that does not say who speaks makes the row a Skip.
+
 The thought beside an action is what the agent says to whoever reads along, and stays content. `finish` without
 `tool_call_metadata` is the agent's last word. Outcome: `resolved`, the evaluation's report, or the user's `feedback`.
 """
@@ -58,15 +61,22 @@ _ARGUMENTS: dict[str, tuple[str, ...]] = {
 _MACHINERY = frozenset(
     {"initialize", "change_agent_state", "recall", "null", "pause", "resume", "condensation", "start"}
 )
+EVENT_KEYS = frozenset(
+    {
+        *("source", "action", "observation", "content", "args", "extras", "tool_call_metadata"),
+        *("thought", "final_thought", "outputs", "tools", *(key for keys in _ARGUMENTS.values() for key in keys)),
+    }
+)
+"""Keys of an event that are read, those of flat events among them."""
 _STATES = frozenset({"agent_state_changed", "null", "recall", "condense"})
 
 
 def _details(event: Row) -> Row:
-    """The event's arguments: `args` in OpenHands, moved to `extras` in the published feedback."""
+    """The event's arguments: `args` in OpenHands, moved to `extras` in the published feedback, flat in other exports."""
     for key in ("args", "extras"):
         if isinstance(event.get(key), dict):
             return event[key]
-    return {}
+    return {} if "source" in event else event
 
 
 def _text(value: Any) -> str:
@@ -99,11 +109,13 @@ class _Stream:
         self.tools: tuple[ToolSpec, ...] = ()
         self.responses: set[str] = set()
         self.waiting = 0
+        self.acted = False
 
     def add(self, event: Row) -> None:
         action, observation = event.get("action"), event.get("observation")
         if action:
             self._act(str(action), event)
+            self.acted = self.acted or str(action) not in (*_MACHINERY, "system")
         elif observation and str(observation) not in _STATES:
             if not self.waiting:
                 raise Unrepresentable("an observation without its action")
@@ -120,7 +132,10 @@ class _Stream:
             self.tools = tools_of(details.get("tools"))
             self.conversation.say("system", _text(details.get("content")))
         elif action == "message":
-            role = "user" if event.get("source") == "user" else "assistant"
+            source = event.get("source")
+            if not (source in ("user", "agent") or (source is None and not self.acted)):
+                raise Unrepresentable("a message that does not say who speaks")
+            role = "assistant" if source == "agent" else "user"
             self.conversation.say(role, _text(details.get("content")) or _text(event.get("content")))
         elif (made := _message_of_response(event)) is not None:
             response, message = made
@@ -134,9 +149,12 @@ class _Stream:
             outputs = details.get("outputs")
             said = outputs.get("content") if isinstance(outputs, dict) else None
             words = [_text(details.get("thought")), _text(details.get("final_thought")), _text(said)]
+            words += [_text(details.get("content"))] if details is event else []
             self.conversation.say("assistant", "\n".join(dict.fromkeys(word for word in words if word)))
         elif action in _ARGUMENTS:
             arguments = {key: details[key] for key in _ARGUMENTS[action] if details.get(key) is not None}
+            if not arguments:
+                raise Unrepresentable("an action without its arguments")
             thought = "" if action == "think" else _text(details.get("thought"))
             self.conversation.say("assistant", thought, calls=[(None, action, arguments)])
             self.waiting = 1
@@ -199,4 +217,4 @@ def _nameless(message: Row) -> Row:
 
 def holds_openhands_events(row: Row) -> bool:
     """Whether the row holds an event stream."""
-    return all("source" in event and ("action" in event or "observation" in event) for event in _events(row))
+    return all("role" not in event and ("action" in event or "observation" in event) for event in _events(row))

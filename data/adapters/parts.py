@@ -85,7 +85,7 @@ def with_columns(*columns: str) -> Callable[[Sequence[Row]], Fit | None]:
         having = frozenset(place for place, row in enumerate(rows) if names <= row.keys())
         if 2 * len(having) <= len(rows):
             return None
-        reason = f"{len(having)} of {len(rows)} rows have {', '.join(columns)}"
+        reason = f"{len(having)} of {len(rows)} rows" + (f" have {', '.join(columns)}" if columns else "")
         return Fit(len(names), reason, having if len(names) >= COLUMNS_THAT_SHOW else frozenset())
 
     return matches

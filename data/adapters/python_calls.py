@@ -11,7 +11,7 @@ import json
 import re
 from typing import Any
 
-from data.adapters.parts import calls_in
+from data.adapters.parts import Unrepresentable, calls_in
 
 Call = tuple[str, dict[str, Any]]
 
@@ -109,7 +109,9 @@ def python_calls(value: Any) -> list[Call]:
     Raises:
         Unrepresentable: where it is none of them.
     """
-    calls = None
-    if isinstance(value, str):
-        calls = bracket_calls(value) or _calls(value.strip(), _BREAK)
-    return calls_in(value) if calls is None else calls
+    if not isinstance(value, str) or value.lstrip().startswith(("{", "[{")):
+        return calls_in(value)
+    calls = bracket_calls(value) or _calls(value.strip(), _BREAK)
+    if calls is None:
+        raise Unrepresentable("a call that cannot be read")
+    return calls

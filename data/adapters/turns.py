@@ -227,3 +227,8 @@ def _say_assistant(conversation: Conversation, turn: Row, *, is_answered: bool) 
             conversation.call_too(name, arguments, weight=weight_of(turn))
         return
     conversation.say("assistant", text, weight=weight_of(turn), reasoning=reasoning, calls=calls)
+
+
+def holds_function_calls(row: Row) -> bool:
+    """Whether an assistant's turn has calls in the way of AllenAI's sets."""
+    return any(isinstance(turn.get("function_calls"), str) and turn["function_calls"] for turn in row["messages"])

@@ -2,47 +2,58 @@
 
 A row: `{"id", "query", "tools", "answers"}`, the last two as JSON text in Salesforce's set and as lists in the test files of
 Hammer, which also name things differently (`tool` for `name`, `parameters` for `arguments`) and may have a whole conversation
-as the query. Tools are bare mappings in Python's types; data/adapters/json_schema.py says how they become JSON Schema.
+as the query. In API-Bank's such conversations hold calls, as JSON in the assistant's text, and their results as turns. Tools
+are bare mappings in Python's types; data/adapters/json_schema.py says how they become JSON Schema.
 
 All calls are one turn of the assistant, in parallel. No result was recorded, so the chat ends there.
 """
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from data.adapters.parts import (
     Conversation,
     Row,
     Unrepresentable,
-    arguments_of,
+    call_in,
     row_id,
     skip_if_unrepresentable,
+    speaker_of,
     text_to_object,
     tools_of,
+    unknown_role,
+    value_in,
 )
 from data.chats import Chat
 
-_ROLES = {"user": "user", "agent": "assistant", "assistant": "assistant", "system": "system"}
+_FENCE = re.compile(r"\s*```(?:json)?\s*(.*?)\s*```\s*", re.DOTALL)
 
 
 def _call_of(answer: Any) -> tuple[str | None, str, dict[str, Any]]:
-    if not isinstance(answer, dict):
-        raise Unrepresentable("a call that is no object")
-    name = answer.get("name", answer.get("tool"))
-    if not isinstance(name, str):
-        raise Unrepresentable("a call without a name")
-    return None, name, arguments_of(answer.get("arguments", answer.get("parameters")))
+    if isinstance(answer, dict) and "tool" in answer:
+        answer = {**{key: value for key, value in answer.items() if key != "tool"}, "name": answer["tool"]}
+    return None, *call_in(answer)
+
+
+def _calls_said(text: str) -> list[tuple[str | None, str, dict[str, Any]]]:
+    """The calls that an assistant's text consists of, as a JSON list with or without a fence; empty for words."""
+    fenced = _FENCE.fullmatch(text)
+    try:
+        said = text_to_object(fenced[1] if fenced else text)
+    except ValueError:
+        return []
+    is_calls = (
+        isinstance(said, list) and said and all(isinstance(c, dict) and {"name", "arguments"} <= c.keys() for c in said)
+    )
+    return [_call_of(call) for call in said] if is_calls else []
 
 
 def _with_marks(tools: Any) -> Any:
     """Hammer's tools say of a parameter that it is required, and nothing of others: where any tool of a row says so, a
     parameter without the mark is optional, also in a tool that has no mark at all."""
-    if isinstance(tools, str):
-        try:
-            tools = text_to_object(tools)
-        except ValueError:
-            raise Unrepresentable("tools are no JSON") from None
+    tools = value_in(tools, "tools are no JSON")
     if not isinstance(tools, list) or not any(
         "required" in item for tool in tools for item in _parameters(tool).values()
     ):
@@ -68,20 +79,24 @@ def xlam_function_calling_row(row: Row) -> Chat:
     """One query with its calls."""
     conversation = Conversation()
     query: Any = row.get("query")
-    answers: Any = row.get("answers")
     for turn in query if isinstance(query, list) else [{"role": "user", "content": query}]:
-        role, text = (
-            (_ROLES.get(str(turn.get("role"))), turn.get("content")) if isinstance(turn, dict) else (None, None)
-        )
-        if role is None or not isinstance(text, str):
+        role, text = (turn.get("role"), turn.get("content")) if isinstance(turn, dict) else ("user", None)
+        speaker = speaker_of(role)
+        if not isinstance(text, str):
             raise Unrepresentable("a query that is no text")
-        # Only the calls are the data's; what an agent said before them is context.
-        conversation.say(role, text, weight=0.0 if role == "assistant" else None)
-    if isinstance(answers, str):
-        try:
-            answers = text_to_object(answers)
-        except ValueError:
-            raise Unrepresentable("answers are no JSON") from None
+        if speaker == "result":
+            conversation.answer(text)
+        elif speaker == "assistant":
+            # Only the answers are the data's; what an agent said and called before them is context.
+            calls = _calls_said(text)
+            conversation.say("assistant", "" if calls else text, weight=0.0, calls=calls)
+        elif speaker == "call":
+            raise unknown_role(role)
+        else:
+            conversation.say(speaker, text)
+    answers = value_in(row.get("answers"), "answers are no JSON")
+    if answers is None:
+        answers = []
     if not isinstance(answers, list):
         raise Unrepresentable("answers are no list")
     if not answers:
