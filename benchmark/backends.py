@@ -120,7 +120,7 @@ class TransformersPolicy:
         loaded = torch.bfloat16 if half and cuda else torch.float32
         try:
             model = AutoModelForCausalLM.from_pretrained(base, dtype=loaded, use_safetensors=True)
-        except (OSError, ValueError, ImportError, SafetensorError) as error:
+        except (OSError, ValueError, ImportError, RuntimeError, SafetensorError) as error:
             raise UserError(f"{base}: the model cannot be loaded: {first_line(error)}") from None
         if adapter is not None:
             logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # PEFT imports it, and it tells what it lacks
@@ -129,7 +129,7 @@ class TransformersPolicy:
 
             try:
                 model = PeftModel.from_pretrained(model, adapter)
-            except (RuntimeError, ValueError, SafetensorError) as error:
+            except (RuntimeError, ValueError, TypeError, KeyError, SafetensorError) as error:
                 raise UserError(f"{adapter}: the adapter cannot be loaded onto {base}: {first_line(error)}") from None
             # Head and embedding may share one tensor; merged into either, an adapter would change both.
             ends = (model.get_output_embeddings(), model.get_input_embeddings())

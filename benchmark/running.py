@@ -363,6 +363,7 @@ def _run_actor(actor: Actor, tries: Sequence[Try], options: Options, folder: Pat
     if done.records:
         print(f"{actor.label}: {len(done.records)} of {len(tries)} tries are done already and kept")
     began = time.monotonic()
+    stages = read_stages(actor.name) if actor.kind == "model" else None  # what is wrong with it is told first
     if left := done.left(wanted):
         carry_out(actor, left, options, done, folder / _unfinished(key))
     records = done.records_of(wanted)
@@ -393,9 +394,7 @@ def _run_actor(actor: Actor, tries: Sequence[Try], options: Options, folder: Pat
         "command": ["python", "-m", "benchmark", *sys.argv[1:]],
         "versions": _versions(),
         "code_sha256": _code_sha256(_ALL_CODE),
-        "trained_on": [stage.model_dump(mode="json") for stage in read_stages(actor.name)]
-        if actor.kind == "model"
-        else None,
+        "trained_on": None if stages is None else [stage.model_dump(mode="json") for stage in stages],
         "trajectories_sha256": hashlib.sha256(b"".join(lines)).hexdigest(),
     }
     with whole_result(folder / "trajectories.jsonl") as files:

@@ -13,7 +13,10 @@ from pathlib import Path
 
 from pydantic import BaseModel, JsonValue
 
+from data.errors import UserError
 from data.records import json_to_object
+
+LONGEST_RUN_BYTES = 2**24
 
 
 def source_sha256(source: str, *, revision: str | None = None) -> str:
@@ -134,10 +137,20 @@ def read_stages(model: str) -> list[Stage]:
     """How a model came to be, the first training first, from the `run.json` in its folder and in those it was trained from.
 
     The way back ends where a folder has none (a model from elsewhere), or is no longer what training started from.
+
+    Raises:
+        UserError: where the way comes back to a folder that it has left.
     """
     stages: list[Stage] = []
     expected = None
+    seen: set[Path] = set()
     while (stage := _read_stage(Path(model))) is not None and expected in (None, stage.sha256):
+        if (here := Path(model).resolve()) in seen:
+            raise UserError(
+                f"{model}: by the run.json of {'these folders' if len(seen) > 1 else 'this folder'}, the model was trained "
+                "from itself. Remove or mend run.json"
+            )
+        seen.add(here)
         stages.insert(0, stage)
         model, expected = stage.started_from, stage.started_sha256
     return stages
@@ -147,6 +160,8 @@ def _read_stage(folder: Path) -> Stage | None:
     # A checkpoint's options and data stand with its run.
     path = (folder.parent if re.fullmatch(r"checkpoint-\d+", folder.name) else folder) / "run.json"
     try:
+        if path.stat().st_size > LONGEST_RUN_BYTES:
+            return None
         run = json_to_object(path.read_text(encoding="utf-8"))
         start = "adapter" if run["model"]["adapter"] else "base"
         return Stage(

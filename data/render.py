@@ -37,6 +37,7 @@ from data.chat_template import Beginnings, ChatTemplate
 from data.chats import Chat, Message, PreferencePair, Skip, ToolCall, what_is_said
 from data.control_tokens import ControlTokens, Encoding, Unrenderable
 from data.errors import UserError, first_line, nearest
+from data.model_folders import check_adapter_folder, check_model_folder
 from data.records import ToolSpec, json_to_object
 from data.replies import AWAITING_A_RESULT, Reply, read_reply
 
@@ -1016,12 +1017,10 @@ def find_base(model: str) -> tuple[str, str | None]:
     missing_model_check(model)
     config = Path(model) / "adapter_config.json"
     if not config.exists():
+        check_model_folder(model)
         return model, None
-    try:
-        base = json.loads(config.read_text(encoding="utf-8")).get("base_model_name_or_path")
-    except (OSError, ValueError, AttributeError) as error:
-        raise UserError(f"{config}: not the configuration of an adapter: {first_line(error)}") from None
-    if not base:
+    base = check_adapter_folder(model).get("base_model_name_or_path")
+    if not base or not isinstance(base, str):
         raise UserError(f"{config}: base_model_name_or_path is missing, so the adapter's base is unknown")
     if not (Path(model) / "adapter_model.safetensors").exists():
         pickled = " (adapter_model.bin is a pickle, which may run code and is not read)"
@@ -1033,6 +1032,7 @@ def find_base(model: str) -> tuple[str, str | None]:
     if not Path(base).exists() and (Path(model) / base).exists():
         base = str(Path(model) / base)
     missing_model_check(base)
+    check_model_folder(base)
     return base, model
 
 

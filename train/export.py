@@ -130,7 +130,7 @@ def _load_trained(base: str, adapter: str, options: ModelOptions) -> PeftModel:
         keywords |= {"quantization_config": quantization_config(options), "dtype": dtype}
     try:
         model = AutoModelForCausalLM.from_pretrained(base, **keywords)
-    except (OSError, ValueError, ImportError, SafetensorError) as error:
+    except (OSError, ValueError, ImportError, RuntimeError, SafetensorError) as error:
         raise UserError(f"{base}: the base cannot be loaded: {first_line(error)}") from None
     if options.load_in_4bit:
         model = model.dequantize(torch.float32).float()
@@ -138,7 +138,7 @@ def _load_trained(base: str, adapter: str, options: ModelOptions) -> PeftModel:
     try:
         _untie(model, Path(adapter))
         return PeftModel.from_pretrained(model, adapter).eval()
-    except (RuntimeError, ValueError, SafetensorError) as error:
+    except (RuntimeError, ValueError, TypeError, KeyError, SafetensorError) as error:
         raise UserError(f"{adapter}: the adapter does not fit {base}: {first_line(error)}") from None
 
 

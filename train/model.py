@@ -65,7 +65,7 @@ def load_model(options: ModelOptions, template: str | None, training: Any) -> Lo
             keywords["device_map"] = {"": int(os.environ.get("LOCAL_RANK", "0"))}
     try:
         model = AutoModelForCausalLM.from_pretrained(base, **keywords)
-    except (OSError, ValueError, ImportError, SafetensorError) as error:
+    except (OSError, ValueError, ImportError, RuntimeError, SafetensorError) as error:
         raise UserError(f"{base}: the model cannot be loaded: {first_line(error)}") from None
     for module in model.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):
@@ -87,7 +87,7 @@ def load_model(options: ModelOptions, template: str | None, training: Any) -> Lo
     if adapter is not None:
         try:
             adapted = PeftModel.from_pretrained(model, adapter, is_trainable=True)
-        except (RuntimeError, ValueError, SafetensorError) as error:
+        except (RuntimeError, ValueError, TypeError, KeyError, SafetensorError) as error:
             raise UserError(f"{adapter}: the adapter cannot be loaded onto {base}: {first_line(error)}") from None
         return LoadedModel(adapted, renderer, None, base, adapter)
     peft_config = get_peft_config(options)
@@ -102,9 +102,15 @@ def _check_target_modules(peft_config: LoraConfig, model: PreTrainedModel) -> No
     if isinstance(wanted, str) and re.fullmatch(r"[\w.]+", wanted):
         # TRL hands a list of one name on as a string, which PEFT takes for a pattern of whole names.
         peft_config.target_modules = wanted = {wanted}
-    if not isinstance(wanted, set):
-        return  # all-linear, a pattern, or PEFT's own choice for this model
     names = [name for name, _ in model.named_modules()]
+    if isinstance(wanted, str) and wanted != "all-linear":
+        # A pattern is tried once, here, where its author is: adapters that hold one are not read.
+        peft_config.target_modules = {name for name in names if re.fullmatch(wanted, name)}
+        if not peft_config.target_modules:
+            raise UserError(f"--lora_target_modules {wanted}: the model has no such module")
+        return
+    if not isinstance(wanted, set):
+        return  # all-linear, or PEFT's own choice for this model
     for target in sorted(wanted):
         if not any(f".{name}".endswith(f".{target}") for name in names):
             hint = nearest(target, {name.rpartition(".")[2] for name in names})
