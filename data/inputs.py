@@ -38,15 +38,15 @@ from typing import IO, TYPE_CHECKING, Any
 from data.errors import UserError, nearest
 from data.file_kinds import refuse_other_kinds
 from data.parquet_size import rows_of_a_batch
-from data.records import MAX_DEPTH, STRICT_JSON, BadLine, is_deeper_than, json_line_to_object
+from data.records import LONGEST_LINE_BYTES, MAX_DEPTH, STRICT_JSON, BadLine, is_deeper_than, json_line_to_object
 
 if TYPE_CHECKING:
     import pyarrow
 
 CHUNK_BYTES = 2**20
 CHUNK_ROWS = 1000
-LONGEST_ROW_BYTES = 2**28
-"""Beyond 256 MiB a row is refused, so that a file that is one endless line does not fill the memory."""
+LONGEST_ROW_BYTES = LONGEST_LINE_BYTES
+"""Beyond 64 MiB a row is refused, so that a file that is one endless line does not fill the memory."""
 
 ROW_SUFFIXES = (".jsonl", ".ndjson", ".json", ".traj", ".csv", ".parquet")
 PACKED_SUFFIXES = (".gz", ".zst")
@@ -602,7 +602,7 @@ def _half_character(text: str, value: Any) -> str | None:
 def _csv_chunks(path: Path, file: IO[bytes]) -> Iterator[Rows]:
     csv.field_size_limit(LONGEST_ROW_BYTES)  # csv's own limit, 128 KiB, is short for a chat
     with TextIOWrapper(file, encoding="utf-8-sig", errors="surrogateescape", newline="") as text:
-        reader = csv.reader(text, strict=True)
+        reader = csv.reader(_bounded_text(path, text), strict=True)
         try:
             header = next(reader, [])
         except csv.Error as error:
@@ -611,6 +611,16 @@ def _csv_chunks(path: Path, file: IO[bytes]) -> Iterator[Rows]:
         if twice:
             raise UserError(f"{path}:1: column {twice[0]!r} stands twice in the header")
         yield from _in_chunks(path, _csv_rows(path, reader, header))
+
+
+def _bounded_text(path: Path, text: TextIOWrapper) -> Iterator[str]:
+    """Lines of text; csv itself would take one of any length before it looks at its fields."""
+    number = 0
+    while line := text.readline(LONGEST_ROW_BYTES + 1):
+        number += 1
+        if len(line) > LONGEST_ROW_BYTES:
+            raise UserError(f"{path}:{number}: a line of more than {LONGEST_ROW_BYTES >> 20} MiB")
+        yield line
 
 
 def _csv_rows(path: Path, reader: Any, header: list[str]) -> Iterator[NumberedRow]:

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, get_args
+from typing import IO, Annotated, Any, Literal, NamedTuple, get_args
 
 from pydantic import (
     AwareDatetime,
@@ -437,6 +437,24 @@ def json_line_to_object(line: bytes) -> Any:
     return json_to_object(text)
 
 
+LONGEST_LINE_BYTES = 2**26
+"""Beyond 64 MiB a line is refused, so that a file that is one endless line does not fill the memory."""
+
+
+def bounded_lines(path: str | Path, file: IO[bytes]) -> Iterator[bytes]:
+    """The lines of an open file with their ends.
+
+    Raises:
+        UserError: at a line of more than `LONGEST_LINE_BYTES`.
+    """
+    number = 0
+    while line := file.readline(LONGEST_LINE_BYTES + 1):
+        number += 1
+        if len(line) > LONGEST_LINE_BYTES:
+            raise UserError(f"{path}:{number}: a line of more than {LONGEST_LINE_BYTES >> 20} MiB")
+        yield line
+
+
 def read_jsonl(path: str | Path) -> Iterator[tuple[int, Any | BadLine]]:
     """Lines of a JSON Lines file as (line number from 1, object or BadLine). Blank lines are skipped.
 
@@ -448,7 +466,7 @@ def read_jsonl(path: str | Path) -> Iterator[tuple[int, Any | BadLine]]:
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from None
     with file:
-        for number, raw in enumerate(file, start=1):
+        for number, raw in enumerate(bounded_lines(path, file), start=1):
             if not raw.strip():
                 continue
             try:

@@ -43,7 +43,7 @@ from data.patterns import (
     read_patterns,
 )
 from data.progress import with_progress
-from data.records import json_line_to_object
+from data.records import bounded_lines, json_line_to_object
 from data.spellings import (
     BETWEEN,
     CUT,
@@ -632,7 +632,7 @@ def _redacted_lines(
 ) -> Iterator[tuple[int, bytes, list[Finding]]]:
     """(line number, line, findings); a line without findings is passed on byte for byte."""
     with open(path, "rb") as file:
-        for number, raw in enumerate(file, start=1):
+        for number, raw in enumerate(bounded_lines(path, file), start=1):
             if not raw.strip():
                 continue
             try:

@@ -12,6 +12,7 @@ import yaml
 from conftest import Run
 from record_samples import SAMPLES, record
 
+from data.config import read_yaml
 from data.records import Trajectory, read_trajectories, write_trajectories
 
 ROOT = Path(__file__).parents[1]
@@ -126,3 +127,54 @@ def test_no_pair_is_an_error_with_reasons(run: Run, tmp_path: Path) -> None:
     assert "1 x no instruction in metadata" in err
     assert not (tmp_path / "pairs.jsonl").exists()
     assert len(list(read_trajectories(tmp_path / "r.jsonl"))) == 2
+
+
+BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"{name}: &{name} [{', '.join(['*' + before] * 9)}]\n" for before, name in zip("abcdefgh", "bcdefghi", strict=True)
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        (BOMB + "sources: *i\n", ":6: not YAML: aliases that stand for more than"),
+        ("sources: &a [*a]\n", ":1: not YAML: a value that holds itself"),
+        ("[" * 3000, "nested too deeply"),
+        ("sources: !!python/object/apply:os.getcwd []\n", "not YAML: could not determine a constructor"),
+        ("x: '" + "y" * 600_000 + "'\n", "longer than 512 KiB"),
+    ],
+)
+@pytest.mark.parametrize("command", [["build", "--config"], ["curate", "--config"], ["plan"]])
+def test_yaml_that_fills_the_memory_is_one_line(
+    command: list[str], text: str, what: str, run: Run, tmp_path: Path
+) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text(text)
+    more = ["none.jsonl"] if command[0] == "plan" else ["--out", tmp_path / "out"]
+    code, _, err = run(*command, config, *more)
+    assert code == 2 and what in err and len(err) < 2000
+    assert command[0] == "plan" or not (tmp_path / "out").exists()
+
+
+def test_aliases_that_save_typing_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text("base: &base {adapter: chats}\nsources: [{<<: *base, path: a}, {<<: *base, path: 나}]\n", "utf-8")
+    assert read_yaml(path)["sources"] == [{"adapter": "chats", "path": "a"}, {"adapter": "chats", "path": "나"}]
+
+
+def test_an_endless_line_is_one_line(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("data.records.LONGEST_LINE_BYTES", 1 << 20)
+    monkeypatch.setattr("data.inputs.LONGEST_ROW_BYTES", 1 << 20)
+    rows, table = tmp_path / "rows.jsonl", tmp_path / "rows.csv"
+    rows.write_text("{}\n" + '"' + "x" * (2 << 20) + '"\n')
+    table.write_text('instruction,output\nhi,"' + "x" * (2 << 20) + '"\n')
+    out = tmp_path / "out"
+    for command in (
+        ["convert", rows, "--adapter", "chats", "--out", out],
+        ["convert", table, "--adapter", "alpaca", "--out", out],
+        ["curate", "dedup", rows, "--out", tmp_path / "folder"],
+        ["redact", rows, "--out", out],
+    ):
+        code, _, err = run(*command)
+        assert (code, err.count("\n")) == (2, 1) and "a line of more than 1 MiB" in err, (command, err)
+        assert not out.exists()

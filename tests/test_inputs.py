@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import gzip
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import datasets
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -466,3 +468,38 @@ def test_the_fast_reader_agrees_with_the_strict_one(text: str, twice: bool) -> N
             return str(error)
 
     assert outcome(json_line_to_object, text.encode()) == outcome(json_to_object, text.rstrip("\r\n"))
+
+
+BOMBS: dict[str, Callable[[], pa.Table]] = {
+    "one text in a dictionary, named by each row": lambda: pa.table({"messages": pa.array(["x" * 3_000_000] * 200)}),
+    "the same inside of lists": lambda: pa.table(
+        {
+            "messages": pa.array(
+                [[{"role": "user", "content": "가" * 100_000}, {"role": "assistant", "content": ""}]] * 1200
+            )
+        }
+    ),
+    "one list of many values": lambda: pa.table({"messages": [np.ones(20_000_000, np.int8)]}),
+    "many rows of nothing": lambda: pa.table({"messages": pa.nulls(50_000_000, pa.int8())}),
+}
+
+
+@pytest.mark.parametrize("kind", BOMBS)
+def test_parquet_that_holds_far_more_than_its_size_is_refused(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "rows.parquet"
+    pq.write_table(BOMBS[kind](), path, compression="zstd")
+    before = pa.total_allocated_bytes()
+    with pytest.raises(UserError, match=r"rows\.parquet: holds at least [\d,]+ MiB in [\d,]+ bytes") as raised:
+        for chunk in find_input(str(path)).chunks():
+            list(chunk.rows())
+    assert "\n" not in str(raised.value)
+    assert pa.total_allocated_bytes() - before < 100 * 2**20
+
+
+def test_long_rows_of_parquet_are_read_a_few_at_a_time(tmp_path: Path) -> None:
+    path = tmp_path / "rows.parquet"
+    texts = [f"{n}{'x' * 4_000_000}" for n in range(20)]
+    pq.write_table(pa.table({"text": texts, "n": range(20), "flags": [{"a": [n, None]} for n in range(20)]}), path)
+    chunks = list(find_input(str(path)).chunks())
+    assert len(chunks) > 4
+    assert [row["text"] for chunk in chunks for _, row in chunk.rows()] == texts

@@ -37,6 +37,7 @@ from data.curation.rows import Kind, Row, known_line_to_row
 from data.errors import UserError
 from data.files import naming, partial_path
 from data.progress import with_progress
+from data.records import bounded_lines
 
 if TYPE_CHECKING:
     import numpy as np
@@ -96,9 +97,12 @@ def read_lines(shard: Shard) -> Iterator[tuple[int, bytes]]:
         if shard.start:
             # The line that stands across the border belongs to the shard in which it begins.
             file.seek(at)
-            at += len(file.readline())
+            while part := file.readline(1 << 20):
+                at += len(part)
+                if part.endswith(b"\n"):
+                    break
         try:
-            for place, line in enumerate(file):
+            for place, line in enumerate(bounded_lines(shard.path, file)):
                 if at >= shard.end:
                     return
                 if at == 0:
