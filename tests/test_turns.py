@@ -186,6 +186,14 @@ def test_a_tool_whose_parameters_are_blank_takes_none(parameters: Any) -> None:
     assert made.tools[0].function.parameters == {"type": "object", "properties": {"a": {}}}
 
 
+def test_tools_may_stand_one_a_line() -> None:
+    text = f"{as_text(TOOL)}\n{as_text({**TOOL, 'name': 'other'})}\n"
+    assert [tool.function.name for tool in chat(USER, SAID, tools=text).tools] == ["get_weather", "other"]
+    assert [tool.function.name for tool in chat(USER, SAID, tools=json.dumps([TOOL], indent=1)).tools] == [
+        "get_weather"
+    ]
+
+
 # --- dialects ---
 
 CALL_TEXT = f"<tool_call>\n{as_text(WEATHER)}\n</tool_call>"
@@ -262,6 +270,28 @@ def test_a_call_ends_where_its_json_ends() -> None:
     assert read(USER, {"role": "assistant", "content": "<tool_call>{"}) == Skip("a <tool_call> block without an end")
     assert read(USER, {"role": "assistant", "content": CALL_TEXT + " 그리고"}) == Skip("text after a call")
     assert read(USER, {**SAID, "content": CALL_TEXT, "tool_calls": [WEATHER]}) == Skip("a call as text beside calls")
+
+
+def test_a_result_may_speak_of_a_tag() -> None:
+    for text in ("see <tool_response> in the docs", "a </tool_response> b", "<tool_call>{}</tool_call>"):
+        made = chat(USER, asks("f"), {"role": "tool", "content": text}, SAID)
+        assert made.messages[2].content == text
+    assert read(USER, asks("f"), {"role": "tool", "content": "<tool_response>1</tool_response> and"}) == Skip(
+        "text beside a <tool_response>"
+    )
+
+
+@pytest.mark.parametrize("turns", [{"role": "user", "content": "가"}, {"from": "user", "value": "가"}])
+def test_conversations_are_recognised_in_either_spelling_and_as_text(
+    tmp_path: Path, run: Run, turns: dict[str, str]
+) -> None:
+    answer = {key: {"user": "assistant", "가": "나"}[value] for key, value in turns.items()}
+    for written in ([turns, answer], as_text([turns, answer])):
+        (tmp_path / "r.jsonl").write_text(as_text({"conversations": written}) + "\n", encoding="utf-8")
+        code, out, error = run("convert", tmp_path / "r.jsonl", "--out", tmp_path / "o.jsonl")
+        assert code == 0 and "read as sharegpt" in out, error
+        made = Chat.model_validate_json((tmp_path / "o.jsonl").read_text(encoding="utf-8"))
+        assert [(m.role, m.content) for m in made.messages] == [("user", "가"), ("assistant", "나")]
 
 
 def test_talk_about_a_call_stays_text_and_an_answered_one_is_a_call() -> None:

@@ -298,10 +298,21 @@ def _tool_of(value: Any) -> ToolSpec:
     return ToolSpec(function=ToolFunction(name=name, description=description or "", parameters=schema))
 
 
+def _lines_in(text: str) -> Any:
+    """The objects of a text that has one a line, or the text."""
+    try:
+        lines = [text_to_object(line) for line in text.splitlines() if line.strip()]
+    except ValueError:
+        return text
+    return lines if all(isinstance(line, dict) for line in lines) else text
+
+
 def tools_of(value: Any) -> tuple[ToolSpec, ...]:
     """Tool definitions in any usual style: OpenAI's wrapper, bare {name, description, parameters}, or Anthropic's and
-    MCP's input_schema; one or a list of them, JSON text of either, or a list of JSON texts. Null, blank and empty are none.
-    Only name, description and parameters are copied, and parameters become JSON Schema (data/adapters/json_schema.py)."""
+    MCP's input_schema; one or a list of them, JSON text of either, a list of JSON texts, or a text of one a line. Null, blank
+    and empty are none. Only name, description and parameters are copied, and parameters become JSON Schema
+    (data/adapters/json_schema.py)."""
+    value = _lines_in(value) if isinstance(value, str) and "\n" in value.strip() else value
     value = value_in(value, "tools are no JSON")
     if value is None or value == {}:
         return ()

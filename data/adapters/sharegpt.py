@@ -21,6 +21,7 @@ from data.adapters.parts import (
     weight_of,
 )
 from data.adapters.sharegpt_tools import sharegpt_tools_row
+from data.adapters.turns import content_of, role_of
 from data.chats import Chat, Skip
 
 
@@ -54,12 +55,12 @@ def _plain_messages(row: Row) -> list[dict[str, Any]] | None:
     if system is not None:
         if not isinstance(system, str):
             raise Unrepresentable("a system prompt that is not text")
-        if turns[0].get("from") != "system":
+        if role_of(turns[0]) != "system":
             messages.append({"role": "system", "content": system})
-        elif system != turns[0].get("value"):
+        elif system != content_of(turns[0]):
             raise Unrepresentable("two system prompts")
     for turn in turns:
-        speaker, value = speaker_of(turn.get("from")), turn.get("value")
+        speaker, value = speaker_of(role_of(turn)), content_of(turn)
         if not isinstance(value, str) or speaker in ("call", "result"):
             return None
         # In a user's words a tag may be a question about it, here it is a call or a thought.
@@ -80,11 +81,11 @@ sharegpt_row_with_dataset = sharegpt_from("dataset")
 
 
 def _has_turns(row: Row) -> bool:
-    turns = row.get("conversations")
-    return isinstance(turns, list) and all(
-        isinstance(turn, dict) and isinstance(turn.get("from"), str) and isinstance(turn.get("value"), str)
-        for turn in turns
-    )
+    try:
+        turns = list_of_objects(row, "conversations")
+    except Unrepresentable:
+        return row.get("conversations") == []
+    return all(isinstance(role_of(turn), str) and isinstance(content_of(turn), str) for turn in turns)
 
 
 def matches_sharegpt(rows: Sequence[Row]) -> Fit | None:

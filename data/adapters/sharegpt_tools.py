@@ -30,7 +30,7 @@ from data.adapters.parts import (
     skip_if_unrepresentable,
     tools_of,
 )
-from data.adapters.turns import say_messages, say_system
+from data.adapters.turns import content_of, role_of, say_messages, say_system
 from data.chats import Chat, Message, Skip
 
 _HERMES_PROMPT = """You are a function calling AI model. You are provided with function signatures within <tools></tools> \
@@ -61,10 +61,10 @@ def sharegpt_tools_row(row: Row) -> Chat:
 def holds_sharegpt_calls(row: Row) -> bool:
     """Whether a row shows a call or a result, which plain ShareGPT does not have."""
     return any(
-        turn["from"] in (*CALL, "observation")
-        or (turn["from"] in ASSISTANT and "<tool_call>" in turn["value"])
-        or (turn["from"] == "tool" and "<tool_response>" in turn["value"])
-        for turn in row["conversations"]
+        role_of(turn) in (*CALL, "observation")
+        or (role_of(turn) in ASSISTANT and "<tool_call>" in content_of(turn))
+        or (role_of(turn) == "tool" and "<tool_response>" in content_of(turn))
+        for turn in list_of_objects(row, "conversations")
     )
 
 

@@ -111,8 +111,8 @@ def _calls_in_text(text: str) -> tuple[str, list[Call]]:
 
 
 def _results_in_text(text: str) -> list[str]:
-    """The results of one turn: one for each `<tool_response>`, or the whole text."""
-    if "<tool_response>" not in text:
+    """The results of one turn: one for each `<tool_response>`, or the whole text, which may hold the tag somewhere inside."""
+    if not (text.strip().startswith("<tool_response>") or text.strip().endswith("</tool_response>")):
         return [text]
     if _RESPONSE.sub("", text).strip():
         raise Unrepresentable("text beside a <tool_response>")
@@ -148,16 +148,18 @@ def say_system(conversation: Conversation, text: str) -> None:
         raise Unrepresentable("a system message that is not the first")
 
 
-def _content_of(turn: Row) -> Any:
+def content_of(turn: Row) -> Any:
+    """What is said in a turn, as OpenAI's files or ShareGPT's name it."""
     return turn["content"] if turn.get("content") is not None else turn.get("value")
 
 
-def _role_of(turn: Row) -> Any:
+def role_of(turn: Row) -> Any:
+    """Who says it, in either spelling."""
     return turn["role"] if turn.get("role") is not None else turn.get("from")
 
 
 def _text_in(turn: Row) -> str:
-    content = _content_of(turn)
+    content = content_of(turn)
     if content is None:
         raise Unrepresentable("a message without content")
     return text_of(content)
@@ -170,7 +172,7 @@ def say_messages(conversation: Conversation, messages: list[Row]) -> None:
         Unrepresentable: at the first turn that a conversation cannot hold.
     """
     for place, turn in enumerate(messages):
-        speaker = speaker_of(_role_of(turn))
+        speaker = speaker_of(role_of(turn))
         if speaker == "system":
             for key in ("tools", "functions"):
                 conversation.tools = conversation.tools or tools_of(turn.get(key))
@@ -183,15 +185,15 @@ def say_messages(conversation: Conversation, messages: list[Row]) -> None:
                 conversation.say("user", text)
         elif speaker == "assistant":
             following = messages[place + 1] if place + 1 < len(messages) else {}
-            is_answered = speaker_of(_role_of(following)) == "result" if following else False
-            _say_assistant(conversation, turn, is_answered=is_answered or _holds_results_only(_content_of(following)))
+            is_answered = speaker_of(role_of(following)) == "result" if following else False
+            _say_assistant(conversation, turn, is_answered=is_answered or _holds_results_only(content_of(following)))
         elif speaker == "call":
-            content = _content_of(turn)
-            calls = [call_in(turn)] if content is None and "name" in turn else calls_in(content)
+            content = content_of(turn)
+            calls = [call_in(turn)] if not content and "name" in turn else calls_in(content)
             for name, arguments in calls:
                 conversation.call_too(name, arguments, weight=weight_of(turn))
         else:
-            _say_results(conversation, turn, text_of(_content_of(turn)))
+            _say_results(conversation, turn, text_of(content_of(turn)))
 
 
 def _say_results(conversation: Conversation, turn: Row, text: str) -> None:
@@ -209,7 +211,7 @@ def _say_assistant(conversation: Conversation, turn: Row, *, is_answered: bool) 
     reasoning = next((turn[key] for key in REASONING if turn.get(key) is not None), None)
     if not isinstance(reasoning, str | None):
         raise Unrepresentable("reasoning that is not text")
-    content = _content_of(turn)
+    content = content_of(turn)
     if content is None and not calls:
         # A refusal or an audio answer: what the model said stands in a field that a chat does not have.
         raise Unrepresentable("a message without content")
