@@ -456,10 +456,21 @@ _NO_DOMAINS = re.compile(
 )
 _END_OF_ESCAPE = re.compile(r"\\[nrt]|\[[\d;]{1,12}m")
 _REMOTE_COMMAND = re.compile(
-    r"(?:^|[\s;&|$#`\"'(>])(?:ssh|scp|sftp|rsync|mosh|ssh-copy-id|sshfs|autossh|git clone)"
-    r"(?:\s+-{1,2}[\w.=/:-]+(?:\s+[\w./:~-]+)?)*"
-    r"(?:\s+[\w./~*-]+)*\s+[\"']?$"
+    r"(?:^|[\s;&|$#`\"'(>]|\\[nrt])(?:ssh|scp|sftp|rsync|mosh|ssh-copy-id|sshfs|autossh|git clone)"
+    r"((?:[ \t]+[^\s@]+)*)[ \t]+[\"']?$"
 )
+
+
+def _is_behind_remote_command(before: str) -> bool:
+    """Whether an address stands where ssh and its like take one: behind options, their values and files."""
+    command = _REMOTE_COMMAND.search(before)
+    words = command[1].split() if command else []
+    return command is not None and all(
+        word[0] == "-" or re.search(r"[/.~*:]", word) or (at and words[at - 1][0] == "-")
+        for at, word in enumerate(words)
+    )
+
+
 _ACCOUNTS = re.compile(
     r"(?:root|git|deploy(?:er)?|ubuntu|debian|centos|fedora|ec2-user|admin|administrator|postgres|mysql|jenkins|vagrant|pi|user|core"
     r"|hdfs|hadoop|spark|airflow|runner|ansible|oracle|www-data|nginx|docker|ops|svc[\w-]*|backup|build(?:er)?|ci|gitlab|hg|svn)",
@@ -484,9 +495,9 @@ def _email(match: re.Match[str], start: int, end: int) -> Span | None:
         return None
     is_host = re.match(r"[\w-]*\d|ip-", domain) is not None or domain.count(".") >= 2
     is_path = re.match(r":[/~\d]", after) is not None
-    if _ACCOUNTS.fullmatch(local) and (is_host or is_path or _REMOTE_COMMAND.search(before)):
+    if _ACCOUNTS.fullmatch(local) and (is_host or is_path or _is_behind_remote_command(before)):
         return None
-    if (is_path and not after[1:2].isdigit()) or _REMOTE_COMMAND.search(before):
+    if (is_path and not after[1:2].isdigit()) or _is_behind_remote_command(before):
         return None
     while local[:1] in "'*`{|}~^&$!#-%" and len(local) > 1:  # marks of other languages right before it
         local, start = local[1:], start + 1

@@ -232,12 +232,14 @@ def _goes_on(hit: _Hit, found: list[_Hit], text: str) -> bool:
     if len(hit.parts) == 2 and any(other.parts[0][0] == rest_start for other in alone):
         return hit.kind == "EMAIL" and text[rest_start] in "._%+-"
     left = [other for other in alone if other.parts[0][1] == end and other.parts[0][0] <= start]
+    rest = text[rest_start:rest_end]
+    if not left and hit.kind == "PASSWORD":
+        return len(rest) < 3 or re.search(r"[\d!@#$%^&*+=?~]", rest) is not None
     if not left:
         # An end of a domain that nobody has: x@2x.png and the next item.
         end_of_domain = hit.secret.rpartition(".")[2].lower()
         is_cut_there = "." not in text[slice(*hit.parts[-1])]
         return hit.kind != "EMAIL" or not is_cut_there or end_of_domain in _COMMON_DOMAINS or len(end_of_domain) == 2
-    rest = text[rest_start:rest_end]
     if hit.kind == "EMAIL":
         before, after = (text[a:b].rpartition(".")[2].lower() for a, b in (left[0].parts[0], hit.parts[-1]))
         return before not in _COMMON_DOMAINS and len(before) > 2 and (after in _COMMON_DOMAINS or len(after) == 2)

@@ -629,14 +629,14 @@ def test_no_kind_in_any_spelling_in_any_field_comes_out_of_the_pipeline(run: Run
     pair = {"prompt": "x", "chosen": rows[0]["metadata"]["answer"], "rejected": rows[5]["metadata"]["answer"]}
     source = write_rows(tmp_path / "raw.jsonl", rows)
     others = write_rows(tmp_path / "others.jsonl", [chat, pair])
+    few = write_rows(tmp_path / "few.jsonl", rows[:2])
     broken = tmp_path / "broken.jsonl"
     broken.write_text("".join(line[:-9] + "\n" for line in source.read_text(encoding="utf-8").splitlines()))
     made = tmp_path / "made"
     redacted = made / "redacted.jsonl"
     printed = ""
     for code, *arguments in (
-        (1, "redact", "--check", source),
-        (1, "validate", source, broken, "--quarantine", made / "bad.jsonl"),
+        (1, "validate", broken, "--quarantine", made / "bad.jsonl"),
         (0, "redact", source, "--out", redacted),
         (0, "redact", others, "--out", made / "others.jsonl"),
         (0, "redact", "--check", redacted, made / "others.jsonl"),
@@ -650,7 +650,7 @@ def test_no_kind_in_any_spelling_in_any_field_comes_out_of_the_pipeline(run: Run
         exit_code, out, err = run(*arguments)
         assert exit_code == code, (arguments, out[-2000:], err[-2000:])
         printed += out + err
-    code, _, err = run("release", "build", "--version", "1.0.0", "--input", source, "--out", tmp_path / "refused")
+    code, _, err = run("release", "build", "--version", "1.0.0", "--input", few, "--out", tmp_path / "refused")
     assert code == 2 and "not redacted" in err
     texts = written_texts(made) | {"screen": printed + err}
     assert len(texts) > 12
