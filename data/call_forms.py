@@ -763,14 +763,14 @@ CALL_FORMS: tuple[Form, ...] = (
             r"(?:<tool_call>\s*|(?<!<seed:tool_call>)(?<!<seed:tool_call>\n))"
             r"<function=(?P<name>[^>\n]+)>(?=\s*(?:<parameter=|</function>))"
         ),
-        partial(_read_function_xml, lines=True), tags=("<tool_call>", "</tool_call>", "</function>"),
+        partial(_read_function_xml, lines=True), tags=("<tool_call>", "</tool_call>"),
     ),
     Form(
         "glm", "glm", re.compile(r"<tool_call>\s*(?P<name>[^\s<>{}\[\]\"']+)(?=\s*(?:<arg_key>|</tool_call>))"), _read_glm,
         tags=("<tool_call>", "</tool_call>"),
     ),
     HERMES,
-    Form("harmony", "harmony", _HARMONY, _read_bare_json, tags=("<|channel|>", "<|message|>")),
+    Form("harmony", "harmony", _HARMONY, _read_bare_json, tags=("<|channel|>", "<|message|>", "<|start|>")),
     Form(
         "llama-json", "llama", re.compile(r'(?=(?:\[\s*)?\{\s*"(?:type|name|function|id|parameters|arguments)"\s*:)'),
         _read_bare_json, bare=True,

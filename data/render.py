@@ -938,8 +938,16 @@ class Renderer:
         opened = self._opening[0] if self._opening else ""
         # A control token that the model typed letter by letter is text, as it is in training.
         text, typed = self._control.to_marked(kept)
-        control = self._control.special
-        reply = read_reply(text, own=own, tools=tools, control=control, awaits_result=awaits_result, opened=opened)
+        known = frozenset(token.content for token in self.tokenizer.added_tokens_decoder.values())
+        reply = read_reply(
+            text,
+            own=own,
+            tools=tools,
+            control=self._control.special,
+            awaits_result=awaits_result,
+            opened=opened,
+            known=known,
+        )
         if typed is None:
             return reply
         if not isinstance(reply.said, Message) or not reply.said.tool_calls:

@@ -67,6 +67,7 @@ def read_reply(
     awaits_result: bool = False,
     is_bare_text: bool = False,
     opened: str = "",
+    known: frozenset[str] = frozenset(),
 ) -> Reply:
     """What a model wrote, without its stop token, as a message; or why it cannot be read.
 
@@ -77,20 +78,22 @@ def read_reply(
         awaits_result: the stop token was one that ends a call.
         is_bare_text: nobody knows the template, and control tokens may be missing (a server's text).
         opened: the tag of the reasoning that the prompt has opened and the model goes on with.
+        known: tags that are tokens of the model's own. Forms of such tags belong to its family, whatever its template writes.
     """
     schemas = tools_to_schemas(tools)
     if opened and not text.lstrip().startswith(opened.strip()):
         text = opened + text
     reasoning: str | None
-    turn, form, reason = _find_calls(text, own, schemas, is_bare_text=is_bare_text, opened=opened)
+    turn, form, reason = _find_calls(text, own, schemas, is_bare_text=is_bare_text, opened=opened, known=known)
     if reason is not None:
         return Reply(reason)
+    split = _split_reasoning(text, is_bare_text=is_bare_text, opened=opened)
     if turn is not None and turn.reasoning is not None:  # harmony, which has channels for all
-        reasoning, content = turn.reasoning, turn.content
+        before = None if isinstance(split, str) else split[0]
+        reasoning, content = turn.reasoning or before, turn.content
+    elif isinstance(split, str):
+        return Reply(split)
     else:
-        split = _split_reasoning(text, is_bare_text=is_bare_text, opened=opened)
-        if isinstance(split, str):
-            return Reply(split)
         reasoning, rest = split
         content = _unwrapped(turn.content if turn is not None else rest)
     calls = turn.calls if turn is not None else []
@@ -161,14 +164,17 @@ def breaks_off_in_call(text: str) -> bool:
 
 
 def _find_calls(
-    text: str, own: Form | None, schemas: Schemas, *, is_bare_text: bool, opened: str
+    text: str, own: Form | None, schemas: Schemas, *, is_bare_text: bool, opened: str, known: frozenset[str]
 ) -> tuple[Written | None, Form | None, str | None]:
     """The calls of a reply and their form; or why a call that was begun cannot be read. No call is no fault."""
     split = _split_reasoning(text, is_bare_text=is_bare_text, opened=opened)
     reason: str | None = None
     for form in _in_order(own):
         is_whole = form.family == "harmony"  # its channels hold the reasoning too
-        if is_whole:
+        in_family = not form.bare and (
+            (own is not None and form.family == own.family) or not known.isdisjoint(form.tags)
+        )
+        if is_whole and (form is own or isinstance(split, str)):
             rest = text
         elif isinstance(split, str):
             continue
@@ -179,7 +185,7 @@ def _find_calls(
             turn = form.turn(rest, schemas)
         except Unread as error:
             is_begun = begins is not None and (not form.bare or _names_any(rest[:400], schemas))
-            if form is own or is_begun or (own is not None and form.family == own.family and not form.bare):
+            if form is own or is_begun or in_family:
                 reason = reason or str(error)
             continue
         if turn is None or (not turn.calls and not is_whole):
@@ -192,7 +198,6 @@ def _find_calls(
             continue
         if is_whole and not begins:
             continue
-        in_family = own is not None and form.family == own.family and not form.bare
         if in_family and not is_bare_text:
             return turn, form, None
         stands_alone = turn.alone and _ends_line(turn.before) and not _is_quoted(turn.before)

@@ -20,7 +20,7 @@ from data.replies import read_reply, text_to_message
 def tool(name: str) -> ToolSpec:
     kinds = {"path": "string", "이름": "string", "count": "integer", "share": "number", "deep": "object"}
     kinds |= {"items": "array", "sure": "boolean"}
-    properties = {key: {"type": kind} for key, kind in kinds.items()}
+    properties: dict[str, Any] = {key: {"type": kind} for key, kind in kinds.items()}
     properties["limit"] = {"anyOf": [{"type": "integer"}, {"type": "null"}]}
     return ToolSpec.model_validate(
         {
@@ -37,7 +37,7 @@ TOOLS = [tool("move_file"), tool("list.all-files"), tool("파일")]
 BY_NAME = {form.name: form for form in CALL_FORMS}
 A = ("move_file", {"path": "가 나/7.txt"})
 B = ("list.all-files", {"count": 2, "deep": {"in-side": [1, None, "b"]}})
-NONE = ("move_file", {})
+NONE: tuple[str, dict[str, Any]] = ("move_file", {})
 B_JSON = '{"count": 2, "deep": {"in-side": [1, null, "b"]}}'
 SEP, CALL, CALL_END = "<｜tool▁sep｜>", "<｜tool▁call▁begin｜>", "<｜tool▁call▁end｜>"
 CALLS, CALLS_END = "<｜tool▁calls▁begin｜>", "<｜tool▁calls▁end｜>"
@@ -410,6 +410,19 @@ def test_no_words_of_the_prompt_come_back(template: str) -> None:
         ids = [*renderer.tokenizer.encode(text, add_special_tokens=False), renderer.stop_ids[0]]
         said = renderer.completion_to_message(ids, prompt=prompt, tools=TOOLS)
         assert "Words" not in (said if isinstance(said, str) else said.model_dump_json())
+
+
+def test_forms_of_the_tokenizer_s_own_tags_are_of_its_family_whatever_its_template_writes() -> None:
+    for name, text, calls, words, _ in WRITTEN:
+        form = BY_NAME[name]
+        if name in ("deepseek-v3", "deepseek-v3.1", "mistral", "gemma4", "kimi-k2") and calls:
+            known = frozenset(form.tags)
+            for before in ("", "I look at it, "):
+                reply = read_reply(before + text, own=BY_NAME["llama-json"], tools=TOOLS, known=known)
+                if text.startswith(("[THINK]", "<|channel>")) and before:
+                    continue  # reasoning opens a turn
+                assert isinstance(reply.said, Message), (name, reply)
+                assert parts(reply.said)[0] == calls and reply.said.content == (before + words).strip()
 
 
 def test_a_foreign_form_is_read_from_ids_and_told() -> None:
