@@ -171,9 +171,8 @@ def _find_calls(
     reason: str | None = None
     for form in _in_order(own):
         is_whole = form.family == "harmony"  # its channels hold the reasoning too
-        in_family = not form.bare and (
-            (own is not None and form.family == own.family) or not known.isdisjoint(form.tags)
-        )
+        is_sibling = own is not None and form.family == own.family and not form.bare
+        has_own_tags = not form.bare and not known.isdisjoint(form.tags)
         if is_whole and (form is own or isinstance(split, str)):
             rest = text
         elif isinstance(split, str):
@@ -185,7 +184,7 @@ def _find_calls(
             turn = form.turn(rest, schemas)
         except Unread as error:
             is_begun = begins is not None and (not form.bare or _names_any(rest[:400], schemas))
-            if form is own or is_begun or in_family:
+            if form is own or is_begun or is_sibling or has_own_tags:
                 reason = reason or str(error)
             continue
         if turn is None or (not turn.calls and not is_whole):
@@ -198,7 +197,7 @@ def _find_calls(
             continue
         if is_whole and not begins:
             continue
-        if in_family and not is_bare_text:
+        if (is_sibling or (has_own_tags and is_declared)) and not is_bare_text:
             return turn, form, None
         stands_alone = turn.alone and _ends_line(turn.before) and not _is_quoted(turn.before)
         if form.bare:
