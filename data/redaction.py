@@ -249,7 +249,7 @@ def _goes_on(hit: _Hit, found: list[_Hit], text: str) -> bool:
         return hit.kind != "COOKIE"
     if hit.whole > end - start:
         return re.fullmatch("[A-Za-z]?[a-z]*", rest) is None or hit.kind == "PRIVATE_KEY"
-    return len(rest) >= 6 and changes_of_kind(rest) >= 0.3 * len(rest)
+    return len(rest) >= 6 and re.search(r"\d", rest) is not None and changes_of_kind(rest) >= 0.3 * len(rest)
 
 
 def _merged(found: list[_Hit]) -> list[_Hit]:
@@ -326,7 +326,10 @@ class _Texts:
         if isinstance(value, dict):
             named = next((value[name] for name in _NAME_KEYS if isinstance(value.get(name), str)), None)
             for name, inner in value.items():
-                self._add_text(name, None)
+                if _IS_NAME.fullmatch(name):
+                    self.texts.append(name)
+                else:
+                    self._add_text(name, None)
                 label = named if named is not None and name in _VALUE_KEYS and _is_telling(named) else name
                 for path, place in self.add(inner, label).items():
                     paths[(name, *path)] = place
@@ -381,6 +384,8 @@ class _Texts:
         return part if isinstance(part, str) else self.texts[part]
 
 
+_IS_NAME = re.compile("[A-Za-z_]{1,24}")
+"""A key that holds nothing, and need not be read."""
 _CAN_START = re.compile(r"\s*[^\s\"'`{}\[\]<>,;!?]")
 _CAN_END = re.compile(r"[^\s\"'`{}\[\]<>,;!?]\s*$")
 

@@ -266,7 +266,8 @@ def _decoded(view: View, joined: frozenset[str], met: set[str]) -> View | None:
     return layer.view(View, view.depth + 1)
 
 
-_BORDER = re.compile(r"""(?<=[^\\\[{(,:])(["'])\s*,\s*\1(?=[^,\]}):])""")
+# Between two strings of a list; what a colon follows is a key.
+_BORDER = re.compile(r"""(?<=[^\\\[{(,:])(["'])\s*,\s*\1(?=[^,\]}):])(?!(?:(?!\1)[^\\\n]|\\.){0,80}\1\s*:)""")
 _LIST_OF_TEXTS = re.compile(r"""\[\s*["']""")
 
 

@@ -309,6 +309,11 @@ def test_neighbours_in_a_list_stay_two_texts() -> None:
         assert redacted == [kinds.get(item, item) for item in row]
 
 
+def test_the_next_key_of_json_text_stays() -> None:
+    written = '{"password": "abcd1234", "roleId": "x", "names": ["a", "b"]}'
+    assert redact(written) == written.replace("abcd1234", "<PASSWORD_1>")
+
+
 def test_a_number_in_json_text_becomes_a_text() -> None:
     written = json.dumps({"card": 4111111111111111, "list": [4111111111111111, 1]})
     assert json.loads(redact(written)) == {"card": "<CARD_1>", "list": ["<CARD_1>", 1]}
@@ -364,10 +369,11 @@ def test_a_text_that_is_escaped_and_too_long_is_a_finding_itself() -> None:
 
 
 def test_addresses_of_machines_are_found_where_that_is_wanted() -> None:
-    text = "from 203.0.113.7 and 2001:db8::8a2e:370:7334, not 127.0.0.1 or 1.2.3"
+    text = "from 203.0.113.7 and 2001:db8::8a2e:370:7334, fe80::1ff:fe23:4567:890a%eth0, not 127.0.0.1, ::1, 1.2.3 or 09:15:21"
     assert findings(text) == []
     redacted, found = redact_value(text, patterns=our_patterns(ip_addresses=True))
-    assert redacted == "from <IP_ADDRESS_1> and <IP_ADDRESS_2>, not 127.0.0.1 or 1.2.3" and len(found) == 2
+    said = "from <IP_ADDRESS_1> and <IP_ADDRESS_2>, <IP_ADDRESS_3>%eth0, not 127.0.0.1, ::1, 1.2.3 or 09:15:21"
+    assert redacted == said and len(found) == 3
 
 
 # --- the command ---
