@@ -25,7 +25,7 @@ from safetensors import SafetensorError
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_pt_utils import safe_globals
 
-from data.errors import UserError, first_line
+from data.errors import UserError, disk_fault, first_line
 from train.benchmarking import spared_checkpoints
 from train.outcome import NoCheckpoint, from_main, say
 
@@ -71,7 +71,7 @@ def publishing(trainer: Any, settings: dict[str, Any]) -> Iterator[None]:
     problem = None
     try:
         yield
-    except (OSError, RuntimeError, SafetensorError) as error:
+    except Exception as error:  # tokenizers raises nothing more special on a full disk
         if not _is_about_writing(error):
             raise
         problem = first_line(error)
@@ -111,9 +111,8 @@ def _is_about_writing(error: Exception) -> bool:
     return (
         (isinstance(error, OSError) and error.errno in (*FULL_DISK, errno.EIO, errno.EROFS, errno.EACCES, errno.ENOENT))
         or isinstance(error, SafetensorError)
-        or "PytorchStreamWriter" in text
         or "unexpected pos" in text
-        or "iostream" in text
+        or disk_fault(error) is not None
     )
 
 

@@ -35,7 +35,7 @@ from transformers import PrinterCallback, TrainerCallback
 from transformers.trainer_callback import ProgressCallback
 
 from data.curation.contamination import Reference
-from data.errors import UserError
+from data.errors import UserError, disk_fault
 from data.files import appending, write_whole
 from data.mixture import Prepared, read_prepared
 from data.models import source_sha256
@@ -372,22 +372,32 @@ def save_model(trainer: Any, loaded: LoadedModel, folder: Path) -> None:
     They are written elsewhere and moved in file by file, weights last: a file that is there is whole.
     """
     saving = folder / checkpoints.SAVING / "final"
-    model = trainer.accelerator.unwrap_model(trainer.model)
-    if isinstance(model, PeftModel) and not trainer.is_fsdp_enabled and not trainer.is_deepspeed_enabled:
+    try:
+        model = trainer.accelerator.unwrap_model(trainer.model)
+        if isinstance(model, PeftModel) and not trainer.is_fsdp_enabled and not trainer.is_deepspeed_enabled:
+            if is_main():
+                model.save_pretrained(saving, selected_adapters=["default"])
+        else:
+            if trainer.is_fsdp_enabled:  # a checkpoint may be in shards, what is published is whole
+                trainer.accelerator.state.fsdp_plugin.set_state_dict_type("FULL_STATE_DICT")
+            trainer.save_model(str(saving))
         if is_main():
-            model.save_pretrained(saving, selected_adapters=["default"])
-    else:
-        if trainer.is_fsdp_enabled:  # a checkpoint may be in shards, what is published is whole
-            trainer.accelerator.state.fsdp_plugin.set_state_dict_type("FULL_STATE_DICT")
-        trainer.save_model(str(saving))
-    if is_main():
-        loaded.renderer.tokenizer.save_pretrained(saving)
-        for path in sorted(saving.iterdir(), key=lambda path: path.suffix == ".safetensors"):
-            if path.is_file() and path.name != "training_args.bin":  # a pickle that nobody needs
-                checkpoints.flush(path)
-                os.replace(path, folder / path.name)
-        shutil.rmtree(saving.parent)
-        checkpoints.flush(folder)
+            loaded.renderer.tokenizer.save_pretrained(saving)
+            for path in sorted(saving.iterdir(), key=lambda path: path.suffix == ".safetensors"):
+                if path.is_file() and path.name != "training_args.bin":  # a pickle that nobody needs
+                    checkpoints.flush(path)
+                    os.replace(path, folder / path.name)
+            shutil.rmtree(saving.parent)
+            checkpoints.flush(folder)
+    except Exception as error:
+        told = disk_fault(error)
+        if told is None:
+            raise
+        shutil.rmtree(saving.parent, ignore_errors=True)
+        raise UserError(
+            f"{folder}: the trained model could not be saved: {told}. Make room; the same command goes on from the newest "
+            "checkpoint"
+        ) from None
 
 
 class Start(NamedTuple):
