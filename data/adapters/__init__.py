@@ -44,8 +44,10 @@ from typing import Any, Literal
 from pydantic import ValidationError
 
 from data.adapters.adp import adp_row, holds_adp_items
+from data.adapters.anthropic_messages import anthropic_messages_row, holds_anthropic_blocks
 from data.adapters.atif import atif_row
 from data.adapters.chat_logs import chat_log_row, nemotron_v1_row, smoltalk_row, ultrachat_200k_row, ultrachat_row
+from data.adapters.gemini_contents import CONTENT_KEYS, gemini_contents_row, holds_gemini_parts
 from data.adapters.glaive import glaive_v2_row
 from data.adapters.hh_rlhf import hh_rlhf_row, holds_transcripts
 from data.adapters.instructions import (
@@ -59,11 +61,23 @@ from data.adapters.instructions import (
     s1k_row,
     web_instruct_row,
 )
+from data.adapters.langchain_messages import (
+    MESSAGE_KEYS,
+    holds_langchain_messages,
+    holds_langgraph_state,
+    langchain_messages_row,
+)
 from data.adapters.llama_factory import holds_typed_parts, llama_factory_v1_row
 from data.adapters.oasst import oasst_all_row, oasst_best_row, oasst_pairs_row
 from data.adapters.openai_chat import holds_openai_calls, openai_chat_row
+from data.adapters.openai_logs import (
+    holds_response,
+    holds_response_items,
+    openai_request_response_row,
+    openai_responses_row,
+)
 from data.adapters.openhands import EVENT_KEYS, holds_openhands_events, openhands_messages_row, openhands_row
-from data.adapters.parts import Fit, Row, Run, Unrepresentable, with_columns, with_content, with_reasoning
+from data.adapters.parts import Fit, Row, Run, Unrepresentable, first_fit, with_columns, with_content, with_reasoning
 from data.adapters.preference import (
     SAME,
     code_preference_pairs_row,
@@ -260,6 +274,71 @@ ADAPTERS: dict[str, Adapter] = {
             turn_keys=TURN_KEYS,
             schema="public pages",
             note="Chat fine-tuning files of OpenAI, with tool_calls or the older function_call.",
+        ),
+        Adapter(
+            name="openai_request_response",
+            kind="chat",
+            function=openai_request_response_row,
+            columns=("request", "response", "id"),
+            matches=with_content("request", "response", holds=holds_response, what="choices or items in the response"),
+            schema="recalled",
+            note="Logs of chat completions and Responses. Every choice is a chat. The log of every request of one conversation "
+            "holds its beginning many times.",
+        ),
+        Adapter(
+            name="openai_responses",
+            kind="chat",
+            function=openai_responses_row,
+            columns=(
+                "instructions",
+                "input",
+                "output",
+                "tools",
+                "status",
+                "error",
+                "previous_response_id",
+                "conversation",
+                "id",
+            ),
+            matches=with_content("input", "output", holds=holds_response_items, what="items of OpenAI's Responses"),
+            schema="recalled",
+            note="Stored responses with their input. Reasoning is the text, or the summary where that is all that is shown.",
+        ),
+        Adapter(
+            name="anthropic_messages",
+            kind="chat",
+            function=anthropic_messages_row,
+            columns=("system", "messages", "tools", "id"),
+            matches=with_content("messages", holds=holds_anthropic_blocks, what="Anthropic's blocks or tools"),
+            turns=("messages",),
+            turn_keys=frozenset({"role", "content", *WEIGHT_KEYS}),
+            schema="recalled",
+            note="Requests of the Messages API. The log of every request of one conversation holds its beginning many times.",
+        ),
+        Adapter(
+            name="langchain_messages",
+            kind="chat",
+            function=langchain_messages_row,
+            columns=("messages", "values", "tools", "id", "thread_id"),
+            matches=first_fit(
+                with_content("messages", holds=holds_langchain_messages, what="types of LangChain"),
+                with_content("values", holds=holds_langgraph_state, what="messages with types of LangChain"),
+            ),
+            turns=("messages",),
+            turn_keys=MESSAGE_KEYS,
+            schema="recalled",
+            note="Dumps of LangChain and states of LangGraph. They hold no tools unless a column has them.",
+        ),
+        Adapter(
+            name="gemini_contents",
+            kind="chat",
+            function=gemini_contents_row,
+            columns=("systemInstruction", "system_instruction", "contents", "tools", "id"),
+            matches=with_content("contents", holds=holds_gemini_parts, what="contents of parts"),
+            turns=("contents",),
+            turn_keys=CONTENT_KEYS,
+            schema="recalled",
+            note="Requests of the Gemini API, and files to tune its models. Results become their JSON text.",
         ),
         Adapter(
             name="sharegpt_tools",

@@ -110,6 +110,11 @@ def with_content(*columns: str, holds: Callable[[Row], bool], what: str) -> Call
     return matches
 
 
+def first_fit(*ways: Callable[[Sequence[Row]], Fit | None]) -> Callable[[Sequence[Row]], Fit | None]:
+    """`Adapter.matches` of a format that is written in several ways: the first that fits."""
+    return lambda rows: next((fit for matches in ways if (fit := matches(rows)) is not None), None)
+
+
 def row_id(row: Row, *columns: str) -> str:
     """The row's own id in the first of `columns` that holds one (`id` where none is named); without one, a hash of its
     content, so that equal rows of any file share it, in whatever order their columns stand."""

@@ -231,6 +231,56 @@ def _say_assistant(conversation: Conversation, turn: Row, *, is_answered: bool) 
     conversation.say("assistant", text, weight=weight_of(turn), reasoning=reasoning, calls=calls)
 
 
+class AssistantParts:
+    """An assistant's turn in the making, for formats that write it as parts: thoughts, then words, then calls.
+
+    A turn of a chat has one of each, in this order; parts in another one raise `Unrepresentable`. Parts of nothing are none.
+    """
+
+    def __init__(self) -> None:
+        self._thoughts: list[str] = []
+        self._words: list[str] = []
+        self._calls: list[Row] = []
+
+    @property
+    def has_spoken(self) -> bool:
+        """Whether words were said already, behind which no thought can stand."""
+        return bool(self._words)
+
+    @property
+    def has_called(self) -> bool:
+        """Whether something was called already, behind which only more calls can stand."""
+        return bool(self._calls)
+
+    def think(self, text: Any) -> None:
+        """Add a thought; several are one, a line for each."""
+        if not isinstance(text, str | None):
+            raise Unrepresentable("reasoning that is not text")
+        if text is None or not text.strip():
+            return
+        if self._calls or self._words:
+            raise Unrepresentable("a thought after a call" if self._calls else "a thought after words")
+        self._thoughts.append(text)
+
+    def speak(self, text: Any) -> None:
+        """Add words to those that were said."""
+        if not isinstance(text, str):
+            raise Unrepresentable("content that is not text")
+        if text and self._calls:
+            raise Unrepresentable("text after a call")
+        self._words += [text] if text else []
+
+    def call(self, own_id: Any, name: Any, arguments: Any) -> None:
+        """Add a call."""
+        self._calls.append({"id": own_id, "name": name, "arguments": arguments})
+
+    def turn(self, message: Row) -> Row:
+        """The turn, for `say_messages`, with the weight of the message that it was read from."""
+        turn = {key: message[key] for key in WEIGHT_KEYS if key in message}
+        turn |= {"role": "assistant", "content": "".join(self._words)}
+        return turn | {"reasoning_content": "\n".join(self._thoughts) or None, "tool_calls": self._calls}
+
+
 def holds_function_calls(row: Row) -> bool:
     """Whether an assistant's turn has calls in the way of AllenAI's sets."""
     return any(isinstance(turn.get("function_calls"), str) and turn["function_calls"] for turn in row["messages"])

@@ -1,0 +1,114 @@
+"""Anthropic's Messages API: requests as people log and publish them -> Chat.
+
+A row: `{"system", "messages", "tools"}`, where `system` and each `content` are text or a list of blocks:
+
+* `text`; `thinking`, whose signature is not copied (no other service can check it); `tool_use` with `id`, `name`, `input`;
+* `tool_result` with `tool_use_id` and a content of its own, in the user's name and before the user's words. One with `is_error`
+  keeps its text: that a tool failed does not say that calling it was wrong.
+
+What a chat cannot hold is left out: pictures and documents, `redacted_thinking`, tools that the service runs, words or a
+thought behind a call of the same turn.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from data.adapters.parts import (
+    Conversation,
+    Row,
+    Unrepresentable,
+    list_of_objects,
+    objects_in,
+    row_id,
+    skip_if_unrepresentable,
+    speaker_of,
+    text_of,
+    tools_of,
+    unknown_role,
+)
+from data.adapters.turns import AssistantParts, say_messages
+from data.chats import Chat
+
+_BY_THE_SERVICE = ("server_tool_use", "mcp_tool_use", "mcp_tool_result")
+
+
+def not_held(kind: Any) -> Unrepresentable:
+    """The reason to leave out a row with a content block of this type."""
+    if kind == "redacted_thinking":
+        return Unrepresentable("a thought that is encrypted")
+    if isinstance(kind, str) and (kind in _BY_THE_SERVICE or kind.endswith("_tool_result")):
+        return Unrepresentable("a call of a tool that the service runs")
+    if kind in ("tool_use", "thinking", "tool_result"):
+        return Unrepresentable(f"a {kind} block in the name of another")
+    return Unrepresentable("content that is not text")
+
+
+def _assistant_turn(message: Row, blocks: list[Row]) -> Row:
+    parts = AssistantParts()
+    for block in blocks:
+        kind = block.get("type")
+        if kind == "text":
+            parts.speak(block.get("text"))
+        elif kind == "thinking":
+            parts.think(block.get("thinking"))
+        elif kind == "tool_use":
+            parts.call(block.get("id"), block.get("name"), block.get("input"))
+        else:
+            raise not_held(kind)
+    return parts.turn(message)
+
+
+def _user_turns(blocks: list[Row]) -> list[Row]:
+    """Results as turns of their own, and the words between them."""
+    turns: list[Row] = []
+    for block in blocks:
+        if block.get("type") == "tool_result":
+            own_id, content = block.get("tool_use_id"), block.get("content")
+            turns.append({"role": "tool", "content": text_of(content), "tool_call_id": own_id})
+        elif block.get("type") != "text":
+            raise not_held(block.get("type"))
+        elif turns and turns[-1]["role"] == "user":
+            turns[-1]["content"] += text_of([block])
+        else:
+            turns.append({"role": "user", "content": text_of([block])})
+    return turns
+
+
+def message_to_turns(message: Row) -> list[Row]:
+    """One message of the API as turns for `say_messages`."""
+    content, speaker = message.get("content"), speaker_of(message.get("role"))
+    if speaker not in ("system", "user", "assistant"):
+        raise unknown_role(message["role"])
+    if content is None:
+        raise Unrepresentable("a message without content")
+    if isinstance(content, str):
+        content = [{"type": "text", "text": content}]
+    blocks = objects_in(content, "content blocks") if content != [] else []
+    if speaker == "assistant":
+        return [_assistant_turn(message, blocks)]
+    if speaker == "system":
+        return [{"role": "system", "content": text_of(blocks)}]
+    return _user_turns(blocks) or [{"role": "user", "content": ""}]
+
+
+@skip_if_unrepresentable
+def anthropic_messages_row(row: Row) -> Chat:
+    """One request. Copied are roles, texts, thoughts, calls, results and client tools; nothing else."""
+    conversation = Conversation()
+    system = text_of(row.get("system"))
+    turns: list[Row] = [{"role": "system", "content": system}] if system.strip() else []
+    for message in list_of_objects(row, "messages"):
+        turns += message_to_turns(message)
+    say_messages(conversation, turns)
+    return conversation.chat(id=row_id(row), tools=tools_of(row.get("tools")))
+
+
+def holds_anthropic_blocks(row: Row) -> bool:
+    """Whether a message has a block, or a tool a schema, as no other API has them."""
+    blocks = [
+        block for message in row["messages"] if isinstance(message["content"], list) for block in message["content"]
+    ]
+    return any(
+        block["type"] in ("tool_use", "tool_result", "thinking", "redacted_thinking") for block in blocks
+    ) or any("input_schema" in tool for tool in row.get("tools") or [])
