@@ -125,7 +125,11 @@ def _password(match: re.Match[str], start: int, end: int) -> Span | None:
         named = re.search(r"pass|pwd|비밀번호|비번|암호|패스워드", match[0][: start - match.start()], re.IGNORECASE)
         return (start, end) if named and text.isdigit() and match.string[start - 1] in "'\"=" else None
     has_sign = re.search(r"[\d!@#$%^&*+=?~]", text)
-    return (start, end) if has_sign and re.search(r"[^\W\d_]", text) else None
+    if has_sign and re.search(r"[^\W\d_]", text):
+        return start, end
+    # Letters alone: capitals come and go more often than where words begin.
+    letters = re.match(r"[A-Za-z]{12,}(?![!-~])", text)
+    return (start, end) if letters and changes_of_kind(letters[0]) * 3 >= len(letters[0]) else None
 
 
 _NAMES_BEFORE = {
@@ -238,6 +242,8 @@ def _context_before(match: re.Match[str], start: int) -> str:
 def _is_arithmetic(match: re.Match[str], start: int, end: int) -> bool:
     """Whether a number with hyphens is a formula: `123-45-67890 = x`."""
     before, after = match.string[max(0, start - 3) : start], match.string[end : end + 3]
+    if re.search(r"=[ \t]*$", before) and re.search(r"\d[ \t]+-[ \t]+\d", match.string[start:end]):
+        return True
     return (
         re.match(r"[ \t]*=(?![=>])|[ \t]+[*+^/][ \t]|\^", after) is not None
         or re.search(r"[ \t][*+^][ \t]+$|\^$", before) is not None

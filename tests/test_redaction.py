@@ -246,6 +246,14 @@ def texts_of(value: Any) -> list[str]:
     return [str(value)]
 
 
+@pytest.mark.parametrize("spelling", [name for name in SPELLINGS if "items" not in name])
+def test_a_password_of_letters_alone_is_told_from_a_name_by_its_capitals(spelling: str) -> None:
+    password, name = "RksWzc" + "ZnyeyxSdlR", "readPasswordFromTerminal"
+    redacted, _ = redact_value(SPELLINGS[spelling](f"DB_PASSWORD={password}"))
+    assert not any(password in text for text in texts_of(redacted))
+    assert redact_value(f"password = {name}")[1] == []
+
+
 @pytest.mark.parametrize("spelling", SPELLINGS)
 def test_every_kind_is_found_in_every_spelling(spelling: str) -> None:
     kept = {}
