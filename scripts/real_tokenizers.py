@@ -301,6 +301,7 @@ def fetch(package: Package, folder: Path) -> Path:
     Raises:
         Missing: if it cannot be downloaded, or its bytes are not the pinned ones.
     """
+    folder = folder.absolute()  # the managers run inside it
     folder.mkdir(parents=True)
     pinned = f"{package.name} {package.version}"
     print(f"fetching {pinned} through {package.manager}", flush=True)

