@@ -44,10 +44,10 @@ from typing import Any, Literal
 from pydantic import ValidationError
 
 from data.adapters.adp import adp_row, holds_adp_items
-from data.adapters.anthropic_messages import anthropic_messages_row, holds_anthropic_blocks
+from data.adapters.anthropic_messages import anthropic_messages_row, holds_anthropic_blocks, holds_anthropic_response
 from data.adapters.atif import atif_row
 from data.adapters.chat_logs import chat_log_row, nemotron_v1_row, smoltalk_row, ultrachat_200k_row, ultrachat_row
-from data.adapters.gemini_contents import CONTENT_KEYS, gemini_contents_row, holds_gemini_parts
+from data.adapters.gemini_contents import CONTENT_KEYS, gemini_contents_row, holds_candidates, holds_gemini_parts
 from data.adapters.glaive import glaive_v2_row
 from data.adapters.hh_rlhf import hh_rlhf_row, holds_transcripts
 from data.adapters.instructions import (
@@ -308,10 +308,13 @@ ADAPTERS: dict[str, Adapter] = {
             name="anthropic_messages",
             kind="chat",
             function=anthropic_messages_row,
-            columns=("system", "messages", "tools", "id"),
-            matches=with_content("messages", holds=holds_anthropic_blocks, what="Anthropic's blocks or tools"),
+            columns=("system", "messages", "tools", "request", "response", "id"),
+            matches=first_fit(
+                with_content("messages", holds=holds_anthropic_blocks, what="Anthropic's blocks"),
+                with_content("request", "response", holds=holds_anthropic_response, what="answers of Anthropic's API"),
+            ),
             turns=("messages",),
-            turn_keys=frozenset({"role", "content", *WEIGHT_KEYS}),
+            turn_keys=frozenset({"role", "content", "tool_calls", "function_call", *WEIGHT_KEYS}),
             schema="recalled",
             note="Requests of the Messages API. The log of every request of one conversation holds its beginning many times.",
         ),
@@ -333,8 +336,11 @@ ADAPTERS: dict[str, Adapter] = {
             name="gemini_contents",
             kind="chat",
             function=gemini_contents_row,
-            columns=("systemInstruction", "system_instruction", "contents", "tools", "id"),
-            matches=with_content("contents", holds=holds_gemini_parts, what="contents of parts"),
+            columns=("systemInstruction", "system_instruction", "contents", "tools", "request", "response", "id"),
+            matches=first_fit(
+                with_content("contents", holds=holds_gemini_parts, what="contents of parts"),
+                with_content("request", "response", holds=holds_candidates, what="candidates in the response"),
+            ),
             turns=("contents",),
             turn_keys=CONTENT_KEYS,
             schema="recalled",

@@ -1,6 +1,7 @@
 """Anthropic's Messages API: requests as people log and publish them -> Chat.
 
-A row: `{"system", "messages", "tools"}`, where `system` and each `content` are text or a list of blocks:
+A row: `{"system", "messages", "tools"}`, or `{"request", "response"}` with these in the request and the answer in the response.
+`system` and each `content` are text or a list of blocks:
 
 * `text`; `thinking`, whose signature is not copied (no other service can check it); `tool_use` with `id`, `name`, `input`;
 * `tool_result` with `tool_use_id` and a content of its own, in the user's name and before the user's words. One with `is_error`
@@ -20,6 +21,7 @@ from data.adapters.parts import (
     Unrepresentable,
     list_of_objects,
     objects_in,
+    request_and_response,
     row_id,
     skip_if_unrepresentable,
     speaker_of,
@@ -30,6 +32,7 @@ from data.adapters.parts import (
 from data.adapters.turns import AssistantParts, say_messages
 from data.chats import Chat
 
+_FINISHED = frozenset({"end_turn", "tool_use", "stop_sequence"})
 _BY_THE_SERVICE = ("server_tool_use", "mcp_tool_use", "mcp_tool_result")
 
 
@@ -78,6 +81,8 @@ def _user_turns(blocks: list[Row]) -> list[Row]:
 def message_to_turns(message: Row) -> list[Row]:
     """One message of the API as turns for `say_messages`."""
     content, speaker = message.get("content"), speaker_of(message.get("role"))
+    if message.get("tool_calls") or message.get("function_call"):
+        raise Unrepresentable("calls in the way of another API")
     if speaker not in ("system", "user", "assistant"):
         raise unknown_role(message["role"])
     if content is None:
@@ -95,20 +100,39 @@ def message_to_turns(message: Row) -> list[Row]:
 @skip_if_unrepresentable
 def anthropic_messages_row(row: Row) -> Chat:
     """One request. Copied are roles, texts, thoughts, calls, results and client tools; nothing else."""
+    if row.get("messages") is not None:
+        return _chat(row, list_of_objects(row, "messages"), row_id(row))
+    request, response = request_and_response(row)
+    if response.get("error"):
+        raise Unrepresentable("a request that failed")
+    if response.get("stop_reason") not in (None, "", *_FINISHED):
+        raise Unrepresentable("a reply that was cut off")
+    asked = list_of_objects(request, "messages")
+    if speaker_of(asked[-1].get("role")) == "assistant":
+        raise Unrepresentable("a reply that goes on with words that it was given")
+    messages = [*asked, {"role": "assistant", "content": response.get("content")}]
+    return _chat(request, messages, row_id({**row, "id": row.get("id") or response.get("id")}))
+
+
+def _chat(request: Row, messages: list[Row], id: str) -> Chat:
     conversation = Conversation()
-    system = text_of(row.get("system"))
+    system = text_of(request.get("system"))
     turns: list[Row] = [{"role": "system", "content": system}] if system.strip() else []
-    for message in list_of_objects(row, "messages"):
+    for message in messages:
         turns += message_to_turns(message)
     say_messages(conversation, turns)
-    return conversation.chat(id=row_id(row), tools=tools_of(row.get("tools")))
+    return conversation.chat(id=id, tools=tools_of(request.get("tools")))
 
 
 def holds_anthropic_blocks(row: Row) -> bool:
-    """Whether a message has a block, or a tool a schema, as no other API has them."""
+    """Whether a message has a block as no other API has them."""
     blocks = [
         block for message in row["messages"] if isinstance(message["content"], list) for block in message["content"]
     ]
-    return any(
-        block["type"] in ("tool_use", "tool_result", "thinking", "redacted_thinking") for block in blocks
-    ) or any("input_schema" in tool for tool in row.get("tools") or [])
+    return any(block["type"] in ("tool_use", "tool_result", "thinking", "redacted_thinking") for block in blocks)
+
+
+def holds_anthropic_response(row: Row) -> bool:
+    """Whether a request stands beside a response of this API."""
+    request, response = request_and_response(row)
+    return isinstance(request["messages"], list) and response["role"] == "assistant" and bool(response["content"])

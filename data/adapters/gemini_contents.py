@@ -1,10 +1,13 @@
 """Google's Gemini API: requests, and files to tune its models -> Chat.
 
-A row: `{"systemInstruction", "contents", "tools"}`, each key also in snake case. A content is `{"role": "user" | "model",
-"parts": [...]}`, a part one of `text` (with `thought`, what was thought), `functionCall` with `name`, `args` and perhaps `id`,
-and `functionResponse` with `name` and `response`, which is an object and becomes its JSON text. Without ids a result answers
-the open call of its name; calls of one name are answered in their order. Types of parameters are written in capitals and become
-JSON Schema. Thought signatures are not copied; pictures, files, code that the service runs and its own tools leave the row out.
+A row: `{"systemInstruction", "contents", "tools"}`, each key also in snake case, or `{"request", "response"}` with these in the
+request and `candidates` in the response, of which each is a chat and all are one group.
+
+A content is `{"role": "user" | "model", "parts": [...]}`, a part one of `text` (with `thought`: what was thought),
+`functionCall` with `name`, `args` and perhaps `id`, and `functionResponse` with `name` and `response`, an object that
+becomes its JSON text. Without ids a result answers the open call of its name; calls of one name are answered in their
+order. Types of parameters are written in capitals and become JSON Schema. Thought signatures are not copied; pictures,
+files, code that the service runs and its own tools leave the row out.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ from data.adapters.parts import (
     Unrepresentable,
     list_of_objects,
     objects_in,
+    request_and_response,
     row_id,
     skip_if_unrepresentable,
     speaker_of,
@@ -26,7 +30,7 @@ from data.adapters.parts import (
 )
 from data.adapters.row_keys import WEIGHT_KEYS
 from data.adapters.turns import AssistantParts, say_messages
-from data.chats import Chat
+from data.chats import Chat, Skip
 from data.records import ToolSpec
 
 CONTENT_KEYS = frozenset({"role", "parts", *WEIGHT_KEYS})
@@ -42,6 +46,8 @@ _SPELLINGS = {
     "codeExecutionResult": "code_execution_result",
     "systemInstruction": "system_instruction",
     "functionDeclarations": "function_declarations",
+    "finishReason": "finish_reason",
+    "responseId": "response_id",
     "parametersJsonSchema": "parameters_json_schema",
 }
 
@@ -138,13 +144,11 @@ def _tools_of(value: Any) -> tuple[ToolSpec, ...]:
     return tools_of(declared)
 
 
-@skip_if_unrepresentable
-def gemini_contents_row(row: Row) -> Chat:
-    """One request. Copied are roles, texts, thoughts, calls, results and declared functions; nothing else."""
+def _chat(request: Row, contents: list[Row], id: str, group: str | None = None) -> Chat:
     conversation = Conversation()
-    system = _system_text(_get(row, "systemInstruction"))
+    system = _system_text(_get(request, "systemInstruction"))
     turns: list[Row] = [{"role": "system", "content": system}] if system.strip() else []
-    for content in list_of_objects(row, "contents"):
+    for content in contents:
         # Without a role the user speaks, as the API has it.
         speaker = speaker_of(content["role"] if content.get("role") is not None else "user")
         if speaker == "assistant":
@@ -154,9 +158,40 @@ def gemini_contents_row(row: Row) -> Chat:
         else:
             raise Unrepresentable("a system message that is not the first")
     say_messages(conversation, turns)
-    return conversation.chat(id=row_id(row), tools=_tools_of(row.get("tools")))
+    return conversation.chat(id=id, tools=_tools_of(request.get("tools")), group=group)
+
+
+@skip_if_unrepresentable
+def _candidate_chat(request: Row, candidate: Row, id: str, group: str | None) -> Chat:
+    if _get(candidate, "finishReason") not in (None, "", "STOP"):
+        raise Unrepresentable("a reply that was cut off")
+    content = candidate.get("content")
+    if not isinstance(content, dict):
+        raise Unrepresentable("a message without content")
+    return _chat(request, [*list_of_objects(request, "contents"), {"role": "model", **content}], id, group)
+
+
+@skip_if_unrepresentable
+def gemini_contents_row(row: Row) -> Chat | list[Chat | Skip] | Skip:
+    """One request. Copied are roles, texts, thoughts, calls, results and declared functions; nothing else."""
+    if row.get("contents") is not None:
+        return _chat(row, list_of_objects(row, "contents"), row_id(row))
+    request, response = request_and_response(row)
+    if response.get("error"):
+        raise Unrepresentable("a request that failed")
+    candidates = objects_in(response.get("candidates"), "candidates")
+    own = row_id({**row, "id": row.get("id") or _get(response, "responseId")})
+    if len(candidates) == 1:
+        return _candidate_chat(request, candidates[0], own, None)
+    return [_candidate_chat(request, candidate, f"{own}/{n}", own) for n, candidate in enumerate(candidates)]
 
 
 def holds_gemini_parts(row: Row) -> bool:
     """Whether the contents are lists of parts."""
     return bool(row["contents"]) and all(isinstance(content["parts"], list) for content in row["contents"])
+
+
+def holds_candidates(row: Row) -> bool:
+    """Whether a request stands beside a response of this API."""
+    request, response = request_and_response(row)
+    return isinstance(request["contents"], list) and isinstance(response["candidates"], list)

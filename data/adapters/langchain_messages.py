@@ -33,7 +33,7 @@ from data.chats import Chat
 
 MESSAGE_KEYS = frozenset({
     "type", "role", "data", "lc", "id", "kwargs", "content", "name", "tool_calls", "invalid_tool_calls", "additional_kwargs",
-    "tool_call_id", *WEIGHT_KEYS,
+    "tool_call_id", "function_call", "function_calls", "reasoning_content", *WEIGHT_KEYS,
 })  # fmt: skip
 """Keys of a message that are read; `id` is the class of one that `dumps` wrote."""
 

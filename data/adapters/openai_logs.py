@@ -21,6 +21,7 @@ from data.adapters.parts import (
     Row,
     Unrepresentable,
     objects_in,
+    request_and_response,
     row_id,
     skip_if_unrepresentable,
     speaker_of,
@@ -33,20 +34,6 @@ from data.chats import Chat, Skip
 
 _FINISHED = frozenset({"stop", "tool_calls", "function_call", "end_turn", "eos"})
 _TEXTS = frozenset({"text", "input_text", "output_text", "summary_text", "reasoning_text"})
-
-
-def _body(value: Any, what: str) -> Row:
-    """A request or response without what a proxy or a batch wraps it in."""
-    value = value_in(value, f"a {what} that is no JSON")
-    if isinstance(value, dict) and value.get("body") is not None:
-        value = value_in(value["body"], f"a {what} that is no JSON")
-    if not isinstance(value, dict):
-        raise Unrepresentable(f"a {what} that is no object")
-    return value
-
-
-def _request_and_response(row: Row) -> tuple[Row, Row]:
-    return _body(row.get("request"), "request"), _body(row.get("response"), "response")
 
 
 # --- chat completions ---
@@ -73,7 +60,7 @@ _read_completion = skip_if_unrepresentable(_completion_chat)
 @skip_if_unrepresentable
 def openai_request_response_row(row: Row) -> list[Chat | Skip] | Chat:
     """One logged request with its response, of either API."""
-    request, response = _request_and_response(row)
+    request, response = request_and_response(row)
     if "choices" not in response and isinstance(response.get("output"), list):
         return _responses_chat(row, request, response)
     if response.get("error"):
@@ -198,7 +185,7 @@ def holds_response_items(row: Row) -> bool:
 
 def holds_response(row: Row) -> bool:
     """Whether a request stands beside a response of either API."""
-    request, response = _request_and_response(row)
+    request, response = request_and_response(row)
     if isinstance(response.get("output"), list):
         return holds_response_items(response)
     return isinstance(request["messages"], list) and isinstance(response["choices"], list)

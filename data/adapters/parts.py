@@ -161,6 +161,19 @@ def list_of_objects(row: Row, column: str) -> list[Row]:
     return _objects(row.get(column), f"column {column!r} is")
 
 
+def request_and_response(row: Row) -> tuple[Row, Row]:
+    """The request and the response of a logged row, without the `body` that a proxy or a batch wraps them in."""
+    bodies = []
+    for column in ("request", "response"):
+        value = value_in(row.get(column), f"a {column} that is no JSON")
+        if isinstance(value, dict) and value.get("body") is not None:
+            value = value_in(value["body"], f"a {column} that is no JSON")
+        if not isinstance(value, dict):
+            raise Unrepresentable(f"a {column} that is no object")
+        bodies.append(value)
+    return bodies[0], bodies[1]
+
+
 SUCCESS = frozenset({Outcome.SUCCESS})
 """Outcomes that are imitated where nobody asks for others; adapters of runs take `outcomes`, as `trajectory_row` does."""
 
