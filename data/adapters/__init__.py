@@ -71,6 +71,7 @@ from data.adapters.llama_factory import holds_typed_parts, llama_factory_v1_row
 from data.adapters.oasst import oasst_all_row, oasst_best_row, oasst_pairs_row
 from data.adapters.openai_chat import holds_openai_calls, openai_chat_row
 from data.adapters.openai_logs import (
+    holds_called_items,
     holds_response,
     holds_response_items,
     openai_request_response_row,
@@ -300,7 +301,10 @@ ADAPTERS: dict[str, Adapter] = {
                 "conversation",
                 "id",
             ),
-            matches=with_content("input", "output", holds=holds_response_items, what="items of OpenAI's Responses"),
+            matches=first_fit(
+                with_content("input", "output", holds=holds_response_items, what="items of OpenAI's Responses"),
+                with_content("input", holds=holds_called_items, what="items of OpenAI's Responses"),
+            ),
             schema="recalled",
             note="Stored responses with their input. Reasoning is the text, or the summary where that is all that is shown.",
         ),

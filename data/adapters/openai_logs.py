@@ -3,7 +3,8 @@
 * Chat completions: `{"request": {"messages", "tools"}, "response": {"choices": [{"message", "finish_reason"}]}}`. Each choice
   is a chat of its own, and all of a row are one group.
 * Responses: `{"instructions", "input", "output", "tools"}`, where the request and what came back stand in one object, or as
-  `request` and `response`. Input is text or items, output is items.
+  `request` and `response`. Input is text or items, output is items; where the whole conversation is the
+  input, nothing else is needed.
 
 Items that follow each other are one turn of the assistant as long as they stand in the order of a turn: `reasoning` (its text,
 or the summary where that is all that is shown), `message`, `function_call`s. `function_call_output` answers by `call_id`.
@@ -106,6 +107,8 @@ def items_to_turns(items: list[Row]) -> list[Row]:
     parts: AssistantParts | None = None  # of the assistant's turn that is being read
     for item in items:
         kind = item.get("type")
+        if item.get("status") == "incomplete":
+            raise Unrepresentable("a reply that was cut off")
         if kind is None and item.get("role") is not None:
             kind = "message"
         speaker = speaker_of(item.get("role")) if kind == "message" else None
@@ -160,11 +163,13 @@ def _responses_chat(row: Row, request: Row, response: Row) -> Chat:
         items.append({"role": "system", "content": instructions})
     elif instructions:
         items += objects_in(instructions, "instructions")
-    if isinstance(given, str) and not given.lstrip().startswith("["):
+    is_text = isinstance(given, str) and not given.lstrip().startswith("[")
+    if is_text:
         items.append({"role": "user", "content": given})
     else:
         items += objects_in(given, "input items")
-    items += objects_in(response.get("output"), "output items")
+    if response.get("output") is not None or is_text:
+        items += objects_in(response.get("output"), "output items")
     conversation = Conversation()
     say_messages(conversation, items_to_turns(items))
     own = row_id({**row, "id": row.get("id") or response.get("id")})
@@ -177,10 +182,20 @@ def openai_responses_row(row: Row) -> Chat:
     return _responses_chat(row, row, row)
 
 
+def _are_items(value: Any) -> bool:
+    items = value_in(value, "items are no JSON")
+    return bool(items) and all(item["type"] in ("reasoning", "message") or "_call" in item["type"] for item in items)
+
+
 def holds_response_items(row: Row) -> bool:
     """Whether what came back is a list of items."""
-    output = value_in(row["output"], "output is no JSON")
-    return bool(output) and all(item["type"] in ("reasoning", "message") or "_call" in item["type"] for item in output)
+    return _are_items(row["output"])
+
+
+def holds_called_items(row: Row) -> bool:
+    """Whether the input holds a call, and nothing came back beside it."""
+    called = any(item.get("type") in ("function_call", "reasoning") for item in value_in(row["input"], "no JSON"))
+    return called and row.get("output") is None
 
 
 def holds_response(row: Row) -> bool:
