@@ -77,9 +77,10 @@ class Form:
             if self.bare and calls and text[place : found.start()].strip():
                 break
             read, end = self.read(text, found, schemas)
-            words.append(text[place : found.start()])
+            end = max(end, found.end())
+            words.append(text[place : found.start() if read else end])  # what was no call stays among the words
             calls += read
-            place = max(end, found.end())
+            place = end
         if not words:
             return None
         after = [*words[1:], text[place:]]

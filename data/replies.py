@@ -180,6 +180,8 @@ def _find_calls(
         else:
             rest = split[1]
         begins = form.opening.match(rest.lstrip())
+        if form is own and form.bare and _is_tagged(form, rest):
+            continue
         try:
             turn = form.turn(rest, schemas)
         except Unread as error:
@@ -211,6 +213,16 @@ def _find_calls(
     if reason is None and is_bare_text and _HARMONY_WITHOUT_CONTROL.match(text.lstrip()):
         reason = "harmony's channels without their control tokens"
     return None, None, reason
+
+
+def _is_tagged(bare: Form, text: str) -> bool:
+    """Whether a form of the family that has a tag begins before anything of the bare one: Llama's JSON behind its tag."""
+    first = found.start() if (found := bare.opening.search(text)) else len(text)
+    return any(
+        (tagged := form.opening.search(text)) is not None and tagged.start() < first
+        for form in CALL_FORMS
+        if form.family == bare.family and not form.bare
+    )
 
 
 def _in_order(own: Form | None) -> Iterator[Form]:

@@ -683,7 +683,7 @@ def test_our_own_file_gives_the_same_through_the_command(
          "rows of openai_chat are chats to learn from"),
         ('{"task_id": 1, "trial": 0, "reward": 1.0, "traj": "x"}', [], "holds no run that tau_bench can read:\n  1 x messages"),
         ('{"task_id": 1, "trial": 0, "reward": 1.0, "traj": [', [], "runs.jsonl"),
-        ("[1]", ["--adapter", "tau_bench"], "a row is a JSON object, got list"),
+        ("[1]", ["--adapter", "tau_bench"], "a row is a JSON object, got int"),  # a list of rows
         ('{"category": "x", "action_sequence": [], "outcome": "success"}', [], "runs.jsonl:1: field 'id' is missing"),
         ("{}", ["--by", "wolrd"], "Did you mean 'world'?"),
         ("{}", ["--adapter", "tau_bensh"], "Did you mean 'tau_bench'?"),

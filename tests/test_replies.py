@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from test_templates import NAMES, renderer_of
 
-from data.call_forms import CALL_FORMS, HERMES
+from data.call_forms import CALL_FORMS, HERMES, Form
 from data.chats import Chat, Message, Skip, ToolCall, what_is_said
 from data.records import ToolSpec
 from data.replies import read_reply, text_to_message
@@ -155,6 +155,14 @@ def test_a_form_of_another_family_is_read_where_it_stands_alone_and_the_reply_sa
             words = ""
     reply = read_reply(text, own=other, tools=TOOLS)
     assert (parts(reply.said), reply.form) == ((calls, words, thought), name.removesuffix("-raw") if calls else None)
+
+
+@pytest.mark.parametrize("own", [form for form in CALL_FORMS if form.family == "llama"], ids=lambda form: form.name)
+def test_a_model_may_change_between_the_forms_of_its_family(own: Form) -> None:
+    llama = [form.name for form in CALL_FORMS if form.family == "llama"]
+    for name, text, calls, content, reasoning in WRITTEN:
+        if name in llama:
+            assert parts(read_reply(text, own=own, tools=TOOLS).said) == (calls, content, reasoning), text
 
 
 def test_every_form_of_the_table_is_tested() -> None:

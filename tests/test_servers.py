@@ -395,7 +395,7 @@ READ = ("read_file", {"path": "가"})
         ((200, {"content-type": "application/json"}, '\ufeff{"choices": [{"message": {"content": "Yes"}}]}'), "Yes", None, []),
         ((200, {"content-type": "text/event-stream"}, EVENTS + "data: [DONE]\n\n"), "", "hm", [READ]),
         ((200, {"content-type": "application/json", "content-encoding": "gzip"},
-          gzip.compress('{"choices": [{"message": {"content": "예"}}]}'.encode())), "예", None, []),
+          gzip.compress('{"choices": [{"message": {"content": "예"}}]}'.encode(), mtime=0)), "예", None, []),
     ],
 )  # fmt: skip
 def test_what_can_be_read_is_read_however_a_server_writes_it(
