@@ -145,7 +145,6 @@ SECRETS = [
     _whole("foreigner's number", "850712-5123456"),
     _whole("resident number, digits", "9001011234568"),
     _whole("business number", "124-81-00998"),
-    _in("business number by name", "사업자등록번호 *", "086-91-08057"),
     _whole("corporate number", "110111-0000014"),
     _whole("passport", "M12345678"),
     _whole("passport, newer", "M123A4567"),

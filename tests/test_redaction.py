@@ -254,6 +254,10 @@ def test_a_password_of_letters_alone_is_told_from_a_name_by_its_capitals(spellin
     assert redact_value(f"password = {name}")[1] == []
 
 
+def test_a_business_number_by_name_needs_no_check_digit() -> None:
+    assert redact_value("사업자등록번호 086-91-08057로")[0] == "사업자등록번호 <BUSINESS_NUMBER_1>로"
+
+
 @pytest.mark.parametrize("spelling", SPELLINGS)
 def test_every_kind_is_found_in_every_spelling(spelling: str) -> None:
     kept = {}
