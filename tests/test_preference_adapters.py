@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import Run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from record_samples import SAMPLES
@@ -19,7 +20,7 @@ from data.adapters.hh_rlhf import hh_rlhf_row, transcript_to_messages
 from data.adapters.oasst import oasst_pairs_row, paths_to, row_to_tree
 from data.adapters.preference import trl_preference_row
 from data.adapters.rated_answers import ultrafeedback_row
-from data.adapters.row_keys import meaning_of
+from data.adapters.row_keys import meaning_of, name_of
 from data.chats import Chat, Message, PreferencePair, Skip, what_is_said
 from data.convert import convert
 from data.inputs import find_input
@@ -338,10 +339,10 @@ def test_no_row_breaks_an_adapter(name: str, data: st.DataObject) -> None:
 def test_columns_that_are_not_listed_change_nothing(name: str) -> None:
     """The table's list of columns is the whole allow-list, beside the keys that mean the same in every format: without the
     others the same comes out, ids of a hash apart."""
-    columns = ADAPTERS[name].columns
+    columns, usual = ADAPTERS[name].columns, name_of if ADAPTERS[name].any_spelling else str
 
     def only_listed(row: dict[str, Any]) -> dict[str, Any]:
-        return {key: value for key, value in row.items() if key in columns or meaning_of(key)}
+        return {key: value for key, value in row.items() if usual(key) in columns or key in columns or meaning_of(key)}
 
     for row in rows_of(name):
         if "rows" in row:
@@ -384,3 +385,38 @@ def test_the_mapping_and_the_function_of_the_guide_make_pairs(tmp_path: Path, mo
 
 def test_the_guide_names_every_adapter_of_pairs() -> None:
     assert set(PAIR_ADAPTERS) <= set(re.findall(r"`(\w+)`", GUIDE))
+
+
+# --- columns under other names ---
+
+
+def sides_of(results: Any) -> list[tuple[str, str]]:
+    assert all(isinstance(result, PreferencePair) for result in results), results
+    return [(pair.chosen[0].content, pair.rejected[0].content) for pair in results]
+
+
+@pytest.mark.parametrize(
+    "written", ["rejected", "Rejected", "REJECTED", "rejectedResponse", "rejected-answer", "loser"]
+)
+@pytest.mark.parametrize("better", ["chosen", "Chosen", "response", "Output", "winner"])
+def test_sides_are_read_under_their_names_in_any_spelling(run: Run, tmp_path: Path, better: str, written: str) -> None:
+    if better == "winner" and written != "loser":
+        better = "accepted"
+    row = {"Prompt": "어디로?", better: "왼쪽.", written: "오른쪽.", "id": 7}
+    rows, out = tmp_path / "rows.jsonl", tmp_path / "out.jsonl"
+    rows.write_text(json.dumps(row, ensure_ascii=False), encoding="utf-8")
+    code, told, _ = run("convert", rows, "--out", out)
+    assert code == 0 and "read as preference_columns" in told and "not read" not in told
+    made = json.loads(out.read_text(encoding="utf-8"))
+    texts = [made[part][0]["content"] for part in ("prompt", "chosen", "rejected")]
+    assert texts == ["어디로?", "왼쪽.", "오른쪽."] and made["id"] == "7"
+
+
+@given(answers=st.lists(st.text(min_size=1).filter(str.strip), min_size=2, max_size=5, unique_by=str.strip))
+def test_each_of_several_rejected_answers_makes_a_pair_and_none_is_lost(answers: list[str]) -> None:
+    best, *worse = answers
+    row = {"prompt": "q", "chosen": best, "rejected": worse, "id": "r"}
+    results = adapt(ADAPTERS["preference_columns"], row)
+    assert sides_of(results) == [(best, text) for text in worse]
+    assert [pair.id for pair in results] == (["r"] if len(worse) == 1 else [f"r/{n + 1}" for n in range(len(worse))])
+    assert {pair.group for pair in results} == ({None} if len(worse) == 1 else {"r"})  # never on both sides of a split

@@ -13,7 +13,7 @@ import pytest
 from golden import sample_file
 
 from data.adapters import ADAPTERS, adapt, chunks_for
-from data.adapters.row_keys import CONTAINERS, KeyCounts, Meaning, Undecided, key_rules, meaning_of
+from data.adapters.row_keys import CONTAINERS, KeyCounts, Meaning, Undecided, key_rules, meaning_of, name_of
 from data.chats import Chat, PreferencePair, Skip
 from data.config import read_config
 from data.convert import convert
@@ -216,10 +216,16 @@ def test_a_picture_as_bytes_is_seen(tmp_path: Path) -> None:
     assert (counts["kept"], counts["dropped"]) == (1, {"content that is not text": 1})
 
 
-@pytest.mark.parametrize("key", ["rejected", "rejected_response", "rejected_messages", "chosen", "chosen_messages"])
+@pytest.mark.parametrize(
+    "key",
+    [
+        *("rejected", "rejected_response", "rejected_messages", "chosen", "chosen_messages"),
+        *("rejectedResponse", "Rejected", "rejected answers", "loser", "loser_response"),
+    ],
+)
 def test_half_of_a_pair_is_no_chat(key: str) -> None:
     for name, row in BASES.items():
-        for side in ("나쁨", SAID, SAID[1]):
+        for side in ("나쁨", SAID, SAID[1], ["나쁨", "더 나쁨"]):
             assert one(name, {**row, key: side}) == Skip(f"{key}: a side of a pair, which no chat holds")
         assert isinstance(one(name, {**row, key: None}), Chat)
 
@@ -231,6 +237,10 @@ def test_a_flag_of_that_name_judges() -> None:
     assert isinstance(one("openai_chat", {**base, "rejected": False, "chosen": "true", "chosen_model": "m"}), Chat)
     assert one("openai_chat", {**base, "is_bad": 1}) == Skip("is_bad is 1: a bad answer")
     assert isinstance(one("openai_chat", {**base, "undesirable": "false"}), Chat)
+    assert one("openai_chat", {**base, "winner": False}) == Skip("winner is false: a bad answer")
+    assert isinstance(one("openai_chat", {**base, "winner": True, "loser": 0, "loser_model": "m"}), Chat)
+    with pytest.raises(Undecided):
+        one("openai_chat", {**base, "winner": "model_b"})
 
 
 def test_a_task_for_rl_is_named() -> None:
@@ -323,7 +333,7 @@ def test_what_an_adapter_asks_for_is_what_it_declares(name: str) -> None:
                     adapter.function(
                         {"rows": [recorded(each, "", asked)]} if adapter.group_by else recorded(each, "", asked)
                     )
-    columns = {key for key in asked if "." not in key}
+    columns = {name_of(key) if adapter.any_spelling else key for key in asked if "." not in key}
     assert columns <= {*adapter.columns, "id"}
     for path in asked:
         turns, _, key = path.rpartition(".")

@@ -90,9 +90,9 @@ from data.adapters.preference import (
     ultrafeedback_binarized_cleaned_row,
     ultrafeedback_binarized_row,
 )
-from data.adapters.preference_columns import CHOSEN, REJECTED, matches_pairs, preference_columns_row
 from data.adapters.preference_columns import COLUMNS as PREFERENCE_COLUMNS
-from data.adapters.preference_columns import TURNS as PREFERENCE_TURNS
+from data.adapters.preference_columns import TURN_COLUMNS as PREFERENCE_TURNS
+from data.adapters.preference_columns import matches_pairs, preference_columns_row
 from data.adapters.rated_answers import (
     chatbot_arena_conversations_row,
     helpsteer2_preference_row,
@@ -108,6 +108,7 @@ from data.adapters.row_keys import (
     KeyRules,
     Reader,
     Undecided,
+    in_usual_spelling,
     look_at_row,
     undecided_message,
 )
@@ -159,6 +160,8 @@ class Adapter:
     """Keys of a turn that are read."""
     harmless: frozenset[str] = frozenset()
     """Columns that are not read and change nothing here, though their names mean something in other files."""
+    any_spelling: bool = False
+    """Its columns are read in any spelling: `rejectedResponse`, `Rejected Response`."""
     reads_all: bool = False
     """Its function decides over every key by itself: formats of ours, which refuse an unknown one, and functions of a user."""
     called: str | None = None
@@ -1052,12 +1055,14 @@ ADAPTERS: dict[str, Adapter] = {
             kind="pair",
             function=preference_columns_row,
             columns=PREFERENCE_COLUMNS,
-            turns=(*PREFERENCE_TURNS, "prompt", *CHOSEN, *REJECTED),
+            any_spelling=True,
+            turns=PREFERENCE_TURNS,
             turn_keys=TURN_KEYS,
             matches=matches_pairs,
             schema="public pages",
             note="Pairs under other names: ms-swift's messages with rejected_response or rejected_messages, LLaMA-Factory's "
-            "instruction and input with chosen and rejected, and so on. No margin.",
+            "instruction and input with chosen and rejected, winner and loser, and so on, in any spelling. Of several rejected "
+            "answers in a list each one makes a pair. No margin.",
         ),
         Adapter(
             name="openai_preference",
@@ -1344,6 +1349,8 @@ def adapt(adapter: Adapter, row: Row, *, rules: KeyRules = NO_RULES, counts: Key
             if isinstance(each, dict):
                 look_at_row(each, adapter.reader, rules, counts)
         return [_stamped(adapter, result) for result in _made(adapter, row)]
+    if adapter.any_spelling:
+        row = in_usual_spelling(row, adapter.reader.columns)
     facts = look_at_row(row, adapter.reader, rules, counts)
     if isinstance(facts, Skip):
         return [facts]

@@ -48,7 +48,8 @@ class Meaning(Enum):
 MEANINGS: dict[Meaning, str] = {
     Meaning.JUDGEMENT: """
         label labels kto_tag kto_label reward rewards score scores rating success successful succeeded resolved solved correct
-        passed accepted desirable preferred thumbs_up verdict outcome win 라벨 레이블 보상 점수 평점 성공 성공_여부 정답_여부
+        passed accepted desirable preferred thumbs_up verdict outcome win winner
+        라벨 레이블 보상 점수 평점 성공 성공_여부 정답_여부
     """,
     Meaning.FAULT: "bad undesirable incorrect wrong failed failure 실패",
     Meaning.WEIGHT: """
@@ -67,7 +68,7 @@ MEANINGS: dict[Meaning, str] = {
     Meaning.GROUP: "group",
 }
 """The table. A key is looked up in small letters with `_` between its words, and without an `is_` in front; what begins with
-`chosen` or `rejected` is a side of a pair."""
+`chosen`, `rejected` or `loser` is a side of a pair. `winner` alone judges, or names somebody."""
 
 CONTAINERS = frozenset({"metadata", "meta", "extra", "extra_info", "info", "attributes", "annotations"})
 """Columns of details in which judgements, licences and the results of tasks are looked for, too."""
@@ -85,13 +86,29 @@ _ASSISTANTS = frozenset({"assistant", "gpt", "model", "ai", "agent", "bot", "cha
 
 
 @lru_cache(maxsize=4096)
+def name_of(key: str) -> str:
+    """A key as the table spells it: `rejectedResponse` and `Rejected-Response` are `rejected_response`."""
+    return _WORDS.sub("_", key.strip()).lower()
+
+
+def in_usual_spelling(row: Row, columns: Collection[str]) -> Row:
+    """The row with those of `columns` under their own names that it has in another spelling. Where both are there and hold
+    something, the other one stays as it is."""
+    usual = {key: value for key, value in row.items() if key in columns or name_of(key) not in columns}
+    for key in row:
+        if key not in usual:
+            usual[name_of(key) if is_nothing(usual.get(name_of(key))) else key] = row[key]
+    return usual
+
+
+@lru_cache(maxsize=4096)
 def meaning_of(key: str) -> Meaning | None:
     """What a key says, in whatever way it is spelt; null for a key that the table does not have."""
-    name = _WORDS.sub("_", key.strip()).lower()
+    name = name_of(key)
     meaning = _BY_NAME.get(name.removeprefix("is_"))
     if meaning is not None:
         return meaning
-    if name.startswith(("chosen", "rejected")):
+    if name.startswith(("chosen", "rejected", "loser")):
         if _ABOUT_A_SIDE.search(name):
             return None
         return Meaning.CHOSEN if name.startswith("chosen") else Meaning.REJECTED
