@@ -111,6 +111,116 @@ def test_ids_tell_before_names_and_may_be_numbers() -> None:
     assert answers(made) == {"call_1": "8", "call_0": "7"}
 
 
+# --- results that are no text, and several in one turn ---
+
+
+@given(
+    content=st.recursive(
+        st.integers() | st.booleans() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+        lambda inner: st.lists(inner | st.none(), max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
+        max_leaves=6,
+    )
+)
+def test_a_result_that_is_no_text_is_its_json_text(content: Any) -> None:
+    right = content if isinstance(content, str) else json.dumps(content, ensure_ascii=False)
+    for turn in ({"role": "tool", "content": content}, {"from": "observation", "value": content}):
+        assert answers(chat(USER, asks("f"), turn, SAID)) == {"call_0": right}
+
+
+def test_a_result_in_parts_is_their_text_and_a_picture_is_none() -> None:
+    text, picture = {"type": "text", "text": "맑음"}, {"type": "image_url", "image_url": {"url": "x"}}
+    assert answers(chat(USER, asks("f"), {"role": "tool", "content": [text, text]}, SAID)) == {"call_0": "맑음맑음"}
+    for content in ([text, picture], picture, [{"type": "file", "file": {"file_id": "f"}}]):
+        assert read(USER, asks("f"), {"role": "tool", "content": content}, SAID) == Skip("content that is not text")
+    files = [{"type": "file", "path": "가.txt"}, {"type": "hotel"}]  # what a tool says of files
+    assert answers(chat(USER, asks("f"), {"role": "tool", "content": files}, SAID)) == {"call_0": as_text(files)}
+
+
+def test_logs_hold_results_that_are_no_text() -> None:
+    output = {"도시": ["서울", 1.0, None]}
+    items = [
+        {"role": "user", "content": "q"},
+        {"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"},
+        {"type": "function_call_output", "call_id": "c", "output": output},
+    ]
+    said = {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "네."}]}
+    (made,) = adapt(adapter_named("openai_responses"), {"input": items, "output": [said]})
+    assert isinstance(made, Chat) and answers(made) == {"call_0": as_text(output)}
+    call = {"type": "ai", "content": "", "tool_calls": [{"id": "c", "name": "f", "args": {}}]}
+    told = {"type": "tool", "tool_call_id": "c", "content": output}
+    rows = [{"type": "human", "content": "q"}, call, told, {"type": "ai", "content": "네."}]
+    (made,) = adapt(adapter_named("langchain_messages"), {"messages": rows})
+    assert isinstance(made, Chat) and answers(made) == {"call_0": as_text(output)}
+
+
+def blocks(*texts: str) -> str:
+    return "\n".join(f"<tool_response>\n{text}\n</tool_response>" for text in texts)
+
+
+NAMED_G, NAMED_F = '{"name": "g", "content": "둘"}', '{"name": "f", "content": {"하나": 1}}'
+
+
+@pytest.mark.parametrize("role", ["tool", "user"])
+@pytest.mark.parametrize("is_list", [True, False])
+@pytest.mark.parametrize(
+    ("calls", "told", "right"),
+    [
+        (("f", "g"), [NAMED_F, NAMED_G], [0, 1]),
+        (("f", "g"), [NAMED_G, NAMED_F], [1, 0]),  # names tell before the order does
+        (("f", "g", "f"), ['"1"', '"2"', '"3"'], [0, 1, 2]),
+        (("f", "g"), [NAMED_G, '{"name": "서울"}'], [1, 0]),
+        (("f", "f"), [NAMED_F, '{"name": "f", "content": 2}'], [0, 1]),
+    ],
+)
+def test_results_of_several_calls_in_one_turn_are_told_apart(
+    role: str, is_list: bool, calls: tuple[str, ...], told: list[str], right: list[int]
+) -> None:
+    content = f"[{', '.join(told)}]" if is_list else blocks(*told)
+    content = blocks(content) if is_list and role == "user" else content
+    made = chat(USER, asks(*calls), {"role": role, "content": content}, SAID)
+    texts = [text.strip('"') if is_list else text for text in told]  # a text in a list is that text
+    assert answers(made) == {f"call_{call}": text for call, text in zip(right, texts, strict=True)}
+    if is_list and role == "tool":  # the same where it is no text
+        as_value = chat(USER, asks(*calls), {"role": role, "content": json.loads(content)}, SAID)
+        assert answers(as_value) == answers(made)
+
+
+def test_turns_and_objects_in_one_turn_tell_by_ids_and_names() -> None:
+    told = [{"role": "tool", "tool_call_id": f"x{n}", "content": {"값": n}} for n in (1, 0)]
+    made = chat(USER, asks("f", "f", ids=True), {"role": "tool", "content": told}, SAID)
+    assert answers(made) == {"call_0": '{"값": 0}', "call_1": '{"값": 1}'}
+    for by in ({"g": "둘", "f": [1]}, {"x1": "둘", "x0": [1]}):
+        made = chat(USER, asks("f", "g", ids=True), {"role": "tool", "content": by}, SAID)
+        assert answers(made) == {"call_0": "[1]", "call_1": "둘"}
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ("[1, 2, 3]", "results that do not say which call they answer"),
+        ([1], "results that do not say which call they answer"),
+        ([], "results that do not say which call they answer"),
+        ('{"h": 1, "f": 2}', "a call without its result"),
+        ([{"name": "g", "content": 1}], "a call without its result"),
+        (blocks("1", "2", "3"), "a result without its call"),
+        (blocks("1"), "a call without its result"),
+        ([{"name": "f"}, {"name": "f"}], "a result under another tool's name"),
+    ],
+)
+def test_one_turn_for_two_calls_that_does_not_tell_is_left_out(content: Any, reason: str) -> None:
+    assert read(USER, asks("f", "g"), {"role": "tool", "content": content}, SAID) == Skip(reason)
+
+
+def test_a_list_is_one_result_where_each_call_has_a_turn_of_its_own() -> None:
+    told = [{"role": "tool", "content": [1, 2]}, {"role": "tool", "content": "[3, 4]"}]
+    assert answers(chat(USER, asks("f", "g"), *told, SAID)) == {"call_0": "[1, 2]", "call_1": "[3, 4]"}
+    assert answers(chat(USER, asks("f"), told[0], SAID)) == {"call_0": "[1, 2]"}
+    by_id = [{**turn, "tool_call_id": f"x{n}"} for n, turn in enumerate(told)]
+    assert answers(chat(USER, asks("f", "g", ids=True), *by_id[::-1], SAID)) == {"call_1": "[3, 4]", "call_0": "[1, 2]"}
+    swapped = [{"role": "tool", "content": text} for text in (NAMED_G, NAMED_F)]
+    assert answers(chat(USER, asks("f", "g"), *swapped, SAID)) == {"call_1": NAMED_G, "call_0": NAMED_F}
+
+
 # --- JSON text in the place of a value, and values that are none ---
 
 JSON_VALUES = st.recursive(

@@ -27,6 +27,7 @@ from data.adapters.parts import (
     speaker_of,
     tools_of,
 )
+from data.adapters.results import result_to_text
 from data.adapters.row_keys import WEIGHT_KEYS
 from data.adapters.turns import REASONING, AssistantParts, calls_of, say_messages
 from data.chats import Chat
@@ -117,10 +118,15 @@ def _turn_of(dumped: Row) -> Row:
     speaker = speaker_of(message["role"])
     if speaker == "assistant":
         return _assistant_turn(message)
-    turn = {"role": message["role"], "content": _text_of(message.get("content"))}
-    if speaker == "result":
-        turn |= {"tool_call_id": message.get("tool_call_id"), "name": message.get("name")}
-    return turn
+    content = message.get("content")
+    if speaker != "result":
+        return {"role": message["role"], "content": _text_of(content)}
+    is_blocks = isinstance(content, str | None) or (
+        isinstance(content, list)
+        and all(isinstance(block, str) or (isinstance(block, dict) and "type" in block) for block in content)
+    )
+    text = _text_of(content) if is_blocks else result_to_text(content)
+    return {"role": message["role"], "content": text} | {key: message.get(key) for key in ("tool_call_id", "name")}
 
 
 @skip_if_unrepresentable

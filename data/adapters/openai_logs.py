@@ -30,6 +30,7 @@ from data.adapters.parts import (
     tools_of,
     value_in,
 )
+from data.adapters.results import result_to_text
 from data.adapters.turns import AssistantParts, say_messages
 from data.chats import Chat, Skip
 
@@ -86,6 +87,12 @@ def _text_in(content: Any) -> str:
     return text_of(content)
 
 
+def _result_in(output: Any) -> str:
+    """The output of a function: text, typed parts, or what a program put there."""
+    is_parts = isinstance(output, list) and all(isinstance(part, dict) and _is_text(part) for part in output)
+    return _text_in(output) if is_parts else result_to_text(output)
+
+
 def _is_text(part: Row) -> bool:
     kind = part.get("type")
     return isinstance(kind, str) and kind in _TEXTS
@@ -132,7 +139,9 @@ def items_to_turns(items: list[Row]) -> list[Row]:
         if kind == "message" and speaker in ("system", "user"):
             turns.append({"role": speaker, "content": _text_in(item.get("content"))})
         elif kind == "function_call_output":
-            turns.append({"role": "tool", "content": _text_in(item.get("output")), "tool_call_id": item.get("call_id")})
+            turns.append(
+                {"role": "tool", "content": _result_in(item.get("output")), "tool_call_id": item.get("call_id")}
+            )
         else:
             raise _not_held(kind)
     return [*turns, parts.turn({})] if parts is not None else turns

@@ -498,6 +498,16 @@ class Conversation:
         """Whether a call has no result yet."""
         return bool(self._open)
 
+    @property
+    def waiting(self) -> list[tuple[str | None, str]]:
+        """Id in the row and name of each call that has no result yet."""
+        return [(own_id, call.name) for own_id, call in self._open]
+
+    @property
+    def has_results(self) -> bool:
+        """Whether a call of this turn has its result already."""
+        return bool(self._answered)
+
     def answer(self, content: str, *, own_id: str | None = None, name: str | None = None) -> ToolCall:
         """Add a result, and return the call that it answers: that of its id, else the only open one of its name, else the
         next one. Results that only their order tells must answer all calls of a turn, in their order."""

@@ -4,6 +4,7 @@ A turn is `{"role", "content"}`, or ShareGPT's `{"from", "value"}`. Beside OpenA
 `tool_call_id`, `name`, `weight` and the reasoning keys of open models' files, these are read:
 
 * bare calls (`{"name", "arguments"}`), and JSON text in the place of any value;
+* results that are no text, and several in one turn (data/adapters/results.py);
 * a call as a turn of its own (role `tool_call` in ms-swift, `function_call` in LLaMA-Factory), which belongs to the turn of
   words before it;
 * calls in the assistant's text as `<tool_call>` blocks, as Hermes and Qwen write them, and results as `<tool_response>`,
@@ -36,6 +37,7 @@ from data.adapters.parts import (
     weight_of,
 )
 from data.adapters.python_calls import python_calls
+from data.adapters.results import Result, result_in, result_to_text, results_in
 from data.adapters.row_keys import WEIGHT_KEYS
 from data.assistant_text import tagged_blocks
 
@@ -172,6 +174,7 @@ def say_messages(conversation: Conversation, messages: list[Row]) -> None:
         Unrepresentable: at the first turn that a conversation cannot hold.
     """
     for place, turn in enumerate(messages):
+        following = messages[place + 1] if place + 1 < len(messages) else None
         speaker = speaker_of(role_of(turn))
         if speaker == "system":
             for key in ("tools", "functions"):
@@ -180,30 +183,43 @@ def say_messages(conversation: Conversation, messages: list[Row]) -> None:
         elif speaker == "user":
             text = _text_in(turn)
             if conversation.waits and _holds_results_only(text):
-                _say_results(conversation, turn, text)
+                _say_results(conversation, turn, text, is_last=not _is_result(following))
             else:
                 conversation.say("user", text)
         elif speaker == "assistant":
-            following = messages[place + 1] if place + 1 < len(messages) else {}
-            is_answered = speaker_of(role_of(following)) == "result" if following else False
-            _say_assistant(conversation, turn, is_answered=is_answered or _holds_results_only(content_of(following)))
+            _say_assistant(conversation, turn, is_answered=_is_result(following))
         elif speaker == "call":
             content = content_of(turn)
             calls = [call_in(turn)] if not content and "name" in turn else calls_in(content)
             for name, arguments in calls:
                 conversation.call_too(name, arguments, weight=weight_of(turn))
         else:
-            _say_results(conversation, turn, text_of(content_of(turn)))
+            text = result_to_text(content_of(turn))
+            _say_results(conversation, turn, text, is_last=not _is_result(following))
 
 
-def _say_results(conversation: Conversation, turn: Row, text: str) -> None:
+def _is_result(turn: Row | None) -> bool:
+    return turn is not None and (speaker_of(role_of(turn)) == "result" or _holds_results_only(content_of(turn)))
+
+
+def _say_results(conversation: Conversation, turn: Row, text: str, *, is_last: bool) -> None:
+    """The results that a turn holds, `is_last` where the next turn holds no more of them."""
     own_id = _own_id(turn.get("tool_call_id"), "a result whose id or name is no text")
     name = turn.get("name", turn.get("tool_name"))
     if not isinstance(name, str | None):
         raise Unrepresentable("a result whose id or name is no text")
-    results = _results_in_text(text)
+    texts = _results_in_text(text)
+    waiting = conversation.waiting
+    if len(texts) > 1 and len(texts) == len(waiting):
+        own_id = None  # of one of them
+    results = [Result(each, own_id, name or None) for each in texts]
+    if own_id is None and not name and len(waiting) > 1:
+        is_only = len(texts) == 1 and is_last and not conversation.has_results
+        results = (
+            results_in(text=texts[0], waiting=waiting) if is_only else [result_in(each, waiting) for each in texts]
+        )
     for result in results:
-        conversation.answer(result, own_id=own_id, name=name or None)
+        conversation.answer(result.text, own_id=result.own_id, name=result.name)
 
 
 def _say_assistant(conversation: Conversation, turn: Row, *, is_answered: bool) -> None:
