@@ -22,8 +22,8 @@ from typing import Literal, NamedTuple, Protocol
 
 from pydantic import JsonValue
 
-from benchmark.worlds import Move, Result, Task, World
-from benchmark.worlds.table import WORLDS
+from benchmark.worlds.kinds import WORLDS
+from benchmark.worlds.world import Move, Result, Task, World
 from data.chats import Message, ToolCall
 from data.records import INVALID_CALL, Action, Advice, Environment, Metadata, Outcome, Trajectory
 from data.trajectories import actions_to_messages

@@ -36,7 +36,7 @@ from benchmark.compare import kpi_to_text
 from benchmark.kpis import Kpi
 from benchmark.running import Actor, Options
 from benchmark.servers import ServerPolicy
-from benchmark.worlds import Task, World
+from benchmark.worlds.world import Task, World
 from data.chats import Message
 from data.errors import UserError, printable
 from data.files import appending, claimed_folder, whole_file, whole_result

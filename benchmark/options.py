@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from benchmark.worlds import Task
-from benchmark.worlds.table import WORLDS, make_tasks
+from benchmark.worlds.kinds import WORLDS, make_tasks
+from benchmark.worlds.world import Task
 
 
 class SplitName(StrEnum):

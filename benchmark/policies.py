@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from benchmark.agent import Episode, Policy, Turn, move_to_message
-from benchmark.worlds.table import WORLDS
+from benchmark.worlds.kinds import WORLDS
 from data.chats import Message, ToolCall
 from data.errors import UserError, nearest
 

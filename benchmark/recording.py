@@ -38,8 +38,8 @@ from benchmark.agent import (
     take_turn,
 )
 from benchmark.policies import Expert
-from benchmark.worlds import Task
 from benchmark.worlds.tools import DONE, GIVEN_UP
+from benchmark.worlds.world import Task
 from data.chats import Message, ToolCall
 from data.errors import UserError
 from data.records import Outcome

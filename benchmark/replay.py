@@ -22,8 +22,8 @@ from typing import Any
 
 from benchmark.agent import LATENCY_SECONDS, SYSTEM, record_checksums, task_to_metadata
 from benchmark.recording import in_processes
-from benchmark.worlds import Result, Split, Task
-from benchmark.worlds.table import WORLDS
+from benchmark.worlds.kinds import WORLDS
+from benchmark.worlds.world import Result, Split, Task
 from data.errors import UserError
 from data.quality import Difference, Replay
 from data.records import INVALID_CALL, Action, BadLine, Trajectory, scan_trajectories

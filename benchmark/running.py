@@ -37,7 +37,7 @@ from benchmark.options import ALL_WORLDS, Count, Seed, Short, SplitName, Worlds,
 from benchmark.policies import POLICIES, Expert, policy_named
 from benchmark.server_answers import SERVERS_FAULT
 from benchmark.servers import ServerPolicy, check_url
-from benchmark.worlds import Task
+from benchmark.worlds.world import Task
 from data.errors import UserError, nearest
 from data.files import appending, claimed_folder, whole_file, whole_result
 from data.models import read_stages, weights_sha256

@@ -278,7 +278,7 @@ def project() -> Iterator[Finding]:
         return
     sys.path.insert(0, str(ROOT))
     try:
-        from benchmark.worlds.sandbox import check_isolation  # noqa: PLC0415 - needs the installation
+        from benchmark.worlds.sandbox.sandbox import check_isolation  # noqa: PLC0415 - needs the installation
 
         check_isolation()
         yield Finding("ok", "sandbox", "the code world can isolate what models write")

@@ -15,8 +15,8 @@ import pytest
 
 from benchmark.agent import FROZEN_START, LATENCY_SECONDS, Episode, Try, Turn, Unreadable, move_to_message, run_tasks
 from benchmark.policies import POLICIES, Expert, policy_named
-from benchmark.worlds import Task
-from benchmark.worlds.table import WORLDS, make_tasks
+from benchmark.worlds.kinds import WORLDS, make_tasks
+from benchmark.worlds.world import Task
 from data.chats import Chat, Message, PreferencePair, Skip, ToolCall
 from data.errors import UserError
 from data.records import INVALID_CALL, Outcome, Trajectory
@@ -338,7 +338,7 @@ def test_worlds_and_agent_need_no_torch() -> None:
     code = (
         "import sys; sys.modules['torch'] = None; sys.modules['transformers'] = None\n"
         "from benchmark.agent import run_tasks\nfrom benchmark.policies import Expert\n"
-        "from benchmark.worlds.table import WORLDS, make_tasks\n"
+        "from benchmark.worlds.kinds import WORLDS, make_tasks\n"
         "records = list(run_tasks(Expert(), make_tasks(['files', 'api'], 'train', 4, 1), label='x'))\n"
         "assert all(record.outcome == 'success' for record in records)"
     )

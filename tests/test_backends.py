@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from benchmark import backends
 from benchmark.agent import Unreadable, open_episode, run_tasks
 from benchmark.backends import TransformersPolicy, lengths_to_batches, read_renderer
-from benchmark.worlds.table import make_tasks
+from benchmark.worlds.kinds import make_tasks
 from data.chats import Chat, Message, ToolCall
 from data.errors import UserError
 from data.records import INVALID_CALL, Outcome, ToolSpec, Trajectory

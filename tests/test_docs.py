@@ -16,6 +16,7 @@ from data.mixture import BuildConfig
 
 ROOT = Path(__file__).parents[1]
 READMES = ("README.md", "README.ko.md")
+CODE = ("data", "train", "benchmark")
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
 
 
@@ -31,7 +32,7 @@ def blocks(text: str, language: str) -> list[str]:
 
 def tree_paths(text: str) -> list[str]:
     """Paths of a file tree: one a line, two blanks deeper for each folder, then what it is for."""
-    (tree,) = [block for block in blocks(text, "") if block.startswith("data/")]
+    (tree,) = [block for block in blocks(text, "") if block.startswith(("core/ ", "data/ "))]
     paths: list[str] = []
     folders: list[str] = []
     for line in tree.splitlines():
@@ -43,19 +44,26 @@ def tree_paths(text: str) -> list[str]:
     return paths
 
 
-@pytest.mark.parametrize("name", READMES)
+@pytest.mark.parametrize("name", [*READMES, "docs/architecture.md"])
 def test_every_path_of_the_tree_exists(name: str) -> None:
     for path in tree_paths(text_of(name)):
         assert (ROOT / path).is_dir() if path.endswith("/") else (ROOT / path).is_file(), path
 
 
-def test_both_trees_are_the_same_and_leave_no_module_out() -> None:
+def test_the_tree_leaves_no_module_and_no_page_out() -> None:
+    named = tree_paths(text_of("docs/architecture.md"))
+    opened = {str(Path(path).parent) for path in named}
+    closed = {path.rstrip("/") for path in named if path.endswith("/")} - opened  # folders that stand for all they hold
+    for folder in CODE:
+        for module in (ROOT / folder).rglob("*.py"):
+            path = module.relative_to(ROOT)
+            assert module.name == "__init__.py" or str(path) in named or closed & set(map(str, path.parents)), path
+    assert {f"docs/{path.name}" for path in (ROOT / "docs").iterdir()} <= set(named)
+
+
+def test_both_readmes_name_the_same_folders() -> None:
     english, korean = (tree_paths(text_of(name)) for name in READMES)
-    assert english == korean
-    for folder in ("data", "train", "benchmark", "benchmark/worlds"):
-        modules = {f"{folder}/{path.name}" for path in (ROOT / folder).glob("*.py") if path.name != "__init__.py"}
-        assert modules <= set(english)
-    assert {f"docs/{path.name}" for path in (ROOT / "docs").iterdir()} <= set(english)
+    assert english == korean and {f"{folder}/" for folder in CODE} <= set(english)
 
 
 def commands(text: str) -> list[list[str]]:

@@ -24,12 +24,10 @@ from hypothesis import strategies as st
 from benchmark.agent import FROZEN_START, run_tasks
 from benchmark.kpis import kpis
 from benchmark.policies import POLICIES, Expert, policy_named
-from benchmark.worlds import Fault, Result, Split, Task
-from benchmark.worlds import files as files_world
-from benchmark.worlds.families import CONTEXT_TOKENS, families_to_tasks
-from benchmark.worlds.files import TOOLS, FilesWorld, tasks
-from benchmark.worlds.files_families import FAMILIES, FilesFamily
-from benchmark.worlds.files_formats import (
+from benchmark.worlds.family import CONTEXT_TOKENS, families_to_tasks
+from benchmark.worlds.files import world as files_world
+from benchmark.worlds.files.families import FAMILIES, FilesFamily
+from benchmark.worlds.files.file_formats import (
     FIELDS,
     change_encoding,
     convert_text,
@@ -39,7 +37,9 @@ from benchmark.worlds.files_formats import (
     same_content,
     write_zip,
 )
+from benchmark.worlds.files.world import TOOLS, FilesWorld, tasks
 from benchmark.worlds.tools import ToolError
+from benchmark.worlds.world import Fault, Result, Split, Task
 from data.records import Action, Outcome, Trajectory
 from data.trajectories import trajectory_to_chat
 
@@ -465,7 +465,7 @@ def test_no_call_crashes_or_escapes(name: str, calls: list[Any], fault: str) -> 
 def test_records_are_the_same_in_every_process_and_tell_nothing_of_the_machine() -> None:
     script = (
         "from benchmark.agent import FROZEN_START, run_tasks\nfrom benchmark.policies import Expert\n"
-        "from benchmark.worlds.files import tasks\n"
+        "from benchmark.worlds.files.world import tasks\n"
         "for record in run_tasks(Expert(mistakes=0.5, seed=1), tasks('test', 62, 6), label='x', max_steps=40, "
         "start=FROZEN_START):\n    print(record.to_json())"
     )

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from benchmark.agent import FROZEN_START, Turn, run_tasks
 from benchmark.kpis import kpis
 from benchmark.policies import POLICIES, Expert, policy_named
-from benchmark.worlds import Fault, Task
-from benchmark.worlds.other import FAMILIES, TOOLS, OtherWorld, tasks
+from benchmark.worlds.other.world import FAMILIES, TOOLS, OtherWorld, tasks
+from benchmark.worlds.world import Fault, Task
 from data.chats import Chat, Message, PreferencePair, ToolCall
 from data.records import Outcome, Trajectory
 from data.trajectories import trajectory_to_chat, trajectory_to_pairs

@@ -19,7 +19,7 @@ from test_templates import check_exact, served_ids
 from benchmark.agent import Episode, Turn, run_tasks
 from benchmark.backends import read_renderer
 from benchmark.policies import Expert
-from benchmark.worlds.table import make_tasks
+from benchmark.worlds.kinds import make_tasks
 from data.chats import Chat, Message, PreferencePair, Skip, ToolCall
 from data.errors import UserError
 from data.mixture import BuildConfig, build

@@ -19,8 +19,8 @@ from benchmark.agent import FROZEN_START, Episode, Policy, Turn, Unreadable, run
 from benchmark.policies import Echo, Expert, SameTool
 from benchmark.recording import Kind, Scripted, kinds_of
 from benchmark.replay import MAX_NUMBER, CannotReplay, replay
-from benchmark.worlds.sandbox import check_isolation
-from benchmark.worlds.table import WORLDS, make_tasks
+from benchmark.worlds.kinds import WORLDS, make_tasks
+from benchmark.worlds.sandbox.sandbox import check_isolation
 from data.chats import Message, ToolCall
 from data.errors import UserError
 from data.quality import Difference, read_replays

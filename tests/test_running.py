@@ -20,7 +20,7 @@ from benchmark.__main__ import app
 from benchmark.agent import Try
 from benchmark.kpis import pass_hat_k
 from benchmark.running import _DECIDING_CODE, model_sha256, tasks_to_tries
-from benchmark.worlds.table import make_tasks
+from benchmark.worlds.kinds import make_tasks
 from data.errors import UserError, run_command
 from data.records import Outcome, Trajectory, read_trajectories
 

@@ -16,8 +16,16 @@ from typing import Any
 
 import pytest
 
-from benchmark.worlds import sandbox
-from benchmark.worlds.sandbox import MEMORY_BYTES, PROCESSES, SECONDS, Run, check_isolation, run_beside, run_python
+from benchmark.worlds.sandbox import sandbox
+from benchmark.worlds.sandbox.sandbox import (
+    MEMORY_BYTES,
+    PROCESSES,
+    SECONDS,
+    Run,
+    check_isolation,
+    run_beside,
+    run_python,
+)
 from data.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -369,7 +377,8 @@ while True:
     pass
 """
 ASKING = (
-    f"import os, time\nfrom benchmark.worlds.sandbox import run_python\nBEFORE\nrun_python({{}}, code={STUBBORN!r})"
+    "import os, time\nfrom benchmark.worlds.sandbox.sandbox import run_python\nBEFORE\n"
+    f"run_python({{}}, code={STUBBORN!r})"
 )
 FORKING = "if os.fork() == 0:\n    time.sleep(20)\n    os._exit(0)"
 
@@ -450,7 +459,7 @@ def test_code_that_wants_to_stay_is_gone_with_whoever_watches_it(before: str, en
 @pytest.mark.parametrize("end", ["kill", "ctrl-c"])
 def test_workers_and_their_code_are_gone_with_the_process_that_started_them(tmp_path: Path, end: str) -> None:
     (tmp_path / "job.py").write_text(
-        "import sys\nfrom benchmark.recording import in_processes\nfrom benchmark.worlds.sandbox import run_python\n"
+        "import sys\nfrom benchmark.recording import in_processes\nfrom benchmark.worlds.sandbox.sandbox import run_python\n"
         f"def go(part):\n    return run_python({{}}, code={STUBBORN!r})\n"
         "if __name__ == '__main__':\n    print(list(in_processes(go, [1, 2, 3, 4, 5, 6, 7, 8], 2)))\n"
     )
@@ -555,7 +564,7 @@ def test_what_runs_beside_shares_nothing_but_two_pipes() -> None:
 def limited(shell: str, code: str = "print(len(bytearray(10 << 20)))") -> subprocess.CompletedProcess[str]:
     """What `run_python` gives in a process that a shell has limited."""
     script = (
-        f"from benchmark.worlds.sandbox import run_python\nfrom data.errors import UserError\n"
+        f"from benchmark.worlds.sandbox.sandbox import run_python\nfrom data.errors import UserError\n"
         f"try:\n    run = run_python({{'a.txt': b'x' * 9000}}, code={code!r})\n"
         "    print((run.output, run.errors, run.exit_code, run.ended))\n"
         "except UserError as error:\n    print('refused:', error)"
@@ -638,7 +647,7 @@ def without_namespaces(code: str) -> subprocess.CompletedProcess[str]:
 def test_where_isolation_is_missing_nothing_runs(tmp_path: Path) -> None:
     witness = tmp_path / "witness"
     code = (
-        "from benchmark.worlds.sandbox import run_python\nfrom data.errors import UserError\n"
+        "from benchmark.worlds.sandbox.sandbox import run_python\nfrom data.errors import UserError\n"
         f"try:\n    run_python({{}}, code={f'open({str(witness)!r}, chr(119))'!r})\n"
         "except UserError as error:\n    print(error)"
     )

@@ -24,7 +24,7 @@ from benchmark.backends import read_renderer
 from benchmark.policies import Expert
 from benchmark.running import count_replies
 from benchmark.servers import ServerPolicy, check_url, message_to_openai
-from benchmark.worlds.table import make_tasks
+from benchmark.worlds.kinds import make_tasks
 from data.chats import Message, ToolCall
 from data.errors import UserError
 from data.records import INVALID_CALL, Outcome

@@ -18,10 +18,10 @@ from hypothesis import strategies as st
 from benchmark.agent import run_tasks
 from benchmark.kpis import retention_tokens
 from benchmark.policies import Expert
-from benchmark.worlds import Fault, Task
-from benchmark.worlds.web import CONTEXT_TOKENS, FAMILIES, WebWorld, tasks
-from benchmark.worlds.web import open as open_web
-from benchmark.worlds.web_site import LOGIN, MAP, Form, Page, Site
+from benchmark.worlds.web.site import LOGIN, MAP, Form, Page, Site
+from benchmark.worlds.web.world import CONTEXT_TOKENS, FAMILIES, WebWorld, tasks
+from benchmark.worlds.web.world import open as open_web
+from benchmark.worlds.world import Fault, Task
 from data.records import Outcome, Trajectory
 
 HELD_OUT = {family.name for family in FAMILIES if family.held_out}

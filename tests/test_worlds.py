@@ -19,13 +19,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmark.worlds import Fault, Move, Result, Split, Task, World
-from benchmark.worlds.api import ApiWorld
-from benchmark.worlds.families import Family, families_to_tasks
-from benchmark.worlds.files import FilesWorld
-from benchmark.worlds.files import open as open_files
-from benchmark.worlds.sandbox import check_isolation
-from benchmark.worlds.table import WORLDS, make_tasks
+from benchmark.worlds.api.world import ApiWorld
+from benchmark.worlds.family import Family, families_to_tasks
+from benchmark.worlds.files.world import FilesWorld
+from benchmark.worlds.files.world import open as open_files
+from benchmark.worlds.kinds import WORLDS, make_tasks
+from benchmark.worlds.sandbox.sandbox import check_isolation
+from benchmark.worlds.world import Fault, Move, Result, Split, Task, World
 from data.errors import UserError
 from data.records import Action, Metadata, Outcome
 from data.trajectories import actions_to_messages, output_to_text
@@ -183,7 +183,7 @@ def test_a_drawn_task_is_not_drawn_again() -> None:
 
 
 def test_tasks_do_not_depend_on_hash_seeds() -> None:
-    script = "from benchmark.worlds.table import WORLDS, make_tasks; print(make_tasks(sorted(WORLDS), 'train', 90, 3))"
+    script = "from benchmark.worlds.kinds import WORLDS, make_tasks; print(make_tasks(sorted(WORLDS), 'train', 90, 3))"
     texts = {
         subprocess.run(
             [sys.executable, "-c", script],
@@ -221,7 +221,7 @@ def test_wrong_orders_are_the_users_to_fix(arguments: Any, told: str) -> None:
 
 def test_worlds_import_neither_torch_nor_transformers() -> None:
     script = (
-        "import sys; import benchmark.worlds.table; "
+        "import sys; import benchmark.worlds.kinds; "
         "sys.exit(bool({'torch', 'transformers', 'datasets'} & set(sys.modules)))"
     )
     subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=True)

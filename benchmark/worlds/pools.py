@@ -15,7 +15,7 @@ import zlib
 from collections.abc import Sequence
 from typing import Literal, TypeVar
 
-from benchmark.worlds import Split
+from benchmark.worlds.world import Split
 
 
 def _words(text: str) -> tuple[str, ...]:

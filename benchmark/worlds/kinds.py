@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import benchmark.worlds.api
-import benchmark.worlds.code
-import benchmark.worlds.files
-import benchmark.worlds.other
-import benchmark.worlds.web
-from benchmark.worlds import Split, Task, WorldKind
+import benchmark.worlds.api.world
+import benchmark.worlds.code.world
+import benchmark.worlds.files.world
+import benchmark.worlds.other.world
+import benchmark.worlds.web.world
+from benchmark.worlds.world import Split, Task, WorldKind
 from data.errors import UserError, nearest
 
 WORLDS: dict[str, WorldKind] = {
-    "code": benchmark.worlds.code,
-    "web": benchmark.worlds.web,
-    "api": benchmark.worlds.api,
-    "files": benchmark.worlds.files,
-    "other": benchmark.worlds.other,
+    "code": benchmark.worlds.code.world,
+    "web": benchmark.worlds.web.world,
+    "api": benchmark.worlds.api.world,
+    "files": benchmark.worlds.files.world,
+    "other": benchmark.worlds.other.world,
 }
 
 

@@ -1,7 +1,7 @@
 """A web site of HTML pages as a WSGI app: tables, links, forms with a hidden ticket, a login with a session cookie, faults.
 
-It knows nothing of tools and tasks beyond the schedule of faults. `benchmark/worlds/web.py` has the browser that visits it
-and says what the faults are.
+It knows nothing of tools and tasks beyond the schedule of faults. `benchmark/worlds/web/world.py` has the browser that visits
+it and says what the faults are.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from http.cookies import SimpleCookie
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
 
-from benchmark.worlds import Task
 from benchmark.worlds.tools import Schedule
+from benchmark.worlds.world import Task
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment

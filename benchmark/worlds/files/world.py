@@ -33,10 +33,9 @@ from typing import Any, ClassVar
 
 from pydantic import JsonValue
 
-from benchmark.worlds import Move, Split, Task, Verdict
-from benchmark.worlds.families import families_to_tasks
-from benchmark.worlds.files_families import FAMILIES, Content
-from benchmark.worlds.files_formats import (
+from benchmark.worlds.family import families_to_tasks
+from benchmark.worlds.files.families import FAMILIES, Content
+from benchmark.worlds.files.file_formats import (
     MAX_BYTES,
     MAX_FILES,
     change_encoding,
@@ -56,6 +55,7 @@ from benchmark.worlds.tools import (
     function_to_spec,
     score_to_verdict,
 )
+from benchmark.worlds.world import Move, Split, Task, Verdict
 from data.records import Action, Category
 
 category: Category = Category.FILE_OPS

@@ -32,8 +32,7 @@ from typing import Any
 import httpx
 from pydantic import JsonValue
 
-from benchmark.worlds import Fault, Move, Result, Split, Task, Verdict
-from benchmark.worlds.families import CONTEXT_TOKENS, Family, families_to_tasks
+from benchmark.worlds.family import CONTEXT_TOKENS, Family, families_to_tasks
 from benchmark.worlds.pools import Draw, filler
 from benchmark.worlds.tools import (
     DONE,
@@ -45,7 +44,8 @@ from benchmark.worlds.tools import (
     function_to_spec,
     score_to_verdict,
 )
-from benchmark.worlds.web_site import LOGIN, LOGIN_BUTTON, MAP, SEND, Entry, Form, Page, Site, title_of
+from benchmark.worlds.web.site import LOGIN, LOGIN_BUTTON, MAP, SEND, Entry, Form, Page, Site, title_of
+from benchmark.worlds.world import Fault, Move, Result, Split, Task, Verdict
 from data.errors import nearest
 from data.records import Action, Category
 

@@ -1,7 +1,7 @@
 """How fast curation is, and how much memory it takes, on a file made here; side by side with what one would do otherwise.
 
-    python scripts/curation_speed.py --rows 100000 --out /tmp/speed
-    python scripts/curation_speed.py --rows 1000000 --out /tmp/speed --skip-peers
+    python scripts/measure/curation_speed.py --rows 100000 --out /tmp/speed
+    python scripts/measure/curation_speed.py --rows 1000000 --out /tmp/speed --skip-peers
 
 The file holds chats of about 4 kB with a tool, one in eight in Korean; 5 % are exact copies, 5 % near copies (four words
 changed), 1 % refusals and 0.5 % hold a test task. Each step is run over the whole file in one and in two processes, then

@@ -1,7 +1,7 @@
 """The expert of the API world: what can be known after a history, and the steps of a way.
 
 A step says what to call with the names that things have at the beginning. Tokens, new ids and waiting are added by
-`benchmark.worlds.api.ApiWorld.expert`.
+`benchmark.worlds.api.world.ApiWorld.expert`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from benchmark.worlds import Move, Task
+from benchmark.worlds.world import Move, Task
 from data.records import Action
 
 VERSIONED = {"set_count": ("get_item", "item"), "change_customer": ("get_customer", "name")}

@@ -10,8 +10,8 @@ from typing import Any, Literal
 
 from pydantic import JsonValue
 
-from benchmark.worlds import Fault, Split, Task
 from benchmark.worlds.pools import Draw, filler
+from benchmark.worlds.world import Fault, Split, Task
 from data.errors import UserError
 from data.records import ToolSpec
 

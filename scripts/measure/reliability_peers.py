@@ -1,7 +1,7 @@
 """The same faults for our commands and for the scripts that TRL installs: what each does, as a Markdown table.
 
     python scripts/embedded_model.py .cache/tiny --tiny
-    python scripts/reliability_peers.py sft dpo
+    python scripts/measure/reliability_peers.py sft dpo
 
 Both train the same tiny model on made-up rows, six steps with a checkpoint at every second, LoRA dropout on, on the CPU. TRL's
 scripts (trl/scripts/sft.py and dpo.py, as installed) run as they are. "Same command" is what a scheduler does; where that makes
@@ -29,7 +29,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 os.environ |= {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "TRL_EXPERIMENTAL_SILENCE": "1"}
 

@@ -1,7 +1,7 @@
 """How many rows a second `data convert` reads: each adapter, and side by side with `datasets`.
 
-    python scripts/adapter_speed.py                      # all of it, a minute or two
-    python scripts/adapter_speed.py --adapter alpaca     # one adapter, no comparison
+    python scripts/measure/adapter_speed.py                      # all of it, a minute or two
+    python scripts/measure/adapter_speed.py --adapter alpaca     # one adapter, no comparison
 
 The comparison converts the same JSON Lines file of 1 kB rows with `data convert` and with
 `datasets.load_dataset(...).map(...)`, taking turns. `map` is given the same conversion (the adapter, whose chat goes into a
@@ -29,7 +29,7 @@ from data.chats import Skip
 from data.convert import convert
 from data.inputs import find_input
 
-SAMPLES = Path(__file__).parents[1] / "tests" / "samples"
+SAMPLES = Path(__file__).parents[2] / "tests" / "samples"
 ROWS, TIMES = 20_000, 5
 SECONDS_PER_ADAPTER = 0.3
 

@@ -37,11 +37,10 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import JsonValue
 
-from benchmark.worlds import Fault, Move, Split, Task, Verdict
-from benchmark.worlds.code_tests import RUN_TESTS, UnderTest, are_good_tests
-from benchmark.worlds.families import CONTEXT_TOKENS, Family, families_to_tasks
+from benchmark.worlds.code.written_tests import RUN_TESTS, UnderTest, are_good_tests
+from benchmark.worlds.family import CONTEXT_TOKENS, Family, families_to_tasks
 from benchmark.worlds.pools import Draw, filler
-from benchmark.worlds.sandbox import SECONDS, Run, check_isolation, run_python
+from benchmark.worlds.sandbox.sandbox import SECONDS, Run, check_isolation, run_python
 from benchmark.worlds.tools import (
     DONE,
     GIVEN_UP,
@@ -53,6 +52,7 @@ from benchmark.worlds.tools import (
     function_to_spec,
     score_to_verdict,
 )
+from benchmark.worlds.world import Fault, Move, Split, Task, Verdict
 from data.records import Action, Category
 
 category: Category = Category.CODE_EXECUTION

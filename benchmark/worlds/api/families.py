@@ -12,11 +12,11 @@ from typing import Any, Literal
 
 from pydantic import JsonValue
 
-from benchmark.worlds import Fault, Task
-from benchmark.worlds.api_expert import Act, Goal, GraphWalk, Look, Report, Step, Walk, quoted
-from benchmark.worlds.api_site import SCHEMA, Rules
-from benchmark.worlds.families import CONTEXT_TOKENS, Family
+from benchmark.worlds.api.expert import Act, Goal, GraphWalk, Look, Report, Step, Walk, quoted
+from benchmark.worlds.api.site import SCHEMA, Rules
+from benchmark.worlds.family import CONTEXT_TOKENS, Family
 from benchmark.worlds.pools import Draw, filler
+from benchmark.worlds.world import Fault, Task
 
 Stages = tuple[tuple[Step, ...], ...]
 

@@ -35,8 +35,7 @@ from typing import Any, ClassVar, Literal, TypeVar
 
 from pydantic import JsonValue
 
-from benchmark.worlds import Fault, Move, Result, Split, Task, Verdict
-from benchmark.worlds.families import CONTEXT_TOKENS, Family, families_to_tasks
+from benchmark.worlds.family import CONTEXT_TOKENS, Family, families_to_tasks
 from benchmark.worlds.pools import Draw
 from benchmark.worlds.tools import (
     DONE,
@@ -49,6 +48,7 @@ from benchmark.worlds.tools import (
     function_to_spec,
     score_to_verdict,
 )
+from benchmark.worlds.world import Fault, Move, Result, Split, Task, Verdict
 from data.errors import nearest
 from data.records import Action, Category
 

@@ -36,11 +36,10 @@ from urllib.parse import quote
 import httpx
 from pydantic import JsonValue
 
-from benchmark.worlds import Move, Result, Split, Task, Verdict
-from benchmark.worlds.api_expert import NAMED_BY, Act, Goal, Known
-from benchmark.worlds.api_families import FAMILIES
-from benchmark.worlds.api_site import AUTH, TOKEN_EXCHANGE, Row, Shop
-from benchmark.worlds.families import families_to_tasks
+from benchmark.worlds.api.expert import NAMED_BY, Act, Goal, Known
+from benchmark.worlds.api.families import FAMILIES
+from benchmark.worlds.api.site import AUTH, TOKEN_EXCHANGE, Row, Shop
+from benchmark.worlds.family import families_to_tasks
 from benchmark.worlds.tools import (
     DONE,
     GIVEN_UP,
@@ -51,6 +50,7 @@ from benchmark.worlds.tools import (
     function_to_spec,
     score_to_verdict,
 )
+from benchmark.worlds.world import Move, Result, Split, Task, Verdict
 from data.records import Action, Category
 
 category: Category = Category.API_ORCHESTRATION

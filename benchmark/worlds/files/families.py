@@ -14,10 +14,10 @@ from typing import Any, Literal
 
 from pydantic import JsonValue
 
-from benchmark.worlds import Fault, Move, Task
-from benchmark.worlds.families import CONTEXT_TOKENS, Family
-from benchmark.worlds.files_formats import FIELDS, MAGIC, convert_text, header, write_zip
+from benchmark.worlds.family import CONTEXT_TOKENS, Family
+from benchmark.worlds.files.file_formats import FIELDS, MAGIC, convert_text, header, write_zip
 from benchmark.worlds.pools import Draw, filler
+from benchmark.worlds.world import Fault, Move, Task
 
 Content = str | bytes
 """Of a file; text stands for its bytes in UTF-8."""

@@ -12,7 +12,7 @@ import json
 from dataclasses import dataclass
 from functools import lru_cache
 
-from benchmark.worlds.sandbox import run_beside
+from benchmark.worlds.sandbox.sandbox import run_beside
 
 _TRIES = 4
 """How often each module is tried, against tests that guess."""

@@ -1,7 +1,7 @@
 """The services of a shop as one WSGI app: REST and GraphQL, OAuth, cursors, entity tags, idempotency keys, limits, faults.
 
-It knows nothing of tools and tasks beyond the schedule of faults. `benchmark/worlds/api.py` has the client that calls it and
-says what the faults are.
+It knows nothing of tools and tasks beyond the schedule of faults. `benchmark/worlds/api/world.py` has the client that calls
+it and says what the faults are.
 
 =========================  ======================================  =====================================================
 request                    body, query or header                   answer
@@ -44,8 +44,8 @@ from urllib.parse import parse_qs
 
 from pydantic import JsonValue
 
-from benchmark.worlds import Task
 from benchmark.worlds.tools import Schedule
+from benchmark.worlds.world import Task
 from data.errors import nearest
 
 if TYPE_CHECKING:
