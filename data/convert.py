@@ -190,7 +190,7 @@ _UNDERSTOOD = re.compile(
 
 
 def _candidate(adapter: Adapter, fit: Fit, rows: Sequence[Row]) -> _Candidate:
-    if adapter.group_by is not None:  # whose rows stand in trees, of which a sample cuts some apart
+    if adapter.joins_rows:  # of which a sample cuts some apart
         return _Candidate(adapter, fit, set(range(len(rows))), Counter())
     kept, lost = set[int](), Counter[str]()
     for place, row in enumerate(rows):

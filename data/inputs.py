@@ -286,6 +286,41 @@ def neighbours(chunks: Iterable[Chunk], column: str) -> Iterator[Chunk]:
         yield from _in_chunks(Path(path), _groups(path, numbered, column))
 
 
+LARGEST_FILE_BYTES = 2**28
+"""Beyond 256 MiB a file that is read as one thing is refused, since all of it stands in memory."""
+
+
+def whole_files(chunks: Iterable[Chunk]) -> Iterator[Chunk]:
+    """One chunk a file, in which all its rows are one row, `{"rows": [...], "holes": [...]}`, at the line of the first.
+
+    What is no object stays a row of its own; `holes` has the places in `rows` before which it stood.
+
+    Raises:
+        UserError: for a file of more than `LARGEST_FILE_BYTES`.
+    """
+    for path, of_file in groupby(chunks, key=lambda chunk: chunk.path):
+        together: list[Any] = []
+        holes: list[int] = []
+        numbered: list[NumberedRow] = []
+        first, size = 0, 0
+        for chunk in of_file:
+            size += len(chunk.raw) if isinstance(chunk, Lines) else 0
+            if size > LARGEST_FILE_BYTES:
+                raise UserError(
+                    f"{path}: a log of more than {LARGEST_FILE_BYTES >> 20} MiB, which is read as one thing"
+                )
+            for number, row in chunk.rows():
+                if isinstance(row, dict):
+                    first = first or number
+                    together.append(row)
+                else:
+                    numbered.append((number, row))
+                    holes.append(len(together))
+        if together:
+            numbered.append((first, {"rows": together, "holes": holes}))
+        yield Rows(path, numbered)
+
+
 def _groups(path: str, numbered: Iterable[NumberedRow], column: str) -> Iterator[NumberedRow]:
     seen: set[str | int] = set()
     group: list[NumberedRow] = []

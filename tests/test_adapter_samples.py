@@ -114,7 +114,7 @@ def test_no_value_in_any_place_makes_an_adapter_fail(name: str) -> None:
             for key in place[:-1]:
                 inner = inner[key]
             inner[place[-1]] = value
-            ((_, made),) = adapt_chunk(adapter, Rows("rows", [(1, {"rows": [row]} if adapter.group_by else row)]))
+            ((_, made),) = adapt_chunk(adapter, Rows("rows", [(1, {"rows": [row]} if adapter.joins_rows else row)]))
             assert not isinstance(made, BadLine) or "failed on it" not in made.reason, (place, value, made)
 
 

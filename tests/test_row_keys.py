@@ -329,9 +329,9 @@ def test_what_an_adapter_asks_for_is_what_it_declares(name: str) -> None:
     for chunk in chunks_for(adapter, find_input(str(sample_file(name)))):
         for _, row in chunk.rows():
             if isinstance(row, dict):
-                for each in row["rows"] if adapter.group_by else [row]:
+                for each in row["rows"] if adapter.joins_rows else [row]:
                     adapter.function(
-                        {"rows": [recorded(each, "", asked)]} if adapter.group_by else recorded(each, "", asked)
+                        {"rows": [recorded(each, "", asked)]} if adapter.joins_rows else recorded(each, "", asked)
                     )
     columns = {name_of(key) if adapter.any_spelling else key for key in asked if "." not in key}
     assert columns <= {*adapter.columns, "id"}

@@ -47,6 +47,13 @@ from data.adapters.adp import adp_row, holds_adp_items
 from data.adapters.anthropic_messages import anthropic_messages_row, holds_anthropic_blocks, holds_anthropic_response
 from data.adapters.atif import atif_row
 from data.adapters.chat_logs import chat_log_row, nemotron_v1_row, smoltalk_row, ultrachat_200k_row, ultrachat_row
+from data.adapters.claude_code import LINE as CLAUDE_CODE_LINE
+from data.adapters.claude_code import MESSAGE_KEYS as CLAUDE_CODE_MESSAGE
+from data.adapters.claude_code import claude_code_session_row, matches_claude_code
+from data.adapters.claude_code import not_read as not_read_of_claude_code
+from data.adapters.codex_rollout import LINE as CODEX_LINE
+from data.adapters.codex_rollout import PAYLOAD_KEYS, codex_rollout_row, matches_codex
+from data.adapters.codex_rollout import not_read as not_read_of_codex
 from data.adapters.gemini_contents import CONTENT_KEYS, gemini_contents_row, holds_candidates, holds_gemini_parts
 from data.adapters.glaive import glaive_v2_row
 from data.adapters.hh_rlhf import hh_rlhf_row, holds_transcripts
@@ -137,7 +144,7 @@ from data.adapters.turns import TURN_KEYS, holds_function_calls
 from data.adapters.xlam import xlam_function_calling_row
 from data.chats import Chat, PreferencePair, Skip
 from data.errors import UserError, nearest
-from data.inputs import Chunk, Input, find_input, neighbours
+from data.inputs import Chunk, Input, find_input, neighbours, whole_files
 from data.records import BadLine
 
 Result = Chat | PreferencePair | Skip
@@ -182,10 +189,20 @@ class Adapter:
     group_by: str | None = None
     """Column of flat rows of which one thing is many rows (the messages of a tree): neighbouring rows with an equal value
     reach `function` together, as `{"rows": [...]}`."""
+    whole_file: bool = False
+    """Whether a file is one thing of which each line is a part, such as the log of a session: all its rows reach `function`
+    together, as `{"rows": [...], "holes": [...]}` (`data.inputs.whole_files`)."""
+    not_read: Callable[[Row], str | None] | None = None
+    """What a row of such a file is called that is no part of what is read, or null; it is counted under that name."""
     schema: Literal["real rows", "public pages", "recalled"] = "recalled"
     """How the columns are known: seen in real rows, read on public pages, or recalled and not yet settled."""
     note: str = ""
     """What a user should know before using it: what is left out by what rule, or why something cannot be read."""
+
+    @property
+    def joins_rows(self) -> bool:
+        """Whether `function` takes many rows at once."""
+        return self.group_by is not None or self.whole_file
 
     @property
     def is_dataset(self) -> bool:
@@ -324,6 +341,34 @@ ADAPTERS: dict[str, Adapter] = {
             turn_keys=frozenset({"role", "content", "tool_calls", "function_call", *WEIGHT_KEYS}),
             schema="recalled",
             note="Requests of the Messages API. The log of every request of one conversation holds its beginning many times.",
+        ),
+        Adapter(
+            name="claude_code_session",
+            kind="chat",
+            function=claude_code_session_row,
+            columns=CLAUDE_CODE_LINE,
+            matches=matches_claude_code,
+            turns=("message",),
+            turn_keys=CLAUDE_CODE_MESSAGE,
+            whole_file=True,
+            not_read=not_read_of_claude_code,
+            schema="public pages",
+            note="Logs of Claude Code; a file is one session. Sub-agents, what follows a compaction and what was asked anew "
+            "are chats of their own. They hold no tool definitions. Anthropic's terms apply to the answers.",
+        ),
+        Adapter(
+            name="codex_rollout",
+            kind="chat",
+            function=codex_rollout_row,
+            columns=CODEX_LINE,
+            matches=matches_codex,
+            turns=("payload",),
+            turn_keys=PAYLOAD_KEYS,
+            whole_file=True,
+            not_read=not_read_of_codex,
+            schema="public pages",
+            note="Rollouts of Codex; a file is one session, and what follows a compaction a chat of its own. Calls whose input "
+            "is text become {input}. They hold no tool definitions. OpenAI's terms apply to the answers.",
         ),
         Adapter(
             name="langchain_messages",
@@ -1344,9 +1389,12 @@ def adapt(adapter: Adapter, row: Row, *, rules: KeyRules = NO_RULES, counts: Key
     if adapter.reads_all:
         return [_stamped(adapter, result) for result in _made(adapter, row)]
     counts = KeyCounts() if counts is None else counts
-    if adapter.group_by is not None and isinstance(row.get("rows"), list):  # flat rows of one dataset, read together
+    if adapter.joins_rows and isinstance(row.get("rows"), list):
         for each in row["rows"]:
-            if isinstance(each, dict):
+            name = adapter.not_read(each) if adapter.not_read is not None and isinstance(each, dict) else None
+            if name is not None:
+                counts.unread[name] += 1
+            elif isinstance(each, dict):
                 look_at_row(each, adapter.reader, rules, counts)
         return [_stamped(adapter, result) for result in _made(adapter, row)]
     if adapter.any_spelling:
@@ -1445,7 +1493,10 @@ def adapt_chunk(
 
 def chunks_for(adapter: Adapter, source: Input) -> Iterator[Chunk]:
     """The chunks of an input, with rows of one thing put together where the adapter asks for that."""
-    return source.chunks() if adapter.group_by is None else neighbours(source.chunks(), adapter.group_by)
+    chunks = source.chunks()
+    if adapter.whole_file:
+        return whole_files(chunks)
+    return chunks if adapter.group_by is None else neighbours(chunks, adapter.group_by)
 
 
 def read_adapted(

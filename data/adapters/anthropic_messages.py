@@ -32,7 +32,8 @@ from data.adapters.parts import (
 from data.adapters.turns import AssistantParts, say_messages
 from data.chats import Chat
 
-_FINISHED = frozenset({"end_turn", "tool_use", "stop_sequence"})
+FINISHED = frozenset({"end_turn", "tool_use", "stop_sequence"})
+"""Why an answer ended that was not cut off."""
 _BY_THE_SERVICE = ("server_tool_use", "mcp_tool_use", "mcp_tool_result")
 
 
@@ -105,7 +106,7 @@ def anthropic_messages_row(row: Row) -> Chat:
     request, response = request_and_response(row)
     if response.get("error"):
         raise Unrepresentable("a request that failed")
-    if response.get("stop_reason") not in (None, "", *_FINISHED):
+    if response.get("stop_reason") not in (None, "", *FINISHED):
         raise Unrepresentable("a reply that was cut off")
     asked = list_of_objects(request, "messages")
     if speaker_of(asked[-1].get("role")) == "assistant":
