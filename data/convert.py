@@ -183,9 +183,10 @@ class _Candidate:
     """Why it keeps the others not."""
 
 
-# A failed run, a bad answer and a tie were read as well as what is imitated.
+# A failed run, a bad answer, a tie and a span of another kind were read as well as what is imitated.
 _UNDERSTOOD = re.compile(
     r"\Aoutcome is |: a bad answer\Z|\Aboth sides |\Athe rejected side has the higher score|\Atie\b"
+    r"|\Athe beginning of a longer chat|\Aa span that is no request|\Aan observation of type "
 )
 
 
@@ -391,7 +392,8 @@ def _convert_chunk(
     done = _Converted()
     bad: list[BadLine] = []
     for _, results in adapt_chunk(adapter, chunk, line_of_id=line_of_id, rules=rules, counts=done.keys):
-        done.rows += 1
+        # Spans are rows, though those of one conversation come together.
+        done.rows += 1 if adapter.spans is None or isinstance(results, BadLine) else len(results)
         if isinstance(results, BadLine):
             bad.append(results)
             continue

@@ -294,7 +294,7 @@ def test_a_function_of_the_user(tmp_path: Path) -> None:
 # --- workers ---
 
 
-@pytest.mark.parametrize("name", ["sharegpt", "oasst1_all", "hh_rlhf"])
+@pytest.mark.parametrize("name", ["sharegpt", "oasst1_all", "hh_rlhf", "otel_genai"])
 def test_the_bytes_do_not_depend_on_the_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setattr(data.inputs, "CHUNK_BYTES", 300)
     monkeypatch.setattr(data.inputs, "CHUNK_ROWS", 3)

@@ -74,6 +74,8 @@ from data.adapters.langchain_messages import (
     holds_langgraph_state,
     langchain_messages_row,
 )
+from data.adapters.langfuse import COLUMNS as LANGFUSE_COLUMNS
+from data.adapters.langfuse import holds_generation, langfuse_row, langfuse_spans
 from data.adapters.llama_factory import holds_typed_parts, llama_factory_v1_row
 from data.adapters.oasst import oasst_all_row, oasst_best_row, oasst_pairs_row
 from data.adapters.openai_chat import holds_openai_calls, openai_chat_row
@@ -85,6 +87,8 @@ from data.adapters.openai_logs import (
     openai_responses_row,
 )
 from data.adapters.openhands import EVENT_KEYS, holds_openhands_events, openhands_messages_row, openhands_row
+from data.adapters.otel_genai import COLUMNS as OTEL_COLUMNS
+from data.adapters.otel_genai import holds_genai, otel_genai_row, otel_spans
 from data.adapters.parts import Fit, Row, Run, Unrepresentable, first_fit, with_columns, with_content, with_reasoning
 from data.adapters.preference import (
     SAME,
@@ -138,6 +142,7 @@ from data.adapters.toolace import holds_toolace_prompt, toolace_row
 from data.adapters.toolalpaca import toolalpaca_row
 from data.adapters.toolbench import holds_toolbench_action, toolbench_answers_row, toolbench_row
 from data.adapters.toucan import toucan_row
+from data.adapters.traces import Spans, rows_by_conversation, without_beginnings
 from data.adapters.trajectory import chat_row, pair_row, trajectory_row
 from data.adapters.trl import trl_prompt_completion_row
 from data.adapters.turns import TURN_KEYS, holds_function_calls
@@ -194,6 +199,9 @@ class Adapter:
     together, as `{"rows": [...], "holes": [...]}` (`data.inputs.whole_files`)."""
     not_read: Callable[[Row], str | None] | None = None
     """What a row of such a file is called that is no part of what is read, or null; it is counted under that name."""
+    spans: Spans | None = None
+    """For a trace format: a row as the spans that it holds, which reach `function` one by one. Spans of one conversation are
+    read together, wherever they stand (data/adapters/traces.py)."""
     schema: Literal["real rows", "public pages", "recalled"] = "recalled"
     """How the columns are known: seen in real rows, read on public pages, or recalled and not yet settled."""
     note: str = ""
@@ -397,6 +405,37 @@ ADAPTERS: dict[str, Adapter] = {
             turn_keys=CONTENT_KEYS,
             schema="recalled",
             note="Requests of the Gemini API, and files to tune its models. Results become their JSON text.",
+        ),
+        Adapter(
+            name="otel_genai",
+            kind="chat",
+            function=otel_genai_row,
+            columns=OTEL_COLUMNS,
+            spans=otel_spans,
+            matches=first_fit(
+                with_content("attributes", holds=holds_genai, what="messages of gen_ai"),
+                with_content("resourceSpans", holds=holds_genai, what="messages of gen_ai"),
+                with_content("resource_spans", holds=holds_genai, what="messages of gen_ai"),
+                with_content("events", holds=holds_genai, what="messages of gen_ai"),
+            ),
+            schema="public pages",
+            note="Spans, one a line or as OTLP exports; OpenLLMetry's and OpenInference's attributes, too. Those of one "
+            "conversation are read together: one that another goes on with is left out.",
+        ),
+        Adapter(
+            name="langfuse",
+            kind="chat",
+            function=langfuse_row,
+            columns=LANGFUSE_COLUMNS,
+            spans=langfuse_spans,
+            matches=first_fit(
+                with_content("traceId", "type", "input", "output", holds=holds_generation, what="types of Langfuse"),
+                with_content("trace_id", "type", "input", "output", holds=holds_generation, what="types of Langfuse"),
+                with_content("observations", holds=holds_generation, what="types of Langfuse"),
+            ),
+            schema="public pages",
+            note="Exports of observations or traces. Only GENERATION is a request to a model. Those of one session are read "
+            "together: one that another goes on with is left out.",
         ),
         Adapter(
             name="sharegpt_tools",
@@ -1389,6 +1428,10 @@ def adapt(adapter: Adapter, row: Row, *, rules: KeyRules = NO_RULES, counts: Key
     if adapter.reads_all:
         return [_stamped(adapter, result) for result in _made(adapter, row)]
     counts = KeyCounts() if counts is None else counts
+    if adapter.spans is not None:
+        spans = row["rows"] if isinstance(row.get("rows"), list) else [span for _, span in adapter.spans(row)]
+        made = [result for span in spans for result in _adapt_one(adapter, span, rules, counts)]
+        return without_beginnings(made) or [Skip("an export without spans")]
     if adapter.joins_rows and isinstance(row.get("rows"), list):
         for each in row["rows"]:
             name = adapter.not_read(each) if adapter.not_read is not None and isinstance(each, dict) else None
@@ -1397,6 +1440,10 @@ def adapt(adapter: Adapter, row: Row, *, rules: KeyRules = NO_RULES, counts: Key
             elif isinstance(each, dict):
                 look_at_row(each, adapter.reader, rules, counts)
         return [_stamped(adapter, result) for result in _made(adapter, row)]
+    return _adapt_one(adapter, row, rules, counts)
+
+
+def _adapt_one(adapter: Adapter, row: Row, rules: KeyRules, counts: KeyCounts) -> list[Result]:
     if adapter.any_spelling:
         row = in_usual_spelling(row, adapter.reader.columns)
     facts = look_at_row(row, adapter.reader, rules, counts)
@@ -1493,6 +1540,8 @@ def adapt_chunk(
 
 def chunks_for(adapter: Adapter, source: Input) -> Iterator[Chunk]:
     """The chunks of an input, with rows of one thing put together where the adapter asks for that."""
+    if adapter.spans is not None:
+        return rows_by_conversation(source, adapter.spans)
     chunks = source.chunks()
     if adapter.whole_file:
         return whole_files(chunks)

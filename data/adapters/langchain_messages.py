@@ -113,7 +113,8 @@ def _assistant_turn(message: Row) -> Row:
     return parts.turn(message)
 
 
-def _turn_of(dumped: Row) -> Row:
+def message_to_turn(dumped: Row) -> Row:
+    """A dumped message as a turn for `say_messages`."""
     message = _message_in(dumped)
     speaker = speaker_of(message["role"])
     if speaker == "assistant":
@@ -135,7 +136,7 @@ def langchain_messages_row(row: Row) -> Chat:
     values = row.get("values")
     holder = values if isinstance(values, dict) and row.get("messages") is None else row
     conversation = Conversation()
-    say_messages(conversation, [_turn_of(message) for message in list_of_objects(holder, "messages")])
+    say_messages(conversation, [message_to_turn(message) for message in list_of_objects(holder, "messages")])
     return conversation.chat(id=row_id(row, "id", "thread_id"), tools=tools_of(row.get("tools")))
 
 
