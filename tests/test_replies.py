@@ -165,6 +165,27 @@ def test_a_model_may_change_between_the_forms_of_its_family(own: Form) -> None:
             assert parts(read_reply(text, own=own, tools=TOOLS).said) == (calls, content, reasoning), text
 
 
+@pytest.mark.parametrize("own", ["mistral", "gemma4", "llama-json", "deepseek-v3.1"])
+def test_a_form_of_another_family_counts_only_on_lines_of_its_own_with_nothing_after_it(own: str) -> None:
+    call = '<tool_call>{"name": "move_file", "arguments": {"path": "가.txt"}}</tool_call>'
+    for text in (f"{call}\n그렇게 씁니다.", f"{call}\nor\n{call}", f"{call} or\n{call}", f"Write {call}"):
+        assert parts(read_reply(text, own=BY_NAME[own], tools=TOOLS).said) == ([], text, None)
+    reply = read_reply(f"옮길게요.\n{call}\n{call}", own=BY_NAME[own], tools=TOOLS)
+    assert (parts(reply.said), reply.form) == (([("move_file", {"path": "가.txt"})] * 2, "옮길게요.", None), "hermes")
+
+
+def test_no_words_around_calls_of_the_own_form_are_lost() -> None:
+    call, read = (
+        '<tool_call>{"name": "move_file", "arguments": {"path": "a"}}</tool_call>',
+        ("move_file", {"path": "a"}),
+    )
+    said = read_reply(f"One {call} two {call} three", own=HERMES, tools=TOOLS).said
+    assert parts(said) == ([read, read], "One  two  three", None)
+    call = '{"name": "move_file", "parameters": {"path": "a"}}'
+    said = read_reply(f"{call}\nor\n{call}", own=BY_NAME["llama-json"], tools=TOOLS).said
+    assert parts(said) == ([read], f"or\n{call}", None), "one that words follow is the last"
+
+
 def test_every_form_of_the_table_is_tested() -> None:
     assert {name for name, *_ in WRITTEN} == BY_NAME.keys() - {"lfm2-raw"}  # that one is a template of TRL, below
 

@@ -341,6 +341,43 @@ def test_what_an_adapter_asks_for_is_what_it_declares(name: str) -> None:
             assert key in adapter.turn_keys, path
 
 
+EVERY_KEY = {
+    Meaning.JUDGEMENT: (
+        "label labels kto_tag kto_label reward rewards score scores rating success successful succeeded resolved solved"
+        " correct passed accepted desirable preferred thumbs_up verdict outcome win 라벨 레이블 보상 점수 평점 성공 성공_여부"
+        " 정답_여부"
+    ),
+    Meaning.FAULT: "bad undesirable incorrect wrong failed failure 실패",
+    Meaning.WEIGHT: (
+        "loss train training loss_weight weight sample_weight loss_scale loss_mask trainable learn train_detail"
+        " training_detail"
+    ),
+    Meaning.MEDIA: (
+        "image images img imgs picture pictures photo photos video videos audio audios media attachments pixel_values 이미지"
+        " 그림 사진 영상 동영상 음성 image_url video_urls audio_path image_paths image_file audio_files image_bytes"
+        " image_base64 img_b64 image_data image_list image_content"
+    ),
+    Meaning.SYSTEM: (
+        "system system_prompt system_message system_instruction system_instructions sys_prompt 시스템 시스템_프롬프트"
+    ),
+    Meaning.TRUTH: "ground_truth ground_truths groundtruth reward_model verification_info",
+    Meaning.LICENCE: "license licence licenses licences license_name dataset_license data_license 라이선스 라이센스",
+    Meaning.SOURCE: "source",
+    Meaning.GROUP: "group",
+    Meaning.CHOSEN: "chosen chosen_response chosen_messages",
+    Meaning.REJECTED: "rejected rejected_response rejected_messages",
+}
+
+
+def test_every_key_of_the_table_has_its_meaning() -> None:
+    for meaning, keys in EVERY_KEY.items():
+        for key in keys.split():
+            for spelling in (key, key.upper(), key.replace("_", " "), key.replace("_", "-"), f" {key} "):
+                assert meaning_of(spelling) is meaning, spelling
+    for about in ("model", "score", "rating", "avg_rating", "id", "source", "policy", "tokens", "length", "logps"):
+        assert meaning_of(f"chosen_{about}") is meaning_of(f"rejected_{about}") is None, about
+
+
 def test_every_key_has_one_meaning_in_every_spelling() -> None:
     for key in ("label", "Label", "kto_tag", "kto-tag", "KTO Tag", "ktoTag", "is_success"):
         assert meaning_of(key) is Meaning.JUDGEMENT, key

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import signal
 import socket
 import subprocess
@@ -315,6 +316,34 @@ def test_rights_cannot_be_had_back(call: str) -> None:
     assert run.output.startswith("-1 "), run
     if os.geteuid() == 0:
         assert run.output == f"-1 {(sandbox.NOBODY,) * 3}\n"
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="numbers of system calls of x86_64")
+def test_every_way_around_the_walls_is_refused_by_the_filter() -> None:
+    calls = {
+        "ptrace": 101, "mount": 165, "umount2": 166, "pivot_root": 155, "chroot": 161, "unshare": 272, "setns": 308,
+        "bpf": 321, "perf_event_open": 298, "keyctl": 250, "add_key": 248, "request_key": 249, "userfaultfd": 323,
+        "process_vm_readv": 310, "process_vm_writev": 311, "pidfd_getfd": 438, "kcmp": 312, "process_madvise": 440,
+        "io_uring_setup": 425, "io_uring_enter": 426, "io_uring_register": 427, "open_tree": 428, "move_mount": 429,
+        "fsopen": 430, "fsconfig": 431, "fsmount": 432, "fspick": 433, "mount_setattr": 442, "shmget": 29, "shmctl": 31,
+        "shmat": 30, "shmdt": 67, "semget": 64, "semctl": 66, "semop": 65, "semtimedop": 220, "msgget": 68, "msgctl": 71,
+        "msgsnd": 69, "msgrcv": 70, "mq_open": 240, "mq_unlink": 241, "memfd_create": 319, "memfd_secret": 447,
+        "name_to_handle_at": 303, "open_by_handle_at": 304, "fanotify_init": 300, "personality": 135, "syslog": 103,
+        "acct": 163, "quotactl": 179, "quotactl_fd": 443, "swapon": 167, "swapoff": 168, "reboot": 169, "vhangup": 153,
+        "init_module": 175, "finit_module": 313, "delete_module": 176, "kexec_load": 246, "kexec_file_load": 320,
+        "settimeofday": 164, "clock_settime": 227, "adjtimex": 159, "clock_adjtime": 305, "move_pages": 279,
+        "migrate_pages": 256, "mbind": 237, "set_mempolicy": 238, "get_mempolicy": 239, "modify_ldt": 154, "ioperm": 173,
+        "iopl": 172,
+    }  # fmt: skip
+    code = (
+        f"import ctypes, errno\nlibc = ctypes.CDLL(None, use_errno=True)\nfor name, number in {calls}.items():\n"
+        "    ctypes.set_errno(0)\n    result = libc.syscall(number, 0, 0, 0, 0, 0, 0)\n"
+        "    if (result, ctypes.get_errno()) != (-1, errno.EPERM):\n        print(name, result, ctypes.get_errno())\n"
+        "print('all tried')"
+    )
+    assert inside(code).output == "all tried\n"
+    # No x32 call, which has a number of its own for each of these.
+    assert inside("import ctypes\nctypes.CDLL(None).syscall(0x40000000 | 39)").exit_code == -signal.SIGSYS
 
 
 def test_a_crash_of_the_interpreter_is_an_exit_code() -> None:
