@@ -139,7 +139,7 @@ _NAMES_BEFORE = {
     "secret": "(?:client|webhook|consumer|app|api|jwt)?",
     "pass": "(?:db|pg|my|user|admin|root|redis|smtp|ftp|login)?",
 }
-_BEFORE_NAME = {name: re.compile(rf"(?:{words})[_-]?$", re.IGNORECASE) for name, words in _NAMES_BEFORE.items()}
+_BEFORE_NAME = {name: re.compile(rf"(?:{words})[_-]?\Z", re.IGNORECASE) for name, words in _NAMES_BEFORE.items()}
 
 
 def _assigned(match: re.Match[str], start: int, end: int) -> Span | None:
@@ -165,7 +165,7 @@ def _said_password(match: re.Match[str], start: int, end: int) -> Span | None:
     return start, start + len(text)
 
 
-_BEFORE_OPTION = re.compile(r"(?:^|[^\w-])(?:--?[A-Za-z][A-Za-z-]*|-?)$")
+_BEFORE_OPTION = re.compile(r"(?:^|[^\w-])(?:--?[A-Za-z][A-Za-z-]*|-?)\Z")
 
 
 def _option(match: re.Match[str], start: int, end: int) -> Span | None:
@@ -197,7 +197,7 @@ def _secret(match: re.Match[str], start: int, end: int) -> Span | None:
     text = match.string[start:end]
     before = match.string[max(0, match.start() - 12) : match.start()]
     if re.search(
-        r"(?:page|next|sync|pad|eos|bos|unk|mask|sep|cls|special|cursor|continuation)[_-]?$|[a-z]$",
+        r"(?:page|next|sync|pad|eos|bos|unk|mask|sep|cls|special|cursor|continuation)[_-]?\Z|[a-z]\Z",
         before,
         re.IGNORECASE,
     ) and not (before[-1:].islower() and match[0][:1].isupper()):
@@ -230,7 +230,7 @@ def _end_of_private_key(match: re.Match[str], start: int, end: int) -> Span | No
 
 _IS_STAMP = re.compile(
     r"(?:(?:(?<![A-Za-z])|(?<=\\[nrt])|(?<=\dm))(?:build|stamp|version|release|rev(?:ision)?|ver|order|ord|snapshot|nightly|commit|tag|batch|job|run|ticket|invoice|lot"
-    r"|serial|sku)|빌드|버전|릴리스|주문|송장|배치)[ \t_.:#=/(\"'-]*(?:(?:번호|no|number|id)[ \t.:#=]*)?$",
+    r"|serial|sku)|빌드|버전|릴리스|주문|송장|배치)[ \t_.:#=/(\"'-]*(?:(?:번호|no|number|id)[ \t.:#=]*)?\Z",
     re.IGNORECASE,
 )
 
@@ -242,11 +242,11 @@ def _context_before(match: re.Match[str], start: int) -> str:
 def _is_arithmetic(match: re.Match[str], start: int, end: int) -> bool:
     """Whether a number with hyphens is a formula: `123-45-67890 = x`."""
     before, after = match.string[max(0, start - 3) : start], match.string[end : end + 3]
-    if re.search(r"=[ \t]*$", before) and re.search(r"\d[ \t]+-[ \t]+\d", match.string[start:end]):
+    if re.search(r"=[ \t]*\Z", before) and re.search(r"\d[ \t]+-[ \t]+\d", match.string[start:end]):
         return True
     return (
         re.match(r"[ \t]*=(?![=>])|[ \t]+[*+^/][ \t]|\^", after) is not None
-        or re.search(r"[ \t][*+^][ \t]+$|\^$", before) is not None
+        or re.search(r"[ \t][*+^][ \t]+\Z|\^\Z", before) is not None
     )
 
 
@@ -305,7 +305,7 @@ def _resident_number(match: re.Match[str], start: int, end: int) -> Span | None:
     if not 10 <= birthday.year % 100 <= 35:  # the date of no build that anybody keeps
         return (start, end) if checks or ("-" in text and not _is_arithmetic(match, start, end)) else None
     is_time = re.match(r"(?:[01]\d|2[0-3])[0-5]\d[0-5]\d", number[6:]) is not None
-    is_stamp = _IS_STAMP.search(before) is not None or re.search(r"[A-Za-z0-9][-.+_]$", before) is not None
+    is_stamp = _IS_STAMP.search(before) is not None or re.search(r"[A-Za-z0-9][-.+_]\Z", before) is not None
     if checks:
         return None if is_stamp or (number == text and is_time) else (start, end)
     goes_on = re.match(r"[-._+]\w", match.string[end : end + 2], re.ASCII) is not None
@@ -420,7 +420,7 @@ def _american_phone(match: re.Match[str], start: int, end: int) -> Span | None:
     if "(" in text or text.count("-") >= 2:
         return start, end
     # With points or blanks it may be a version or a row of numbers.
-    is_row = re.search(r"\d[ \t,]+$", match.string[max(0, start - 3) : start]) or re.match(
+    is_row = re.search(r"\d[ \t,]+\Z", match.string[max(0, start - 3) : start]) or re.match(
         r"[ \t,]+\d", match.string[end : end + 4]
     )
     is_stamp = _IS_STAMP.search(_context_before(match, start)) is not None
@@ -463,7 +463,7 @@ _NO_DOMAINS = re.compile(
 _END_OF_ESCAPE = re.compile(r"\\[nrt]|\[[\d;]{1,12}m")
 _REMOTE_COMMAND = re.compile(
     r"(?:^|[\s;&|$#`\"'(>]|\\[nrt])(?:ssh|scp|sftp|rsync|mosh|ssh-copy-id|sshfs|autossh|git clone)"
-    r"((?:[ \t]+[^\s@]+)*)[ \t]+[\"']?$"
+    r"((?:[ \t]+[^\s@]+)*)[ \t]+[\"']?\Z"
 )
 
 
@@ -495,7 +495,7 @@ def _email(match: re.Match[str], start: int, end: int) -> Span | None:
     before, after = match.string[max(0, start - 120) : start], match.string[end : end + 2]
     if ".." in domain or _NO_DOMAINS.fullmatch(domain.rpartition(".")[2]) or after[:1] in ("(", "["):
         return None
-    if re.search(r"://[^\s/@]*:$", before):  # a password before a host, and a pattern of its own
+    if re.search(r"://[^\s/@]*:\Z", before):  # a password before a host, and a pattern of its own
         return None
     if local.lower() in ("git", "hg") or (len(local) == 1 and re.match(r"(?:self|[A-Za-z])\.", domain)):
         return None

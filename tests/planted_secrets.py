@@ -161,6 +161,129 @@ SECRETS = [
 ]
 
 
+def _each(kind: str, *prefixes: str, rest: str = LETTERS) -> list[tuple[str, str, str]]:
+    return [(kind, "*", prefix + rest) for prefix in prefixes]
+
+
+_WORD = "Tr0ub4dor3"
+OTHER_NAMES: list[tuple[str, str, str]] = [
+    ("PRIVATE_KEY", "*", "AGE-SECRET" + "-KEY-1" + "Q2W3E4R5T6" * 5),
+    *_each("HF_TOKEN", "api" + "_org_"),
+    *_each("GITHUB_TOKEN", *(f"gh{letter}_" for letter in "opusr")),
+    *_each(
+        "GITLAB_TOKEN",
+        *(f"gl{word}-" for word in ["rtr", "cbt", "ptt", "ft", "imt", "agent", "wt", "soat", "ffct"]),
+        "GR1348" + "941",
+    ),
+    *_each("SLACK_TOKEN", "xa" + "pp-1-A0-", "xw" + "fp-"),
+    *_each("GOOGLE_KEY", "AQ" + ".Ab", "4/" + "0Aa_", rest=LETTERS + "xyz"),
+    *_each("LANGSMITH_KEY", "ls" + "__"),
+    *_each("DATABRICKS_TOKEN", "do" + "se", "dk" + "ea", rest=HEX),
+    *_each("VAULT_TOKEN", "hv" + "b.", "hv" + "r."),
+    ("VAULT_TOKEN", "token *", "s" + "." + "hGtRw8KqLm3NpXz7VbYc2JdF"),
+    *_each("DIGITALOCEAN_TOKEN", "do" + "o_v1_", "do" + "r_v1_", rest=HEX + HEX),
+    *_each("SHOPIFY_TOKEN", *(f"shp{word}_" for word in ["ca", "pa", "ss", "tka", "ua"]), rest=HEX),
+    *_each("LINEAR_KEY", "lin" + "_oauth_"),
+    *_each("ATLASSIAN_TOKEN", "ATC" + "TT3xFf", "ATS" + "TT3xFf", "AT" + "BB"),
+    *_each("FIGMA_TOKEN", *(f"fig{word}_" for word in ["u", "o", "or", "oh"])),
+    *_each("SUPABASE_KEY", "sb" + "_publishable_"),
+    *_each("SUPABASE_KEY", "sbp" + "_oauth_", rest=HEX),
+    *_each("DISCORD_TOKEN", "mf" + "a.", rest=LETTERS * 2),
+    ("DISCORD_TOKEN", "https://discord.com/api/webhooks/*", "123456789012345678/" + LETTERS + "xY"),
+    *_each("MAIL_SERVICE_KEY", "key" + "-", rest=HEX),
+    ("MAIL_SERVICE_KEY", "*", HEX + "-us" + "12"),
+    ("MAIL_SERVICE_KEY", "*", "xkey" + "sib-" + HEX * 2 + "-a1B2c3D4e5F6g7H8"),
+    *_each("STRIPE_KEY", *(f"{kind}k_{mode}_" for kind in "rp" for mode in ("live", "test")), "sk" + "_test_"),
+    ("KAKAO_KEY", "카카오 REST API 키: *", HEX),
+    *[
+        ("NAVER_KEY", f"{name}*", "aB3dE5gH7jK9")
+        for name in ("x-ncp-apigw-api-key: ", "NCP_SECRET_KEY=", "네이버 시크릿: ")
+    ],
+    ("NAVER_KEY", "ncloud_access_key = *", "aB3dE5gH7jK9"),
+    ("AZURE_SECRET", "Endpoint=sb://x.example/;SharedAccessKey=*", LETTERS + "aB="),
+    ("AZURE_SECRET", "*", LETTERS + "aB1c" + "JQQ" + "J99" + LETTERS[:24]),
+    ("AZURE_SECRET", "*", LETTERS + LETTERS[:20] + "AZ" + "DO" + "a1B2"),
+    ("CREDENTIAL", '{"auths": {"r.example": {"auth": "*"}}}', "bWluc3U6VHIwdWI0ZG9y"),
+    *[
+        ("COOKIE", f"{name}=*", "k3j4h5g6f7d8s9a0")
+        for name in [
+            "JSESSIONID",
+            "PHPSESSID",
+            "ASP.NET_SessionId",
+            "connect.sid",
+            "sessionid",
+            "_gitlab_session",
+            "sid",
+        ]
+    ],
+    ("COOKIE", "curl -b '*' https://x.example", "sid=k3j4h5g6f7d8"),
+    ("COOKIE", "curl --cookie *", "sid=k3j4h5g6f7d8"),
+    *[
+        ("PASSWORD", f"{command}*", _WORD)
+        for command in (
+            "http -a min:",
+            "wget --auth=min:",
+            "docker login -u min -p ",
+            "podman login -p ",
+            "helm registry login -p ",
+            "mongosh -p ",
+            "plink -pw ",
+            "pscp -pw ",
+            "psftp -pw ",
+            "mariadb -uroot -p",
+            "mysqldump -p",
+            "7z x a.7z -p",
+            "7za x a.7z -p",
+            "rar x a.rar -p",
+            "unrar x a.rar -p",
+            "redis-cli -h cache -a ",
+            "ldapsearch -x -w ",
+            "zip -P ",
+            "unzip -P ",
+            "sqlcmd -U sa -P ",
+            "smbclient //s/x -U min%",
+            "rpcclient -U min%",
+            "openssl rsa -passin pass:",
+            "pwd=",
+            "패스워드: ",
+            "암호: ",
+            "비번: ",
+            "tool --pwd ",
+            "tool --token ",
+            "tool --secret ",
+            "tool --api-key ",
+            "tool --access-key ",
+            "tool --auth-key ",
+            "My password is ",
+            "the passphrase was ",
+            "the passcode is ",
+            "pw is ",
+            "비밀번호는 ",
+            "패스워드는 ",
+            "암호가 ",
+            "비번은 ",
+            "machine x.example login min password ",
+        )
+    ],
+    *[
+        ("PASSWORD", f"<{tag}>*</{tag}>", _WORD)
+        for tag in ("password", "pwd", "secret", "secretKey", "apikey", "token")
+    ],
+    ("PASSWORD", "CREATE USER min IDENTIFIED BY '*'", _WORD),
+    ("SECRET", "token: *", "hGtRw8KqLm3NpXz7VbYc2JdF9sWa"),
+    ("SECRET", "credentials=*", "hGtRw8KqLm3NpXz7VbYc2JdF9sWa"),
+    *[("CRYPT_HASH", "*", form + LETTERS[:32]) for form in ("{SS" + "HA}", "{SM" + "D5}", "{CR" + "YPT}")],
+    ("CRYPT_HASH", "*", "pbkdf2" + "_sha256$600000$saltsalt$" + LETTERS + "abc="),
+    *[("SSN", f"{name} *", "536-22-8741") for name in ("SSN:", "social security number", "social_security_no:")],
+    *[("PHONE", f"{name}*", "3123 4567") for name in ("Tel: ", "전화: ", "연락처는 ", "팩스: ", "whatsapp: ")],
+    ("PASSPORT", "여권번호: *", "PM1234567"),
+    ("PASSPORT", "passport no. *", "AB1234567"),
+    ("ACCOUNT_NUMBER", "계좌번호: *", "1234-5678-9012"),
+    ("ACCOUNT_NUMBER", "카카오뱅크 *", "12-345-678901"),
+]
+"""(kind, what stands around the `*`, the secret): names and prefixes that a kind has beside the ones above."""
+
+
 def _json(*values: Any) -> str:
     return json.dumps(*values, ensure_ascii=False)
 

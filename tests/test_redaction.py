@@ -20,7 +20,7 @@ import yaml
 from conftest import ROOT, Run
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from planted_secrets import HEX, LETTERS, SECRETS, SPELLINGS, needles
+from planted_secrets import HEX, LETTERS, OTHER_NAMES, SECRETS, SPELLINGS, needles
 from record_samples import action, record, with_metadata
 
 from data.patterns import our_patterns
@@ -256,6 +256,29 @@ def test_a_password_of_letters_alone_is_told_from_a_name_by_its_capitals(spellin
 
 def test_a_business_number_by_name_needs_no_check_digit() -> None:
     assert redact_value("사업자등록번호 086-91-08057로")[0] == "사업자등록번호 <BUSINESS_NUMBER_1>로"
+
+
+@pytest.mark.parametrize("spelling", ["plain", "behind \\n", "coloured", "JSON in JSON"])
+def test_every_name_and_prefix_of_a_kind_is_found(spelling: str) -> None:
+    missed = {}
+    for kind, around, secret in OTHER_NAMES:
+        redacted, found = redact_value(SPELLINGS[spelling](around.replace("*", secret)))
+        kinds = [each.kind for each in found]
+        if kinds != [kind] or secret in redacted:
+            missed[around.replace("*", secret)] = (kinds, redacted)
+    assert missed == {}
+
+
+def test_the_line_before_is_not_what_stands_before() -> None:
+    for before in ("LOG", "next", "version", "build-", "주문", "x = ", "a-"):
+        for kind, text in (
+            ("SECRET", "token: hGtRw8KqLm3NpXz7VbYc2JdF9sWa"),
+            ("PASSWORD", "--password Tr0ub4dor3"),
+            ("PHONE", "01098765432"),
+            ("RESIDENT_NUMBER", "900101-1234568"),
+        ):
+            assert [found.kind for found in findings(f"{before}\n{text}\n")] == [kind], (before, text)
+    assert findings("the api\nkey=Tr0ub4dor3\n") == []
 
 
 @pytest.mark.parametrize("spelling", SPELLINGS)

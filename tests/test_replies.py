@@ -53,6 +53,12 @@ WRITTEN: list[tuple[str, str, list[tuple[str, dict[str, Any]]], str, str | None]
     ("hermes", '<tool_call>\n{"name": "move_file", "arguments": {"path": "가 나/7.txt"}}', [A], "", None),
     ("hermes", '<tool_call>{"name": "move_file", "arguments": "{\\"path\\": \\"가 나/7.txt\\"}"}</tool_call>', [A], "", None),
     ("hermes", '<tool_call>{"name": "move_file"}</tool_call>', [NONE], "", None),
+    ("hermes", '<tool_call>{"name": "move_file", "arguments": null}</tool_call>', [NONE], "", None),
+    ("hermes", '<tool_call>{"name": "move_file", "arguments": " "}</tool_call>', [NONE], "", None),
+    ("hermes", '<tool_call>{"name": "move_file", "arguments": "\\"{}\\""}</tool_call>', [NONE], "", None),
+    ("hermes", '<tool_call>{"function": "move_file", "arguments": {"path": "가 나/7.txt"}}</tool_call>', [A], "", None),
+    ("hermes", '<tool_call>{"type": "function", "function": {"name": "move_file", "parameters": {"path": "가 나/7.txt"}}}</tool_call>',
+     [A], "", None),
     ("qwen-xml", "<tool_call>\n<function=move_file>\n<parameter=path>\n가 나/7.txt\n</parameter>\n</function>\n</tool_call>", [A], "", None),
     ("qwen-xml", "Text.\n<tool_call>\n<function=move_file>\n</function>\n</tool_call>\n<tool_call>\n<function=list.all-files>\n"
      '<parameter=count>\n2\n</parameter>\n<parameter=deep>\n{"in-side": [1, null, "b"]}\n</parameter>\n</function>\n</tool_call>',

@@ -13,7 +13,7 @@ import pytest
 from golden import sample_file
 
 from data.adapters import ADAPTERS, adapt, chunks_for
-from data.adapters.row_keys import CONTAINERS, KeyCounts, Meaning, Undecided, key_rules, meaning_of, name_of
+from data.adapters.row_keys import CONTAINERS, KeyCounts, Meaning, Undecided, has_side, key_rules, meaning_of, name_of
 from data.chats import Chat, PreferencePair, Skip
 from data.config import read_config
 from data.convert import convert
@@ -241,6 +241,8 @@ def test_a_flag_of_that_name_judges() -> None:
     assert isinstance(one("openai_chat", {**base, "winner": True, "loser": 0, "loser_model": "m"}), Chat)
     with pytest.raises(Undecided):
         one("openai_chat", {**base, "winner": "model_b"})
+    assert has_side({"rejected": "나쁨"}, Meaning.REJECTED)
+    assert not any(has_side({"rejected": flag}, Meaning.REJECTED) for flag in (True, "false", "0", None, ""))
 
 
 def test_a_task_for_rl_is_named() -> None:
@@ -344,7 +346,7 @@ def test_what_an_adapter_asks_for_is_what_it_declares(name: str) -> None:
 EVERY_KEY = {
     Meaning.JUDGEMENT: (
         "label labels kto_tag kto_label reward rewards score scores rating success successful succeeded resolved solved"
-        " correct passed accepted desirable preferred thumbs_up verdict outcome win 라벨 레이블 보상 점수 평점 성공 성공_여부"
+        " correct passed accepted desirable preferred thumbs_up verdict outcome win winner 라벨 레이블 보상 점수 평점 성공 성공_여부"
         " 정답_여부"
     ),
     Meaning.FAULT: "bad undesirable incorrect wrong failed failure 실패",
@@ -365,7 +367,7 @@ EVERY_KEY = {
     Meaning.SOURCE: "source",
     Meaning.GROUP: "group",
     Meaning.CHOSEN: "chosen chosen_response chosen_messages",
-    Meaning.REJECTED: "rejected rejected_response rejected_messages",
+    Meaning.REJECTED: "rejected rejected_response rejected_messages loser loser_response",
 }
 
 
