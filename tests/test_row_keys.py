@@ -346,8 +346,8 @@ def test_what_an_adapter_asks_for_is_what_it_declares(name: str) -> None:
 EVERY_KEY = {
     Meaning.JUDGEMENT: (
         "label labels kto_tag kto_label reward rewards score scores rating success successful succeeded resolved solved"
-        " correct passed accepted desirable preferred thumbs_up verdict outcome win winner 라벨 레이블 보상 점수 평점 성공 성공_여부"
-        " 정답_여부"
+        " correct passed accepted desirable preferred thumbs_up verdict outcome win winner 라벨 레이블 보상 점수 평점 성공"
+        " 성공_여부 정답_여부"
     ),
     Meaning.FAULT: "bad undesirable incorrect wrong failed failure 실패",
     Meaning.WEIGHT: (
