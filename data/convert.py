@@ -618,6 +618,14 @@ def print_keys(counts: dict[str, Any]) -> None:
 
 # --- the commands ---
 
+Ignore = Annotated[
+    list[str] | None, typer.Option(metavar="KEY", help="Read past this key, whatever it says of a row; repeatable.")
+]
+GoodFrom = Annotated[
+    list[str] | None,
+    typer.Option("--good-from", metavar="KEY=NUMBER", help="Answers below this number are bad; repeatable."),
+]
+
 
 def convert_command(
     source: Annotated[
@@ -635,13 +643,8 @@ def convert_command(
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of a dataset on the hub.")] = None,
     subset: Annotated[str | None, typer.Option(help="Subset (config) of a dataset on the hub.")] = None,
     split: Annotated[str | None, typer.Option(help="Split of a dataset on the hub; without it, train.")] = None,
-    ignore: Annotated[
-        list[str] | None, typer.Option(metavar="KEY", help="Read past this key, whatever it says of a row; repeatable.")
-    ] = None,
-    good_from: Annotated[
-        list[str] | None,
-        typer.Option("--good-from", metavar="KEY=NUMBER", help="Answers below this number are bad; repeatable."),
-    ] = None,
+    ignore: Ignore = None,
+    good_from: GoodFrom = None,
 ) -> None:
     """Turn any source into chats or pairs.
 

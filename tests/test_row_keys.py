@@ -167,9 +167,19 @@ def test_a_build_obeys_the_same_keys(tmp_path: Path) -> None:
 # --- weights ---
 
 
-@pytest.mark.parametrize("key", ["weight", "loss", "train", "training", "loss_weight"])
+@pytest.mark.parametrize("key", ["weight", "loss", "train", "training", "loss_weight", "loss_mask", "trainable"])
 def test_a_weight_of_a_turn_is_read_under_every_name(key: str) -> None:
-    for value, weight in ((False, 0), (True, 1), (0, 0), (0.25, 0.25), (1.0, 1), ("false", 0), (None, 1)):
+    for value, weight in (
+        (False, 0),
+        (True, 1),
+        (0, 0),
+        (0.25, 0.25),
+        (1.0, 1),
+        ("false", 0),
+        (None, 1),
+        ("", 1),
+        ("0.5", 0.5),
+    ):
         said = [SAID[0], {**SAID[1], key: value}, SAID[0], SAID[1]]
         chat = one("openai_chat", {"messages": said})
         assert [message.loss_weight for message in chat.messages] == [0, weight, 0, 1]
@@ -180,15 +190,49 @@ def test_a_weight_of_a_turn_is_read_under_every_name(key: str) -> None:
     assert isinstance(one("toolace", {"system": "s", "conversations": turns}), Skip)
 
 
+@pytest.mark.parametrize(
+    "key", ["weight", "loss", "train", "loss_weight", "loss_mask", "trainable", "lossMask", "learn"]
+)
+@pytest.mark.parametrize("value", ["아마", 2, -1, [0, 1], {"x": 1}])
+def test_a_weight_that_is_none_stops_once_and_can_be_read_past(run: Run, tmp_path: Path, key: str, value: Any) -> None:
+    bad = {"messages": [SAID[0], {**SAID[1], key: value}]}
+    path, out = write_rows(tmp_path / "rows.jsonl", BASES["openai_chat"], bad, bad), tmp_path / "out.jsonl"
+    code, _, err = run("convert", path, "--adapter", "openai_chat", "--out", out)
+    assert code == 2 and f"{key}: {json.dumps(value, ensure_ascii=False)} (line 2, 2 rows" in err and not out.exists()
+    assert f"`--ignore {key}`" in err and "--good-from" not in err
+    code, _, _ = run("convert", path, "--adapter", "openai_chat", "--ignore", key, "--out", out)
+    assert code == 0 and [row["messages"][1].get("weight") for row in rows_in(out)] == [None] * 3
+    assert json.loads(out.with_suffix(".counts.json").read_text(encoding="utf-8"))["not_read"] == {
+        f"messages[].{key}": 2
+    }
+    asked = {"messages": [{**SAID[0], key: value}, SAID[1]]}  # of a user's words nobody learns anyway
+    assert isinstance(one("openai_chat", asked), Chat)
+
+
+def test_a_weight_is_read_past_in_turns_of_any_kind() -> None:
+    turns = [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a", "loss": "x"}]
+    for value in (turns, json.dumps(turns)):
+        with pytest.raises(Undecided):
+            one("sharegpt_tools", {"conversations": value})
+        assert isinstance(one("sharegpt_tools", {"conversations": value}, ignore=["conversations[].loss"]), Chat)
+    pair = {"conversations": turns[:1], "chosen": turns[1], "rejected": {"from": "gpt", "value": "b"}}
+    with pytest.raises(Undecided):
+        one("sharegpt_preference", pair)
+    assert one("sharegpt_preference", pair, ignore=["loss"]).chosen[0].content == "a"
+    with pytest.raises(Undecided):  # a format that reads no weights
+        one("react", {"messages": [SAID[0], {**SAID[1], "loss_mask": "x"}]})
+
+
 def test_a_weight_of_a_row_is_obeyed() -> None:
     base = BASES["openai_chat"]
     assert one("openai_chat", {**base, "train": False}) == Skip("train is false: not to be learned")
     assert one("openai_chat", {**base, "weight": 0}) == Skip("weight is 0: not to be learned")
     said = [*SAID, SAID[0], {**SAID[1], "loss_weight": 0.5}]
     assert [m.loss_weight for m in one("openai_chat", {"messages": said, "weight": 0.5}).messages] == [0, 0.5, 0, 0.25]
-    for value in (70, "heavy", -1):
-        with pytest.raises(Undecided):
-            one("openai_chat", {**base, "weight": value})
+    for value in (70, "heavy", -1, [1, 0]):
+        for key in ("weight", "loss", "loss_mask", "trainable"):
+            with pytest.raises(Undecided):
+                one("openai_chat", {**base, key: value})
     with pytest.raises(Undecided):  # a measured loss is no weight
         one("openai_chat", {**base, "loss": 0.37})
 
@@ -542,3 +586,19 @@ def test_bare_rows_leave_their_origin_beside_them(run: Run, tmp_path: Path, form
     write_rows(tmp_path / "chats.jsonl", *[{**row, "licence": None} for row in rows_in(tmp_path / "chats.jsonl")])
     code, _, err = run("export", tmp_path / "chats.jsonl", "--format", format, "--bare", "--out", tmp_path / "y.jsonl")
     assert code == 2 and "5 x its licence is not known" in err and not list(tmp_path.glob("y.*"))
+
+
+def test_an_export_obeys_the_same_rules(run: Run, tmp_path: Path) -> None:
+    rows = [{"messages": SAID, "score": value, "note": "n"} for value in (0.9, 0.37, "좋음")]
+    path, out = write_rows(tmp_path / "rows.jsonl", *rows), tmp_path / "out.jsonl"
+    export = ("export", path, "--adapter", "openai_chat", "--format", "sharegpt", "--out", out)
+    code, _, err = run(*export)
+    assert code == 2 and 'score: 0.9, 0.37, "좋음" (line 1, 3 rows' in err and not out.exists()
+    code, told, _ = run(*export, "--ignore", "score")
+    assert code == 0 and [row["conversations"][1]["value"] for row in rows_in(out)] == ["맑아요."] * 3
+    counts = json.loads(out.with_suffix(".counts.json").read_text(encoding="utf-8"))
+    assert counts["not_read"] == {"score": 3, "note": 3} and "note" in told
+    write_rows(path, *rows[:2])
+    code, told, _ = run(*export, "--good-from", "score=0.5")
+    assert code == 0 and len(rows_in(out)) == 1 and "dropped: score is below 0.5: a bad answer  1" in told
+    assert run(*export, "--ignore", "score", "--good-from", "score=0.5")[0] == 2

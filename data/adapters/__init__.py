@@ -122,6 +122,7 @@ from data.adapters.row_keys import (
     in_usual_spelling,
     look_at_row,
     undecided_message,
+    without_ignored_weights,
 )
 from data.adapters.sharegpt import (
     matches_sharegpt,
@@ -1446,6 +1447,8 @@ def adapt(adapter: Adapter, row: Row, *, rules: KeyRules = NO_RULES, counts: Key
 def _adapt_one(adapter: Adapter, row: Row, rules: KeyRules, counts: KeyCounts) -> list[Result]:
     if adapter.any_spelling:
         row = in_usual_spelling(row, adapter.reader.columns)
+    if rules.ignore:
+        row = without_ignored_weights(row, adapter.reader, rules, counts)
     facts = look_at_row(row, adapter.reader, rules, counts)
     if isinstance(facts, Skip):
         return [facts]

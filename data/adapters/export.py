@@ -20,8 +20,10 @@ from data.adapters.glaive import chat_to_glaive_row
 from data.adapters.openai_chat import chat_to_openai_row
 from data.adapters.parts import Row
 from data.adapters.react import chat_to_react_row
+from data.adapters.row_keys import KeyCounts, KeyRules, key_rules
 from data.adapters.sharegpt_tools import chat_to_hermes_row, chat_to_sharegpt_row
 from data.chats import Chat, PreferencePair, Skip
+from data.convert import GoodFrom, Ignore, print_keys
 from data.errors import UserError, nearest
 from data.files import whole_result
 from data.output import count_rows, print_table, save_counts, write_lines
@@ -85,14 +87,16 @@ def _why_not_bare(origin: Origin) -> str | None:
     return None
 
 
-def _exported(source: Path, adapter: str, format: str, *, bare: bool) -> Iterator[tuple[Row, Origin] | Skip]:
+def _exported(
+    source: Path, adapter: str, format: str, *, bare: bool, rules: KeyRules, keys: KeyCounts
+) -> Iterator[tuple[Row, Origin] | Skip]:
     """Each row as it is written, and its origin."""
     write: Callable[[Any], Row | Skip] = FORMATS[format]
     read: Iterable[Chat | Trajectory | Skip | PreferencePair]
     if (adapter, format) == ("trajectory", "atif"):  # keeps the times and outcomes that a chat has no place for
         write, read = trajectory_to_atif, read_trajectories(source)
     else:
-        read = (result for _, result in read_adapted(adapter_named(adapter), source))
+        read = (result for _, result in read_adapted(adapter_named(adapter), source, rules=rules, counts=keys))
     for result in read:
         if isinstance(result, Skip):
             yield result
@@ -120,6 +124,8 @@ def export_command(
         bool,
         typer.Option("--bare", help="Leave id, source, licence and group out of the rows, into a file beside them."),
     ] = False,
+    ignore: Ignore = None,
+    good_from: GoodFrom = None,
 ) -> None:
     """Write chats as OpenAI fine-tuning rows, Hermes or ShareGPT conversations, ATIF, Glaive or ReAct.
 
@@ -130,18 +136,23 @@ def export_command(
     Every row carries its id, source, licence and group. --bare, for services that refuse unknown keys, writes them into OUT's
     neighbour .origins.jsonl, line by line, and leaves out rows whose licence forbids that or is not known.
 
+    Keys that change what a row means are obeyed as `convert` obeys them; --ignore and --good-from mean the same here.
+
     \b
-    Example:
+    Examples:
         python -m data export --format atif runs/glaive.jsonl --out runs/glaive.atif.jsonl
+        python -m data export --format openai --adapter sharegpt --ignore score rows.jsonl --out runs/rows.jsonl
     """
     if format not in FORMATS:
         raise UserError(f"there is no format {format!r}.{nearest(format, FORMATS)} All of them: {', '.join(FORMATS)}")
+    rules, keys = key_rules(ignore or (), good_from or ()), KeyCounts()
     read, dropped = 0, Counter[str]()
     beside = out.with_suffix(".origins.jsonl")
 
     def lines(origins: IO[bytes] | None) -> Iterator[str]:
         nonlocal read
-        for made in with_progress(_exported(source, adapter, format, bare=bare), f"exporting {source}"):
+        found = _exported(source, adapter, format, bare=bare, rules=rules, keys=keys)
+        for made in with_progress(found, f"exporting {source}"):
             read += 1
             if isinstance(made, Skip):
                 dropped[made.reason] += 1
@@ -161,7 +172,16 @@ def export_command(
             )
         if not bare:
             result.remove(beside)  # of an earlier run
-        counts = {"format": format, "input": str(source), "read": read, "kept": kept, "dropped": dict(dropped)}
+        counts = {
+            "format": format,
+            "input": str(source),
+            "read": read,
+            "kept": kept,
+            "dropped": dict(dropped),
+            "not_read": dict(keys.unread.most_common()),
+            "not_judged": dict(keys.not_judged.most_common()),
+        }
         saved = save_counts(result, out, counts)
     print_table(("source", "rows", "count"), count_rows(str(source), counts))
+    print_keys(counts)
     typer.echo(f"wrote {out}{f', {beside}' if bare else ''} and {saved}")

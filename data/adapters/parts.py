@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from pydantic_core import to_json
 
 from data.adapters.json_schema import parameters_to_schema
-from data.adapters.row_keys import WEIGHT_KEYS, judged
+from data.adapters.row_keys import WEIGHT_KEYS, is_nothing, to_weight
 from data.assistant_text import split_reasoning
 from data.chats import Chat, Message, Skip, ToolCall
 from data.records import Outcome, ToolFunction, ToolSpec, json_to_object
@@ -209,15 +209,14 @@ def weight_of(turn: Row) -> float | None:
     """The loss weight of an assistant's turn under any of its names, null where the row gives none."""
     weight = None
     for key in WEIGHT_KEYS:
-        value = turn.get(key)
-        if value is None:
+        if is_nothing(turn.get(key)):
             continue
-        number = judged(value) if isinstance(value, str | bool) else value
-        if not isinstance(number, int | float) or not 0 <= number <= 1:
+        number = to_weight(turn[key])
+        if number is None:
             raise Unrepresentable("weight is no number from 0 to 1")
         if weight not in (None, number):
             raise Unrepresentable("one turn with two weights")
-        weight = float(number)
+        weight = number
     return weight
 
 

@@ -78,11 +78,26 @@ _MEDIA_OF = re.compile(r"(?P<what>\w+?)_(?:url|urls|path|paths|file|files|bytes|
 _ABOUT_A_SIDE = re.compile(r"_(?:models?|scores?|ratings?|avg_rating|ids?|source|policy|tokens|length|logps?)\Z")
 _WORDS = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|[-\s]+")
 
-WEIGHT_KEYS = ("weight", "loss_weight", "loss", "train", "training")
-"""How formats spell the loss weight of a turn: OpenAI and TRL, LLaMA-Factory, ms-swift, axolotl."""
+WEIGHT_KEYS = ("weight", "loss_weight", "loss", "train", "training", "loss_mask", "trainable")
+"""How formats spell the loss weight of a turn: OpenAI and TRL, LLaMA-Factory, ms-swift, axolotl, masks (1 is learned)."""
 
 GOOD_TEXTS, BAD_TEXTS = frozenset({"true", "1", "1.0"}), frozenset({"false", "0", "0.0", "-1", "-1.0"})
-_ASSISTANTS = frozenset({"assistant", "gpt", "model", "ai", "agent", "bot", "chatgpt"})
+_ASSISTANTS = frozenset(
+    {
+        "assistant",
+        "gpt",
+        "model",
+        "ai",
+        "agent",
+        "bot",
+        "chatgpt",
+        "bing",
+        "bard",
+        "tool_call",
+        "tool_calls",
+        "function_call",
+    }
+)
 
 
 @lru_cache(maxsize=4096)
@@ -196,6 +211,14 @@ def judged(value: Any, good_from: float | None = None) -> bool | None:
     return None if number is None or number not in (1, 0, -1) else number == 1
 
 
+def to_weight(value: Any) -> float | None:
+    """A value as a loss weight from 0 to 1; null where it is none."""
+    number = _number(value)
+    if number is None and isinstance(value, str) and (learned := judged(value)) is not None:
+        number = float(learned)
+    return number if number is not None and 0 <= number <= 1 else None
+
+
 def _number(value: Any) -> float | None:
     if isinstance(value, bool | int | float):
         return float(value) if -1e300 < value < 1e300 else None
@@ -305,7 +328,7 @@ def look_at_row(row: Row, reader: Reader, rules: KeyRules, counts: KeyCounts) ->
         for column in reader.turns
         if column in row
         for turn in turns_in(row[column])
-        if not turn.keys() <= reader.turn_keys
+        if not (turn.keys() <= reader.turn_keys and turn.keys().isdisjoint(WEIGHT_KEYS))
     ]
     if not columns and not turns:  # most rows
         return NO_FACTS
@@ -315,6 +338,9 @@ def look_at_row(row: Row, reader: Reader, rules: KeyRules, counts: KeyCounts) ->
     for column, turn in turns:
         for key in turn.keys() - reader.turn_keys:
             look.at_turn_key(f"{column}[].{key}", key, turn)
+        for key in WEIGHT_KEYS:
+            if key in turn and key in reader.turn_keys:
+                look.at_weight(key, turn)
     for key in look.unread:
         counts.unread[key] += 1
     if look.skip is not None:  # one that is left out anyway is no reason to stop
@@ -472,6 +498,11 @@ class _Look:
         facts = self._fact()
         facts.licence = licence if facts.licence in (None, licence) else f"{facts.licence} AND {licence}"
 
+    def at_weight(self, key: str, turn: Row) -> None:
+        """A weight that the format reads: it must be one."""
+        if _is_models(turn) and not is_nothing(turn[key]) and to_weight(turn[key]) is None:
+            self._cannot_tell(key, turn[key])
+
     def at_turn_key(self, path: str, key: str, turn: Row) -> None:
         value, meaning = turn[key], meaning_of(key)
         if is_nothing(value):
@@ -480,12 +511,13 @@ class _Look:
             self.unread.add(path)
         elif meaning is Meaning.MEDIA:
             self._at_media(path, value)
-        elif not any(
-            turn.get(role) in _ASSISTANTS for role in ("role", "from", "source") if isinstance(turn.get(role), str)
-        ):
+        elif not _is_models(turn):
             self.unread.add(path)
         elif meaning is Meaning.WEIGHT:
-            if judged(value) is not True:
+            weight = to_weight(value)
+            if weight is None and self.reader.is_own:
+                self._cannot_tell(key, value)
+            elif weight != 1:
                 self._leave_out(f"{key} of a turn, which this format does not read")
         elif meaning in (Meaning.JUDGEMENT, Meaning.FAULT):
             good = judged(value, self.rules.good_from.get(key))
@@ -495,6 +527,29 @@ class _Look:
                 self._cannot_tell(key, value)
         else:
             self.unread.add(path)
+
+
+def _is_models(turn: Row) -> bool:
+    """Whether the model speaks in a turn, or calls something."""
+    roles = (turn.get(key) for key in ("role", "from", "source"))
+    return any(isinstance(role, str) and role.strip().lower() in _ASSISTANTS for role in roles)
+
+
+def without_ignored_weights(row: Row, reader: Reader, rules: KeyRules, counts: KeyCounts) -> Row:
+    """The row without the weights of turns that the user told to read past, which its adapter would read."""
+    for column in reader.turns:
+        ignored = {key for key in WEIGHT_KEYS if not rules.ignore.isdisjoint((key, f"{column}[].{key}"))}
+        turns = turns_in(row.get(column)) if ignored else []
+        if found := ignored & {key for turn in turns for key in turn if not is_nothing(turn[key])}:
+            counts.unread.update(f"{column}[].{key}" for key in found)
+            value = row[column] if isinstance(row[column], dict | list) else json.loads(row[column])
+            less = [_without(turn, found) for turn in (value if isinstance(value, list) else [value])]
+            row = {**row, column: less if isinstance(value, list) else less[0]}
+    return row
+
+
+def _without(turn: Any, keys: Collection[str]) -> Any:
+    return {key: value for key, value in turn.items() if key not in keys} if isinstance(turn, dict) else turn
 
 
 def turns_in(value: Any) -> list[Row]:
