@@ -340,14 +340,24 @@ def _add(arguments: dict[str, Any], key: str, value: Any) -> None:
     arguments[key] = value
 
 
-def _end_of_value(text: str, start: int, closing: str, following: re.Pattern[str]) -> int:
-    """Where a value ends: at the first closing tag after which the call goes on as calls do. Any other one is text."""
+def _end_of_value(
+    text: str,
+    start: int,
+    closing: str,
+    following: re.Pattern[str],
+    is_border: Callable[[int], bool] = lambda place: False,
+) -> int:
+    """Where a value ends: at the first closing tag after which the call goes on as calls do, or that is one for another reason
+    (`is_border`). Any other one is text."""
     place = start
     while (place := text.find(closing, place)) >= 0:
-        if following.match(text, place + len(closing)):
+        if following.match(text, place + len(closing)) or is_border(place):
             return place
         place += len(closing)
     raise Unread("the call is not closed: an argument has no end")
+
+
+_NEXT_PARAMETER = re.compile(r"</parameter>[ \t]*\n[ \t]*<parameter=([^\s<>]+)>(?=.*?</parameter>)", re.DOTALL)
 
 
 def _read_function_xml(text: str, opening: re.Match[str], schemas: Schemas, *, lines: bool) -> tuple[list[Call], int]:
@@ -361,8 +371,15 @@ def _read_function_xml(text: str, opening: re.Match[str], schemas: Schemas, *, l
         left = [re.escape(each) for each in properties if each != key and each not in arguments]
         others = "|".join(left) if key in properties else r"[^>\n]+"
         following = re.compile(rf"{ended}" + (rf"|\s*<parameter=(?:{others})>" if others else ""))
+
+        def is_border(place: int, begins: int = parameter.end(), given: tuple[str, ...] = (key, *arguments)) -> bool:
+            """Whether lines show that a parameter which the tool does not have comes next."""
+            found = _NEXT_PARAMETER.match(text, place)
+            in_lines = text.startswith("\n", begins)
+            return found is not None and found[1] not in given and (not in_lines or text[place - 1] == "\n")
+
         try:
-            end = _end_of_value(text, parameter.end(), "</parameter>", following)
+            end = _end_of_value(text, parameter.end(), "</parameter>", following, is_border)
         except Unread:  # a parameter that the tool does not have comes next
             end = _end_of_value(text, parameter.end(), "</parameter>", re.compile(rf"{ended}|\s*<parameter=[^>\n]+>"))
         value = text[parameter.end() : end]

@@ -324,6 +324,34 @@ def test_arguments_that_are_written_as_text_have_the_types_of_the_tool(key: str,
         assert call.arguments == {key: value} and type(call.arguments[key]) is type(value), name
 
 
+@pytest.mark.parametrize(
+    ("written", "arguments"),
+    [
+        # A parameter that the tool does not have stands behind a text.
+        (["path", "\n가\n", "extra", "\nx\n"], {"path": "가", "extra": "x"}),
+        (["path", "\n가\n", "extra", "\n3\n", "count", "\n2\n"], {"path": "가", "extra": 3, "count": 2}),
+        (["path", "\n\n", "추가-1", "\nx\n"], {"path": "", "추가-1": "x"}),
+        (["count", "\n2\n", "extra", "\nx\n", "path", "\na\nb\n"], {"count": 2, "extra": "x", "path": "a\nb"}),
+        (["path", "가", "extra", "x"], {"path": "가", "extra": "x"}),  # written without lines
+        # What is no border is text.
+        (["path", "\na</parameter>\n<parameter=extra>\nb\n"], {"path": "a</parameter>\n<parameter=extra>\nb"}),
+        (["path", "\na\n</parameter>\n\nb\n", "extra", "\nx\n"], {"path": "a\n</parameter>\n\nb", "extra": "x"}),
+        (["path", "\na\n</parameter>\n<parameter=path>\nb\n"], {"path": "a\n</parameter>\n<parameter=path>\nb"}),
+        (["path", "\na\n</parameter>\n<parameter= of >\nb\n"], {"path": "a\n</parameter>\n<parameter= of >\nb"}),
+    ],
+)
+def test_a_parameter_that_the_tool_does_not_have_is_no_part_of_a_text(
+    written: list[str], arguments: dict[str, Any]
+) -> None:
+    body = "\n".join(
+        f"<parameter={key}>{text}</parameter>" for key, text in zip(written[::2], written[1::2], strict=True)
+    )
+    reply = f"<tool_call>\n<function=move_file>\n{body}\n</function>\n</tool_call>"
+    said = read_reply(reply, own=BY_NAME["qwen-xml"], tools=TOOLS).said
+    assert isinstance(said, Message), said
+    assert [call.arguments for call in said.tool_calls] == [arguments]
+
+
 EDGES = (
     *(
         "",
