@@ -549,6 +549,7 @@ def convert(
             "rows_with_null_keys_left_out": nulls,
             "not_read": dict(keys.unread.most_common()),
             "not_judged": dict(keys.not_judged.most_common()),
+            "redacted": dict(keys.redacted.most_common()),
         }
         if not kept and why_refused is None:
             reasons = [f"  {count} x {reason}" for reason, count in dropped.most_common()]
@@ -609,6 +610,9 @@ def print_keys(counts: dict[str, Any]) -> None:
     """Which columns and keys of turns were not read, and which keys that judge answers said nothing, each with its rows."""
     for key, rows in counts["not_judged"].items():
         print(f"{key}: says nothing in {rows} rows, which are kept")
+    if counts["redacted"]:
+        kinds = ", ".join(f"{count} {kind}" for kind, count in counts["redacted"].items())
+        print(f"redacted: {kinds} (`--no-redact` leaves logs as they are; in a build's YAML: `redact: false`)")
     unread = list(counts["not_read"].items())
     if unread:
         print_table(("not read", "rows"), unread[:KEYS_SHOWN])
@@ -624,6 +628,9 @@ Ignore = Annotated[
 GoodFrom = Annotated[
     list[str] | None,
     typer.Option("--good-from", metavar="KEY=NUMBER", help="Answers below this number are bad; repeatable."),
+]
+Redact = Annotated[
+    bool, typer.Option("--redact/--no-redact", help="Replace secrets in logs of agents as they are read.")
 ]
 
 
@@ -645,6 +652,7 @@ def convert_command(
     split: Annotated[str | None, typer.Option(help="Split of a dataset on the hub; without it, train.")] = None,
     ignore: Ignore = None,
     good_from: GoodFrom = None,
+    redact: Redact = True,
 ) -> None:
     """Turn any source into chats or pairs.
 
@@ -664,7 +672,7 @@ def convert_command(
         python -m data convert HuggingFaceTB/smoltalk --subset all --revision main --out runs/smoltalk.jsonl
     """
     found = find_input(source, revision=revision, subset=subset, split=split)
-    rules = key_rules(ignore or (), good_from or ())
+    rules = key_rules(ignore or (), good_from or (), redact=redact)
     counts = convert(found, out, adapter=adapter, workers=workers, max_bad=max_bad, licence=licence, rules=rules)
     if counts["rows"] != counts["read"]:
         print(f"{counts['rows']} rows gave {counts['read']} results")

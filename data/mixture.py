@@ -79,6 +79,8 @@ class Source(BaseModel):
     """Keys that may say that an answer is bad and are read past."""
     good_from: dict[str, float] = Field(default_factory=dict)
     """The least number that is good, by key that may say that an answer is bad."""
+    redact: Annotated[bool, Field(strict=True)] = True
+    """Whether secrets in logs of agents become placeholders as they are read."""
 
 
 class BuildConfig(BaseModel):
@@ -125,7 +127,7 @@ def _resolve(config: BuildConfig, name: str) -> tuple[Kind, list[_Source]]:
         try:
             inputs = _inputs_of(asked)
             parts = [part for item in inputs for part in find_parts(asked.adapter, item, may_import=False)]
-            rules = key_rules(asked.ignore, asked.good_from)
+            rules = key_rules(asked.ignore, asked.good_from, redact=asked.redact)
             for part in parts:
                 if asked.outcomes is not None and part.adapter.kind != "trajectory":
                     raise UserError("outcomes: only adapters whose rows are trajectories know outcomes")
@@ -335,6 +337,7 @@ def _stage(
         "dropped": dict(sorted(dropped.items())),
         "not_read": dict(keys.unread.most_common()),
         "not_judged": dict(keys.not_judged.most_common()),
+        "redacted": dict(keys.redacted.most_common()),
         "stopped_at_max_rows": stopped,
     }
 

@@ -21,7 +21,7 @@ from data.chats import Chat, Skip
 from data.convert import find_adapter, find_parts
 from data.inputs import find_input
 
-SESSIONS = ("claude_code_session", "codex_rollout")
+SESSIONS = ("claude_code_session", "codex_rollout", "pi_session")
 Line = dict[str, Any]
 
 
@@ -58,6 +58,11 @@ def codex_message(role: str, text: str) -> Line:
     return codex("response_item", type="message", role=role, content=[{"type": kind, "text": text}])
 
 
+def pi(own: str, parent: str | None, role: str, content: Any, **more: Any) -> Line:
+    message = {"role": role, "content": content, **more}
+    return {"type": "message", "id": own, "parentId": parent, "message": message}
+
+
 CLAUDE: list[Line] = [
     claude("user", "u1", None, "부산 날씨는?"),
     claude("assistant", "a1", "u1", [{"type": "text", "text": "볼게요."}], "m1"),
@@ -72,6 +77,16 @@ CODEX: list[Line] = [
     codex("response_item", type="function_call_output", call_id="t1", output="맑음"),
     codex_message("assistant", "맑아요."),
 ]
+
+
+PI: list[Line] = [
+    {"type": "session", "version": 3, "id": "p", "timestamp": "2026-02-03T09:00:00Z", "cwd": "/w"},
+    pi("u1", None, "user", "부산 날씨는?"),
+    pi("a1", "u1", "assistant", [{"type": "toolCall", "id": "t1", "name": "get", "arguments": {"city": "부산"}}]),
+    pi("r1", "a1", "toolResult", [{"type": "text", "text": "맑음"}], toolCallId="t1", toolName="get"),
+    pi("a2", "r1", "assistant", [{"type": "text", "text": "맑아요."}], stopReason="stop"),
+]
+LOGS = list(zip(SESSIONS, (CLAUDE, CODEX, PI), strict=True))
 
 
 @pytest.mark.parametrize("name", SESSIONS)
@@ -96,7 +111,7 @@ def test_a_session_over_many_chunks_is_one_thing_packed_or_not(
     assert find_adapter("auto", find_input(str(packed)), may_import=False)[0].name == name
 
 
-@pytest.mark.parametrize(("name", "session"), zip(SESSIONS, (CLAUDE, CODEX), strict=True))
+@pytest.mark.parametrize(("name", "session"), LOGS)
 def test_a_line_that_was_cut_off_is_told_and_the_session_before_it_is_read(
     run: Run, name: str, session: list[Line], tmp_path: Path
 ) -> None:
@@ -118,6 +133,7 @@ def test_a_line_that_was_cut_off_is_told_and_the_session_before_it_is_read(
             "a line between others cannot be read",
         ),
         ("codex_rollout", CODEX, "a line between others cannot be read"),
+        ("pi_session", PI, "a line that follows one that is not in the file"),
     ],
 )
 def test_half_a_session_is_never_read_as_a_whole_one(
@@ -155,6 +171,7 @@ def test_a_folder_of_logs_is_read_file_by_file(run: Run, tmp_path: Path) -> None
     ("name", "told"),
     [
         ("claude_code_session", {"type=summary": 1, "isMeta": 1, "isApiErrorMessage": 1, "toolUseResult": 5}),
+        ("pi_session", {"type=model_change": 1, "role=bashExecution": 1, "message[].usage": 1}),
         ("codex_rollout", {"type=event_msg/token_count": 1, "type=turn_context": 1, "payload[].encrypted_content": 1}),
     ],
 )
@@ -217,7 +234,7 @@ def test_every_answer_of_a_tree_is_learned_exactly_once(choices: list[tuple[int,
         if message.loss_weight
     )
     assert learned == Counter(line["message"]["content"] for line in lines if line["type"] == "assistant")
-    assert {result for result in results if isinstance(result, Skip)} <= {Skip("a prompt without an answer")}
+    assert {result for result in results if isinstance(result, Skip)} <= {Skip("no new answer")}
 
 
 def test_a_thought_that_an_item_and_an_event_hold_is_there_once() -> None:
@@ -259,3 +276,39 @@ def test_lines_that_a_resumed_session_repeats_are_read_once_and_other_lines_of_o
     assert [message.content for message in chat.messages if message.loss_weight] == ["볼게요.", "맑아요.", "흐려요."]
     other = {**CLAUDE[4], "message": {"role": "assistant", "content": "비가 와요."}}
     assert results_of("claude_code_session", [*CLAUDE, other]) == [Skip("two lines of one id")]
+
+
+TOKEN, PHONE = "ghp_" + "a1B2c3D4e5F6g7H8i9J0" * 2, "010-9876-5432"
+
+
+def with_secrets(text: str) -> str:
+    return text.replace("부산", f"부산 {TOKEN[:40]}").replace("맑음", json.dumps({"a": f"맑음\n{TOKEN[:40]}\n{PHONE}"}))
+
+
+@pytest.mark.parametrize(("name", "session"), LOGS)
+def test_secrets_of_a_log_become_placeholders_as_it_is_read(
+    run: Run, name: str, session: list[Line], tmp_path: Path
+) -> None:
+    def changed(value: Any) -> Any:
+        if isinstance(value, str):
+            return with_secrets(value)
+        if isinstance(value, dict):
+            return {key: changed(item) for key, item in value.items()}
+        return [changed(item) for item in value] if isinstance(value, list) else value
+
+    log, out = write(tmp_path / "log.jsonl", changed(session)), tmp_path / "chats.jsonl"
+    _, told, _ = run("convert", log, "--out", out)
+    text = out.read_text(encoding="utf-8") + (tmp_path / "chats.counts.json").read_text(encoding="utf-8") + told
+    assert TOKEN[:40] not in text and PHONE not in text
+    counts = json.loads((tmp_path / "chats.counts.json").read_text())
+    assert "redacted: " in told and sum(counts["redacted"].values()) >= 4
+    (chat,) = chats_of("chats", out)
+    (call,) = (call for message in chat.messages for call in message.tool_calls)
+    assert str(call.arguments["city"]).startswith("부산 <")
+    run("convert", log, "--no-redact", "--out", out)
+    assert out.read_text(encoding="utf-8").count(TOKEN[:40]) == 3
+    recipe = tmp_path / "build.yaml"
+    recipe.write_text(f"sources:\n  - {{path: {log}, adapter: {name}}}\nvalidation_share: 0\n", encoding="utf-8")
+    code, told, error = run("build", "--config", recipe, "--out", tmp_path / "set")
+    assert code == 0 and "redacted: " in told, error
+    assert not any(TOKEN[:40].encode() in file.read_bytes() for file in (tmp_path / "set").rglob("*") if file.is_file())

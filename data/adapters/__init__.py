@@ -90,6 +90,10 @@ from data.adapters.openhands import EVENT_KEYS, holds_openhands_events, openhand
 from data.adapters.otel_genai import COLUMNS as OTEL_COLUMNS
 from data.adapters.otel_genai import holds_genai, otel_genai_row, otel_spans
 from data.adapters.parts import Fit, Row, Run, Unrepresentable, first_fit, with_columns, with_content, with_reasoning
+from data.adapters.pi_session import LINE as PI_LINE
+from data.adapters.pi_session import MESSAGE_KEYS as PI_MESSAGE
+from data.adapters.pi_session import matches_pi, pi_session_row
+from data.adapters.pi_session import not_read as not_read_of_pi
 from data.adapters.preference import (
     SAME,
     code_preference_pairs_row,
@@ -198,6 +202,8 @@ class Adapter:
     whole_file: bool = False
     """Whether a file is one thing of which each line is a part, such as the log of a session: all its rows reach `function`
     together, as `{"rows": [...], "holes": [...]}` (`data.inputs.whole_files`)."""
+    is_log: bool = False
+    """Whether rows are logs of somebody's own machine, in which secrets become placeholders as they are read."""
     not_read: Callable[[Row], str | None] | None = None
     """What a row of such a file is called that is no part of what is read, or null; it is counted under that name."""
     spans: Spans | None = None
@@ -360,6 +366,7 @@ ADAPTERS: dict[str, Adapter] = {
             turns=("message",),
             turn_keys=CLAUDE_CODE_MESSAGE,
             whole_file=True,
+            is_log=True,
             not_read=not_read_of_claude_code,
             schema="public pages",
             note="Logs of Claude Code; a file is one session. Sub-agents, what follows a compaction and what was asked anew "
@@ -374,10 +381,26 @@ ADAPTERS: dict[str, Adapter] = {
             turns=("payload",),
             turn_keys=PAYLOAD_KEYS,
             whole_file=True,
+            is_log=True,
             not_read=not_read_of_codex,
             schema="public pages",
             note="Rollouts of Codex; a file is one session, and what follows a compaction a chat of its own. Calls whose input "
             "is text become {input}. They hold no tool definitions. OpenAI's terms apply to the answers.",
+        ),
+        Adapter(
+            name="pi_session",
+            kind="chat",
+            function=pi_session_row,
+            columns=PI_LINE,
+            matches=matches_pi,
+            turns=("message",),
+            turn_keys=PI_MESSAGE,
+            whole_file=True,
+            is_log=True,
+            not_read=not_read_of_pi,
+            schema="public pages",
+            note="Sessions of Pi; a file is one session. What follows a compaction and what was asked anew are chats of their "
+            "own. They hold no tool definitions. The terms of the model's maker apply to the answers.",
         ),
         Adapter(
             name="langchain_messages",
@@ -1440,7 +1463,10 @@ def adapt(adapter: Adapter, row: Row, *, rules: KeyRules = NO_RULES, counts: Key
                 counts.unread[name] += 1
             elif isinstance(each, dict):
                 look_at_row(each, adapter.reader, rules, counts)
-        return [_stamped(adapter, result) for result in _made(adapter, row)]
+        results = _made(adapter, row)
+        if adapter.is_log and rules.redact:
+            results = [_redacted(result, counts) for result in results]
+        return [_stamped(adapter, result) for result in results]
     return _adapt_one(adapter, row, rules, counts)
 
 
@@ -1460,6 +1486,17 @@ def _made(adapter: Adapter, row: Row) -> Sequence[Result]:
     results = [made] if isinstance(made, Skip | Chat | PreferencePair) else made
     assert results, f"{adapter.name} returned nothing; a row that gives nothing is a Skip"
     return [_with_reasoning(result) for result in results]
+
+
+def _redacted(result: Result, counts: KeyCounts) -> Result:
+    """A chat with placeholders in the place of secrets, in all that was said and called."""
+    if not isinstance(result, Chat):
+        return result
+    from data.redaction import redact_value  # noqa: PLC0415 - its patterns take a while, and few rows are logs
+
+    messages, found = redact_value([message.model_dump(mode="json") for message in result.messages])
+    counts.redacted.update(finding.kind for finding in found)
+    return Chat.model_validate({**dict(result), "messages": messages}) if found else result
 
 
 def _with_reasoning(result: Result) -> Result:

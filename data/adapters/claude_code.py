@@ -19,10 +19,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from data.adapters.anthropic_messages import FINISHED, message_to_turns, not_held
-from data.adapters.parts import Fit, Row, Unrepresentable, objects_in, row_id, skip_if_unrepresentable, text_of
-from data.adapters.session_tree import Step, tree_to_chats
-from data.adapters.turns import AssistantParts
+from data.adapters.anthropic_messages import FINISHED, message_to_turns
+from data.adapters.parts import Fit, Row, Unrepresentable, objects_in, row_id, skip_if_unrepresentable
+from data.adapters.session_tree import Step, as_context, blocks_to_turns, tree_to_chats
 from data.chats import Chat, Skip
 
 LINE = ("type", "uuid", "parentUuid", "sessionId", "message", "isSidechain", "agentId", "isMeta", "isApiErrorMessage")
@@ -60,35 +59,18 @@ def _blocks(line: Row) -> list[Row]:
 
 def _assistant_turns(lines: Sequence[Row]) -> list[Row]:
     """One answer, of the lines that it was written in."""
-    turns: list[Row] = []
-    parts = AssistantParts()
+    blocks: list[Row] = []
     for line in lines:
         content = _message(line).get("content")
         if content is None:
             raise Unrepresentable("a message without content")
         if isinstance(content, str):
-            parts.speak(content)
-            continue
-        for block in objects_in(content, "content blocks") if content != [] else []:
-            kind = block.get("type")
-            if kind == "text":
-                parts.speak(text_of([block]))
-            elif kind == "thinking":
-                thought = block.get("thinking")
-                if parts.has_spoken and not parts.has_called and isinstance(thought, str) and thought.strip():
-                    turns.append(parts.turn({}))
-                    parts = AssistantParts()
-                parts.think(thought)
-            elif kind == "tool_use":
-                parts.call(block.get("id"), block.get("name"), block.get("input"))
-            else:
-                raise not_held(kind)
-    turns.append(parts.turn({}))
-    turns = [turn for turn in turns if any(turn[key] for key in ("content", "reasoning_content", "tool_calls"))]
+            content = [{"type": "text", "text": content}]
+        blocks += objects_in(content, "content blocks") if content != [] else []
+    turns = blocks_to_turns(blocks, call="tool_use", arguments="input")
     ends = [reason for line in lines if (reason := _message(line).get("stop_reason"))]
-    if ends and not (isinstance(ends[-1], str) and ends[-1] in FINISHED):
-        turns = [{**turn, "weight": 0} for turn in turns]
-    return turns
+    is_whole = not ends or (isinstance(ends[-1], str) and ends[-1] in FINISHED)
+    return turns if is_whole else as_context(turns)
 
 
 def _user_turns(line: Row) -> list[Row]:

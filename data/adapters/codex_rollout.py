@@ -30,6 +30,7 @@ from data.adapters.parts import (
     row_id,
     skip_if_unrepresentable,
 )
+from data.adapters.session_tree import as_context
 from data.adapters.turns import say_messages
 from data.chats import Chat, Skip
 
@@ -153,12 +154,11 @@ LATE = "a developer's message between turns"
 
 
 @skip_if_unrepresentable
-def _chat(row: Row, system: str, items: list[Row], context: int, id: str, group: str) -> list[Chat | Skip]:
+def _chat(names: Row, system: str, items: list[Row], context: int) -> list[Chat | Skip]:
     given, said = items_to_turns(items[:context]), items_to_turns(items[context:])
     if context and not any(turn["role"] == "assistant" for turn in said):
         raise Unrepresentable("nothing new behind a compaction")
-    given = [{**turn, "weight": 0} if turn["role"] == "assistant" else turn for turn in given]
-    turns = [*given, *said]
+    turns = [*as_context(given), *said]
     opening = next((place for place, turn in enumerate(turns) if turn["role"] != "system"), len(turns))
     prompts = [system, *(turn["content"] for turn in turns[:opening])]
     prompt = "\n\n".join(text for text in prompts if text.strip())
@@ -167,7 +167,7 @@ def _chat(row: Row, system: str, items: list[Row], context: int, id: str, group:
         raise Unrepresentable("a session that begins with an answer")
     conversation = Conversation()
     say_messages(conversation, [*([{"role": "system", "content": prompt}] if prompt else []), *later])
-    chat = conversation.chat(id=id, group=group)
+    chat = conversation.chat(**names)
     return [chat, *(Skip(LATE) for turn in turns[opening:] if turn["role"] == "system")]
 
 
@@ -177,7 +177,8 @@ def _session(meta: Row, lines: list[Row]) -> list[Chat | Skip]:
     system = _instructions(meta, lines)
     results: list[Chat | Skip] = []
     for place, (items, context) in enumerate(_parts(lines)):
-        made = _chat({}, system, items, context, f"{name}/{place}" if place else name, name)
+        names = {"id": f"{name}/{place}" if place else name, "group": name}
+        made = _chat(names, system, items, context)
         results += [made] if isinstance(made, Skip) else made
     return results
 

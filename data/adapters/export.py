@@ -23,7 +23,7 @@ from data.adapters.react import chat_to_react_row
 from data.adapters.row_keys import KeyCounts, KeyRules, key_rules
 from data.adapters.sharegpt_tools import chat_to_hermes_row, chat_to_sharegpt_row
 from data.chats import Chat, PreferencePair, Skip
-from data.convert import GoodFrom, Ignore, print_keys
+from data.convert import GoodFrom, Ignore, Redact, print_keys
 from data.errors import UserError, nearest
 from data.files import whole_result
 from data.output import count_rows, print_table, save_counts, write_lines
@@ -126,6 +126,7 @@ def export_command(
     ] = False,
     ignore: Ignore = None,
     good_from: GoodFrom = None,
+    redact: Redact = True,
 ) -> None:
     """Write chats as OpenAI fine-tuning rows, Hermes or ShareGPT conversations, ATIF, Glaive or ReAct.
 
@@ -145,7 +146,7 @@ def export_command(
     """
     if format not in FORMATS:
         raise UserError(f"there is no format {format!r}.{nearest(format, FORMATS)} All of them: {', '.join(FORMATS)}")
-    rules, keys = key_rules(ignore or (), good_from or ()), KeyCounts()
+    rules, keys = key_rules(ignore or (), good_from or (), redact=redact), KeyCounts()
     read, dropped = 0, Counter[str]()
     beside = out.with_suffix(".origins.jsonl")
 
@@ -180,6 +181,7 @@ def export_command(
             "dropped": dict(dropped),
             "not_read": dict(keys.unread.most_common()),
             "not_judged": dict(keys.not_judged.most_common()),
+            "redacted": dict(keys.redacted.most_common()),
         }
         saved = save_counts(result, out, counts)
     print_table(("source", "rows", "count"), count_rows(str(source), counts))

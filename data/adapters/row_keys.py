@@ -139,13 +139,17 @@ class KeyRules:
     """Keys (`score`, or `metadata.score`) that are read past, in rows and in turns."""
     good_from: Mapping[str, float] = field(default_factory=dict)
     """The least number that is good, by key."""
+    redact: bool = True
+    """Whether secrets in logs of agents become placeholders as they are read (`Adapter.is_log`)."""
 
 
 NO_RULES = KeyRules()
 
 
-def key_rules(ignore: Collection[str], good_from: Collection[str] | Mapping[str, float]) -> KeyRules:
-    """Rules as a command line gives them: `--ignore KEY`, `--good-from KEY=0.5`.
+def key_rules(
+    ignore: Collection[str], good_from: Collection[str] | Mapping[str, float], *, redact: bool = True
+) -> KeyRules:
+    """Rules as a command line gives them: `--ignore KEY`, `--good-from KEY=0.5`, `--no-redact`.
 
     Raises:
         UserError: for a threshold that is no number, or a key that is named twice.
@@ -167,7 +171,7 @@ def key_rules(ignore: Collection[str], good_from: Collection[str] | Mapping[str,
             least[key] = value
     if both := least.keys() & set(ignore):
         raise UserError(f"{min(both)}: is told to be ignored and to be good from {least[min(both)]:g}; choose one")
-    return KeyRules(frozenset(ignore), least)
+    return KeyRules(frozenset(ignore), least, redact)
 
 
 class Undecided(Exception):
@@ -186,11 +190,14 @@ class KeyCounts:
     """Columns, and `column[].key` for keys of turns, that held something."""
     not_judged: Counter[str] = field(default_factory=Counter)
     """Keys that judge answers and held null or blank text. Such rows are kept."""
+    redacted: Counter[str] = field(default_factory=Counter)
+    """How many secrets became placeholders, by kind."""
 
     def add(self, other: KeyCounts) -> None:
         """Count what another chunk holds."""
         self.unread.update(other.unread)
         self.not_judged.update(other.not_judged)
+        self.redacted.update(other.redacted)
 
 
 def is_nothing(value: Any) -> bool:

@@ -7,12 +7,12 @@ have weight 0 in the later ones, so that each turn is learned once. Where a sess
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import Any
 
-from data.adapters.parts import Conversation, Row, Unrepresentable, skip_if_unrepresentable
-from data.adapters.turns import say_messages
+from data.adapters.anthropic_messages import not_held
+from data.adapters.parts import Conversation, Row, Unrepresentable, skip_if_unrepresentable, text_of
+from data.adapters.turns import AssistantParts, say_messages
 from data.chats import Chat, Skip
 
 MISSING = "a line that follows one that is not in the file"
@@ -41,8 +41,9 @@ class Step:
 
     @property
     def answers(self) -> bool:
-        """Whether the model says something in it."""
-        return self.fault is not None or any(turn["role"] == "assistant" for turn in self.turns)
+        """Whether the model says something in it that is learned."""
+        said = (turn for turn in self.turns if turn["role"] == "assistant")
+        return self.fault is not None or any(turn.get("weight") != 0 for turn in said)
 
 
 def _ways(steps: dict[str, Step]) -> Iterator[list[Step]]:
@@ -79,7 +80,7 @@ def _ways(steps: dict[str, Step]) -> Iterator[list[Step]]:
 
 
 @skip_if_unrepresentable
-def _chat(row: Row, way: list[Step], id: str, group: str | None) -> Chat:
+def _chat(names: Row, way: list[Step]) -> Chat:
     conversation = Conversation()
     turns: list[Row] = []
     for step in way:
@@ -89,13 +90,13 @@ def _chat(row: Row, way: list[Step], id: str, group: str | None) -> Chat:
     if turns[0]["role"] == "assistant":
         raise Unrepresentable("a session that begins with an answer")
     say_messages(conversation, turns)
-    return conversation.chat(id=id, group=group)
+    return conversation.chat(**names)
 
 
 def tree_to_chats(steps: list[Step]) -> list[Chat | Skip]:
     """All chats of a file. The first one of a session is named after it, others, and those of agents that it called, after
-    it and their last step; the session is their group. Ways that end with a prompt come last: where it was taken back before
-    anybody answered, nothing of its way is new, and it is left out."""
+    it and their last step; the session is their group. Ways that do not end with an answer come last: where a prompt was taken
+    back before anybody answered, nothing of its way is new, and it is left out."""
     by_id = {step.id: step for step in steps}
     if len(by_id) < len(steps):
         return [Skip("two lines of one id")]
@@ -104,12 +105,13 @@ def tree_to_chats(steps: list[Step]) -> list[Chat | Skip]:
     named: set[str] = set()
     for way in sorted(_ways(by_id), key=lambda way: not way[-1].answers):
         if not any(step.answers for step in way if step.id not in held):
-            results.append(Skip("a prompt without an answer"))
+            results.append(Skip("no new answer"))
             continue
         last = way[-1]
         is_first = not last.is_aside and last.session not in named
-        own = [_as_context(step) if step.id in held else step for step in way]
-        chat = _chat({}, own, last.session if is_first else f"{last.session}/{last.id}", last.session)
+        own = [replace(step, turns=as_context(step.turns)) if step.id in held else step for step in way]
+        names = {"id": last.session if is_first else f"{last.session}/{last.id}", "group": last.session}
+        chat = _chat(names, own)
         results.append(chat)
         if isinstance(chat, Chat):
             held |= {step.id for step in way}
@@ -117,8 +119,33 @@ def tree_to_chats(steps: list[Step]) -> list[Chat | Skip]:
     return results or [Skip("no word of an assistant")]
 
 
-def _as_context(step: Step) -> Step:
-    turns: list[dict[str, Any]] = [
-        {**turn, "weight": 0} if turn["role"] == "assistant" else turn for turn in step.turns
-    ]
-    return replace(step, turns=turns)
+def as_context(turns: list[Row]) -> list[Row]:
+    """Turns of which nothing is learned."""
+    return [{**turn, "weight": 0} if turn["role"] == "assistant" else turn for turn in turns]
+
+
+def blocks_to_turns(blocks: Iterable[Row], *, call: str, arguments: str) -> list[Row]:
+    """An answer written as typed blocks: text, thoughts and calls, of which `call` is the type and `arguments` the key of the
+    arguments. A thought behind words begins another turn; an answer of nothing is none.
+
+    Raises:
+        Unrepresentable: for a block that a chat cannot hold.
+    """
+    turns: list[Row] = []
+    parts = AssistantParts()
+    for block in blocks:
+        kind = block.get("type")
+        if kind == "text":
+            parts.speak(text_of([block]))
+        elif kind == "thinking":
+            thought = block.get("thinking")
+            if parts.has_spoken and not parts.has_called and isinstance(thought, str) and thought.strip():
+                turns.append(parts.turn({}))
+                parts = AssistantParts()
+            parts.think(thought)
+        elif kind == call:
+            parts.call(block.get("id"), block.get("name"), block.get(arguments))
+        else:
+            raise not_held(kind)
+    turns.append(parts.turn({}))
+    return [turn for turn in turns if any(turn[key] for key in ("content", "reasoning_content", "tool_calls"))]
