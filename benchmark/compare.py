@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,7 +16,7 @@ from typing import Annotated, Any
 import typer
 
 from benchmark.kpis import UNITS, Comparison, Kpi, compare_shares
-from benchmark.results import RECORDS, Difference, Run, Tried, differences, read_run, read_tries
+from benchmark.results import RECORDS, Difference, Replies, Run, Tried, differences, read_run, read_tries
 from data.errors import UserError, printable
 from data.output import print_table
 
@@ -86,6 +86,7 @@ class Report:
                 "label": run.label,
                 "model": run.model,
                 "kpis": {name: asdict(kpi) for name, kpi in run.kpis.items()},
+                "replies": None if run.replies is None else run.replies.model_dump(),
             }
             for side, run in (("before", self.before), ("after", self.after))
         }
@@ -242,6 +243,25 @@ def kpi_to_text(name: str, kpi: Kpi) -> str:
     return f"{value}{unit}" if low is None or high is None else f"{value}{unit} ({low}-{high})"
 
 
+def reply_rows(runs: Sequence[Run]) -> list[tuple[str, ...]]:
+    """How the replies of runs were read, a row for each count; `-` where a run did not count, and no rows where none did."""
+    if all(run.replies is None for run in runs):
+        return []
+    forms = sorted({form for run in runs if run.replies for form in run.replies.in_another_form})
+    counts: list[tuple[str, Callable[[Replies], int]]] = [
+        ("unreadable", lambda replies: replies.unreadable),
+        ("unreadable by the server's fault", lambda replies: replies.unreadable_by_the_servers_fault),
+        *((f"calls read as {printable(form)}", _count_of(form)) for form in forms),
+    ]
+    return [
+        (what, *("-" if run.replies is None else f"{count(run.replies):,}" for run in runs)) for what, count in counts
+    ]
+
+
+def _count_of(form: str) -> Callable[[Replies], int]:
+    return lambda replies: replies.in_another_form.get(form, 0)
+
+
 # ---- the command ----
 
 SHOWN = 20
@@ -303,6 +323,8 @@ def _print_report(report: Report, before: Path, after: Path) -> None:
         ],
         title="\nover all tasks of each run",
     )
+    if rows := reply_rows([report.before, report.after]):
+        print_table(("turns", *names), rows, title="\nhow replies were read")
     if report.differences:
         print_table(
             ("about", "what", *names),

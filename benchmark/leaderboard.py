@@ -22,14 +22,15 @@ from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
-from benchmark.compare import TITLES, Report, compare_runs, kpi_to_text, paired_to_json, points, title_of
+from benchmark.compare import TITLES, Report, compare_runs, kpi_to_text, paired_to_json, points, reply_rows, title_of
 from benchmark.kpis import UNITS, Kpi, context_to_size, in_order
 from benchmark.page import file_names, render
 from benchmark.results import NOTHING, Run, read_run, read_tries
 from benchmark.transcripts import Entry, write_run_pages
-from data.errors import UserError
+from data.errors import UserError, printable
 from data.files import claimed_folder, whole_result
 from data.models import Stage
+from data.output import print_table
 
 RUNS = "runs"
 JSON = "leaderboard.json"
@@ -80,6 +81,9 @@ def leaderboard_command(
     """
     write_leaderboard(runs, out)
     Console().print(kpi_table(runs))
+    read = [read_run(folder) for folder in runs]
+    if replies := reply_rows(read):
+        print_table(("turns", *(printable(run.label) for run in read)), replies, title="\nhow replies were read")
     print(f"wrote {out / 'index.html'}")
 
 
@@ -237,6 +241,7 @@ def _index_page(rows: Sequence[Row]) -> str:
             ("kind of fault that struck", "", _groups(rows, lambda run: run.by_fault)),
         ],
         curve=_curve(rows),
+        replies=reply_rows([row.run for row in rows]),
         meanings=[(name, TITLES[name][1]) for name in UNITS if name in TITLES],
     )
 

@@ -39,6 +39,15 @@ class NotApplicable(BaseModel):
     """Tries by `context_tokens` of their task."""
 
 
+class Replies(BaseModel):
+    """How the model's turns were read (docs/replies.md)."""
+
+    unreadable: int = 0
+    unreadable_by_the_servers_fault: int = 0
+    in_another_form: dict[str, int] = {}
+    """Turns whose calls were read in another form than the template's own, by form."""
+
+
 class Run(BaseModel):
     """What `kpis.json` of a run folder says, as far as it is shown or compared."""
 
@@ -66,6 +75,8 @@ class Run(BaseModel):
     success_by_context: dict[str, Kpi] = {}
     not_applicable: NotApplicable = NotApplicable()
     pass_hat_k: dict[int, Kpi] = {}
+    replies: Replies | None = None
+    """None for a run that did not count them."""
 
     def kpi(self, name: str) -> Kpi:
         """A KPI over all records; one without a value where the run has none of this name."""

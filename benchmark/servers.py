@@ -1,9 +1,9 @@
 """A model behind a server with OpenAI's API: vLLM, `trl vllm-serve` (which runs vLLM), llama.cpp, `transformers serve`.
 
 There are two ways to ask. Without a renderer, `/chat/completions` is sent messages and tools, and the server's template
-writes the prompt and its parser reads the calls. With one, `/completions` is sent the ids of the prompt that our renderer
-made, so the model is asked in exactly the context that it was trained in; the calls are read here. docs/benchmark.md says
-what each way guarantees.
+writes the prompt and its parser reads the calls. Calls have ids of nine letters or digits there: Mistral's templates demand
+such ids, and others take them. With a renderer, `/completions` is sent the ids of the prompt that it made, so the model is
+asked in exactly the context that it was trained in; the calls are read here. docs/benchmark.md says what each way guarantees.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from benchmark.server_answers import (
     events_to_answer,
     prompt_tokens,
 )
+from data.call_ids import NINE
 from data.chats import Message
 from data.errors import UserError, nearest
 from data.records import ToolSpec, json_to_object
@@ -232,7 +233,7 @@ class ServerPolicy:
     ) -> dict[str, Any]:
         return {
             "model": self.model,
-            "messages": [message_to_openai(message) for message in messages],
+            "messages": [message_to_openai(message) for message in NINE.apply(messages)],
             **({"tools": [tool.model_dump() for tool in tools]} if tools else {}),
             self._limit: self.max_new_tokens if max_new_tokens is None else max_new_tokens,
             "temperature": self.temperature,

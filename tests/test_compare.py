@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -80,6 +81,34 @@ def test_the_interval_is_the_paired_bootstrap_of_the_documentation(tmp_path: Pat
         list(np.percentile(means, [2.5, 97.5]))
     )
     assert (told["better"], told["worse"]) == (5, 11) and (code == 1) == (told["difference"]["high"] < 0)
+
+
+REPLIES = {
+    "unreadable": 1203,
+    "unreadable_by_the_servers_fault": 2,
+    "in_another_form": {"llama-json": 17, "[red]\x1b[2J": 5},
+}
+
+
+def test_how_replies_were_read_stands_in_both_runs(tmp_path: Path, compare: Any) -> None:
+    old = solved(tmp_path, "old", {1, 2})
+    new = solved(tmp_path, "new", {1, 2}, replies=REPLIES)
+    code, out, _ = compare(old, new)
+    assert code == 0 and "\x1b[2J" not in out
+    lines = [
+        re.split("  +", line.strip()) for line in out.split("how replies were read")[1].split("\n\n")[0].splitlines()
+    ]
+    assert ["turns", "old", "new"] in lines and ["unreadable", "-", "1,203"] in lines
+    assert ["unreadable by the server's fault", "-", "2"] in lines and ["calls read as llama-json", "-", "17"] in lines
+    replies = {
+        side: run["replies"]
+        for side, run in json.loads(compare(old, new, "--json")[1]).items()
+        if side in ("before", "after")
+    }
+    assert replies == {"before": None, "after": REPLIES}
+    assert "how replies" not in compare(old, solved(tmp_path, "third", {1, 2}))[1]
+    none = {"unreadable": 0, "unreadable_by_the_servers_fault": 0, "in_another_form": {}}
+    assert "unreadable                        0" in compare(solved(tmp_path, "fourth", {1}, replies=none), new)[1]
 
 
 def test_worlds_are_told_apart_and_never_decide(tmp_path: Path, compare: Any) -> None:

@@ -13,11 +13,11 @@ import pytest
 from browser import CHROMIUM, Browser
 from record_samples import record
 from rich.console import Console
-from run_folders import made, sha, source, stage, write_run
+from run_folders import PLANTED, made, sha, source, stage, write_run
 
 from benchmark.compare import TITLES, kpi_to_text
 from benchmark.kpis import UNITS, Kpi
-from benchmark.leaderboard import kpi_table, write_leaderboard
+from benchmark.leaderboard import kpi_table, leaderboard_command, write_leaderboard
 from data.errors import UserError
 from data.records import Trajectory
 
@@ -391,6 +391,25 @@ def test_the_table_of_the_terminal(tmp_path: Path) -> None:
     ]
     assert lines[5][0] == "[red]한국어[/red]"
     assert max(map(len, told[1])) <= 80 and "…" not in "".join(told[1]) and "retention" in "".join(told[1])
+
+
+def test_the_board_shows_how_replies_were_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    forms = {"llama-json": 17, PLANTED: 3}
+    counted = {"unreadable": 1203, "unreadable_by_the_servers_fault": 2, "in_another_form": forms}
+    runs = [write_run(tmp_path / "a", [made(1)]), write_run(tmp_path / "b", [made(1)], replies=counted)]
+    leaderboard_command(runs, tmp_path / "board")
+    told = capsys.readouterr().out
+    assert "how replies were read" in told and re.search(r"unreadable +- +1,203", told)
+    page = (tmp_path / "board" / "index.html").read_text(encoding="utf-8")
+    table = page.split('<h2 id="replies">')[1].split("</table>")[0]
+    cells = [re.sub("<[^>]+>", " ", line).split() for line in table.splitlines() if "<td" in line]
+    assert ["unreadable", "-", "1,203"] in cells and ["calls", "read", "as", "llama-json", "-", "17"] in cells
+    assert "<script>alert(1)" not in page
+    read = json.loads((tmp_path / "board" / "leaderboard.json").read_text(encoding="utf-8"))
+    assert [run["replies"] for run in read["runs"]] == [None, counted]
+    leaderboard_command(runs[:1], tmp_path / "other")
+    assert "how replies were read" not in capsys.readouterr().out
+    assert 'id="replies"' not in (tmp_path / "other" / "index.html").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(

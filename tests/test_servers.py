@@ -178,6 +178,30 @@ def test_messages_tools_and_calls_go_the_way_of_the_api(episode: Episode) -> Non
     assert said.to_template()["tool_calls"][0]["function"]["arguments"] == {"이름": 1}
 
 
+def test_ids_of_calls_are_such_as_every_served_template_takes() -> None:
+    def turns(*ids: str) -> list[Message]:
+        calls = tuple(ToolCall(id=each, name="f", arguments={"n": n}) for n, each in enumerate(ids))
+        told = [Message(role="tool", content="가" * 900, tool_call_id=each, name="f") for each in reversed(ids)]
+        return [Message(role="assistant", tool_calls=calls), *told]
+
+    history = [Message(role="user", content="해 줘"), *turns("call_0", "call_1"), *turns("call_2", "aB3dE6gH9")]
+    with Fake(chat("")) as fake:
+        policy = ServerPolicy(fake.url)
+        try:
+            for messages in (history, history, history[:4]):
+                policy.fits(messages, ())
+        finally:
+            policy.close()
+    sent = [body["messages"] for _, body in fake.asked if "messages" in (body or {})]
+    assert sent[0] == sent[1] and sent[0][:4] == sent[2], "equal beginnings have equal ids"
+    calls = [(call["id"], call["function"]["arguments"]) for said in sent[0] for call in said.get("tool_calls", [])]
+    assert calls == [
+        ("call00000", '{"n": 0}'), ("call00001", '{"n": 1}'), ("call00002", '{"n": 0}'), ("aB3dE6gH9", '{"n": 1}'),
+    ]  # fmt: skip
+    answered = [said["tool_call_id"] for said in sent[0] if said["role"] == "tool"]
+    assert answered == ["call00001", "call00000", "aB3dE6gH9", "call00002"]
+
+
 @pytest.mark.parametrize(
     ("answer", "reason"),
     [
