@@ -323,8 +323,8 @@ def _print_report(report: Report, before: Path, after: Path) -> None:
         ],
         title="\nover all tasks of each run",
     )
-    if rows := reply_rows([report.before, report.after]):
-        print_table(("turns", *names), rows, title="\nhow replies were read")
+    if replies := reply_rows([report.before, report.after]):
+        print_table(("turns", *names), replies, title="\nhow replies were read")
     if report.differences:
         print_table(
             ("about", "what", *names),
