@@ -233,6 +233,8 @@ def test_a_weight_of_a_row_is_obeyed() -> None:
         for key in ("weight", "loss", "loss_mask", "trainable"):
             with pytest.raises(Undecided):
                 one("openai_chat", {**base, key: value})
+    pair = one("trl_preference", {"prompt": "q", "chosen": "a", "rejected": "b", "weight": 0.5})
+    assert [m.loss_weight for m in (*pair.chosen, *pair.rejected)] == [0.5, 0.5]
     with pytest.raises(Undecided):  # a measured loss is no weight
         one("openai_chat", {**base, "loss": 0.37})
 
@@ -306,6 +308,7 @@ def test_a_system_prompt_in_a_column_of_its_own_is_kept() -> None:
         assert isinstance(pair, PreferencePair) and (pair.prompt[0].role, pair.prompt[0].content) == ("system", "짧게.")
     same = [{"role": "system", "content": "짧게."}, *SAID]
     assert len(one("openai_chat", {"messages": same, "system": "짧게."}).messages) == 3
+    assert len(one("openai_chat", {"messages": same, "system": " 짧게.\n"}).messages) == 3
     assert one("openai_chat", {"messages": same, "system": "길게."}) == Skip("two system prompts")
     assert one("openai_chat", {"messages": SAID, "system": {"a": 1}}) == Skip("a system prompt that is not text")
 

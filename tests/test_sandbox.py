@@ -485,6 +485,13 @@ def test_code_that_wants_to_stay_is_gone_with_whoever_watches_it(before: str, en
         asking.wait()
 
 
+def test_when_memory_ends_the_sandbox_ends_first() -> None:
+    check_isolation()
+    ours = [each for each in below(os.getpid()) if "jail.py" in command_of(each)]
+    assert len(ours) >= 3
+    assert {Path(f"/proc/{each}/oom_score_adj").read_text() for each in ours} == {"1000\n"}
+
+
 @pytest.mark.parametrize("end", ["kill", "ctrl-c"])
 def test_workers_and_their_code_are_gone_with_the_process_that_started_them(tmp_path: Path, end: str) -> None:
     (tmp_path / "job.py").write_text(
