@@ -23,7 +23,10 @@ from data.mixture import BuildConfig, build, read_prepared
 from data.records import ToolSpec
 from data.render import Renderer, read_chat_template
 from data.templates import trl_templates
-from train import audit, dpo, orpo, plan, sft
+from train import dpo, orpo, plan, sft
+from train.audit import findings
+from train.audit import rendered as rendered_audit
+from train.audit import rows as row_audit
 from train.options import DataOptions, parse_options
 from train.tree import RenderReport, chats_to_rendered
 
@@ -355,7 +358,7 @@ def test_a_planted_defect_is_found(
 def test_defects_cover_the_table() -> None:
     """Each check is planted above, or in a test of its own below."""
     own = {"test_tasks", "unknown_ids", "memory", "disk", "time"}
-    assert {defect[0] for defect in DEFECTS} | own == set(audit.LIMITS)
+    assert {defect[0] for defect in DEFECTS} | own == set(findings.LIMITS)
 
 
 # -------------------------------------------------------------------- the benchmark's tasks
@@ -404,8 +407,8 @@ def test_copies_that_a_weight_asked_for_are_no_duplicates(tmp_path: Path) -> Non
     copies = manifest["splits"]["train"]["copies"]
     assert len(train) == 15 and copies == 9
 
-    def duplicates(rows: Sequence[Any]) -> audit.Finding:
-        return next(f for f in audit.audit_repetition(rows, [], copies=copies) if f.name == "duplicates")
+    def duplicates(rows: Sequence[Any]) -> findings.Finding:
+        return next(f for f in row_audit.audit_repetition(rows, [], copies=copies) if f.name == "duplicates")
 
     assert duplicates(train).count == 0
     again = duplicates([*train, chat(2, id="again")])
@@ -416,8 +419,8 @@ def found_tasks(tasks: Sequence[Any], row: Chat | PreferencePair, folder: Path) 
     """Ids of the tasks that the audit finds in a row, after it has found what curation finds."""
     path = folder / "tasks.jsonl"
     path.write_text("".join(json.dumps(task, ensure_ascii=False) + "\n" for task in tasks), encoding="utf-8")
-    reference = audit.read_test_tasks(path)
-    finding = audit.audit_test_tasks([row], reference)
+    reference = row_audit.read_test_tasks(path)
+    finding = row_audit.audit_test_tasks([row], reference)
     _, dropped, _ = run_steps(
         folder, [row.model_dump(mode="json"), plain(1).model_dump(mode="json")],
         {"step": "decontaminate", "against": [str(path)]},
@@ -512,9 +515,9 @@ def test_a_wrong_file_of_tasks_is_told_with_its_line(tmp_path: Path, text: str, 
     path = tmp_path / "tasks.jsonl"
     path.write_text(text)
     with pytest.raises(UserError, match=message):
-        audit.read_test_tasks(path)
+        row_audit.read_test_tasks(path)
     with pytest.raises(UserError, match="cannot be read"):
-        audit.read_test_tasks(tmp_path / "nowhere.jsonl")
+        row_audit.read_test_tasks(tmp_path / "nowhere.jsonl")
 
 
 # -------------------------------------------------------------------- limits, refusal and what is left behind
@@ -571,19 +574,19 @@ def test_an_unknown_finding_is_named_with_its_neighbour(tiny_model: Path, tmp_pa
 
 
 def test_levels_follow_the_limits_alone() -> None:
-    for name, limit in audit.LIMITS.items():
-        for share in (0.0, limit.warn or 0.0, limit.refuse or 0.0):
-            finding = audit.Finding(name, share * 1000, 1000)
-            assert finding.level != "error" or (limit.refuse is not None and share > limit.refuse)
+    for name, limit in findings.LIMITS.items():
+        for share in (0.0, limit.warn_above or 0.0, limit.refuse_above or 0.0):
+            finding = findings.Finding(name, share * 1000, 1000)
+            assert finding.level != "error" or (limit.refuse_above is not None and share > limit.refuse_above)
             above = replace(finding, count=finding.count + 1)
             expected = (
-                "error" if limit.refuse is not None and above.share > limit.refuse
-                else "warning" if limit.warn is not None and above.share > limit.warn
+                "error" if limit.refuse_above is not None and above.share > limit.refuse_above
+                else "warning" if limit.warn_above is not None and above.share > limit.warn_above
                 else "ok"
             )  # fmt: skip
             assert above.level == expected
-        assert audit.Finding(name, 0, 0).level == "ok"  # nothing to count is nothing found
-        assert limit.warn is None or limit.refuse is None or limit.warn <= limit.refuse
+        assert findings.Finding(name, 0, 0).level == "ok"  # nothing to count is nothing found
+        assert limit.warn_above is None or limit.refuse_above is None or limit.warn_above <= limit.refuse_above
 
 
 def test_ids_beyond_the_embeddings_and_unscored_stops_are_found_in_what_was_rendered(
@@ -594,12 +597,12 @@ def test_ids_beyond_the_embeddings_and_unscored_stops_are_found_in_what_was_rend
     prepared = read_prepared(set_of(CHATS[:6], tmp_path, validation_share=0.0))
     rendered, report = chats_to_rendered(prepared.train, renderer, max_tokens=None)
 
-    def found(rows: Sequence[Any]) -> dict[str, audit.Finding]:
-        findings = audit.audit_rendering(
+    def found(rows: Sequence[Any]) -> dict[str, findings.Finding]:
+        counted = rendered_audit.audit_rendering(
             prepared, {"train": rows, "validation": []}, {"train": report, "validation": RenderReport()}, renderer,
             max_tokens=None, served_stop_ids=renderer.stop_ids, window=8192, vocabulary=49152,
         )  # fmt: skip
-        return {finding.name: finding for finding in findings}
+        return {finding.name: finding for finding in counted}
 
     assert all(finding.level == "ok" for finding in found(rendered).values())
     (ids, weights), *_ = rendered[2].sides[0]
@@ -628,7 +631,7 @@ def test_ids_beyond_the_embeddings_and_unscored_stops_are_found_in_what_was_rend
     ],
 )
 def test_results_that_are_errors_are_told_from_those_that_speak_of_errors(text: str, failed: bool) -> None:
-    assert audit.turn_failed([call(1), result(text)], 0) is failed
+    assert row_audit.turn_failed([call(1), result(text)], 0) is failed
 
 
 json_values = st.recursive(
@@ -655,13 +658,13 @@ json_values = st.recursive(
 def test_no_schema_and_no_arguments_break_the_audit(parameters: dict[str, Any], made: dict[str, Any]) -> None:
     tool = ToolSpec.model_validate({"function": {"name": "read_file", "parameters": parameters}})
     row = every_call(chat(1), arguments=made).model_copy(update={"tools": (tool,)})
-    assert {finding.name for finding in audit.audit_turns([row], set())} >= {"unfit_calls", "null_filled"}
+    assert {finding.name for finding in row_audit.audit_turns([row], set())} >= {"unfit_calls", "null_filled"}
 
 
 def test_ids_are_shown_so_that_they_cannot_steer_a_terminal() -> None:
-    told = audit.explain(audit.Finding("empty_turns", 2, 2, ("\x1b[2J[red]\n", "기록-1")))
+    told = findings.explain(findings.Finding("empty_turns", 2, 2, ("\x1b[2J[red]\n", "기록-1")))
     assert "Rows: \\x1b[2J[red]\\n, 기록-1." in told and "\x1b" not in told
 
 
 def test_the_document_shows_the_limits_as_they_are() -> None:
-    assert audit.limits_to_markdown() in (ROOT / "docs" / "audit.md").read_text(encoding="utf-8")
+    assert findings.limits_to_markdown() in (ROOT / "docs" / "audit.md").read_text(encoding="utf-8")

@@ -39,7 +39,7 @@ from data.errors import UserError, run_command
 from data.processes import last_line, start_command
 from data.records import Outcome, Trajectory, read_trajectories, write_trajectories
 from data.trajectories import trajectory_to_chat
-from train.audit import read_test_tasks
+from train.audit.rows import read_test_tasks
 from train.options import run_main
 
 ROOT = Path(__file__).resolve().parents[1]

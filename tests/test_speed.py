@@ -1,4 +1,4 @@
-"""`python -m train.speed` runs and its numbers belong together; how fast anything is, is measured and not tested."""
+"""`scripts/measure/step_speed.py` runs and its numbers belong together; how fast anything is, is measured and not tested."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from data.errors import UserError
-from train import speed
+from scripts.measure import step_speed as speed
 
 
 @pytest.fixture(autouse=True)

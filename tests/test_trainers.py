@@ -20,7 +20,8 @@ from trl.trainer.utils import FusedCausalLMOutput, add_fused_lm_head
 
 from data.errors import UserError
 from data.mixture import rows_to_dataset
-from train.trainers import UNIT_COLUMNS, ChatTrainer, OddsRatioTrainer, PairTrainer, units_to_dataset
+from train.global_batch import UNIT_COLUMNS, units_to_dataset
+from train.trainers import ChatTrainer, OddsRatioTrainer, PairTrainer
 from train.tree import Rendered, UnitCollator, rendered_to_unit
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -35,8 +35,10 @@ from trl.trainer.utils import add_fused_lm_head
 
 from data.errors import UserError
 from train.attention import block_mask, choose_backend, dense_mask, layer_windows, row_to_stretches
-from train.trainers import check_trees, compute_on_trees, gather_uneven
+from train.global_batch import gather_uneven
+from train.trainers import compute_on_trees
 from train.tree import Rendered, UnitCollator, filler_of, rendered_to_unit
+from train.tree_check import check_trees
 
 VOCABULARY = 97
 SIZES: dict[str, Any] = {

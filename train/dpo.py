@@ -22,11 +22,12 @@ if not __package__:  # run as a file: put the project's root where train/ itself
 
 from trl import DPOConfig
 
-from train.fit import fit, load_data, print_plan, resolved
+from train.fit import fit, load_data, print_plan
 from train.model import load_model
 from train.options import ModelOptions, PairOptions, parse_options, prepare_environment, run_main
 from train.outcome import RunFolder, deterministic
 from train.reference import ReferenceCache, cache_folder, reference_key
+from train.run_record import resolved
 from train.trainers import PairTrainer
 
 

@@ -13,18 +13,13 @@ docs/reliability.md says what happens when something goes wrong.
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import math
 import os
-import platform
 import shutil
-import subprocess
 import sys
-from dataclasses import asdict
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -38,16 +33,18 @@ from data.curation.contamination import Reference
 from data.errors import UserError, disk_fault
 from data.files import appending, write_whole
 from data.mixture import Prepared, read_prepared
-from data.models import source_sha256
 from train import checkpoints
 from train.attention import FLEX_BLOCK_TOKENS, Backend, choose_backend
-from train.audit import Finding, audit, check_allowed, print_findings, read_test_tasks, refusal
+from train.audit.audit import audit, check_allowed, print_findings, refusal
+from train.audit.findings import Finding
+from train.audit.rows import read_test_tasks
 from train.benchmarking import Benchmarking, check_benchmark
+from train.logging_state import read_logging_state
 from train.model import LoadedModel
 from train.options import DataOptions, open_wandb
 from train.outcome import NoCheckpoint, Preempted, RunFolder, Watch, from_main, is_main, say
-from train.plan import make_plan
-from train.trainers import LOGGING_STATE, steps_per_run
+from train.plan import make_plan, steps_per_run
+from train.run_record import read_record, run_settings, start_record, write_record
 from train.tree import (
     Rendered,
     RenderReport,
@@ -59,7 +56,6 @@ from train.tree import (
     rendered_to_units,
 )
 
-PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "bitsandbytes", "tooltune")
 SHARING_WORTH_A_TREE = 1.1
 """Tokens of all sequences / unique tokens, below which plain rows are taken."""
 
@@ -199,60 +195,6 @@ def _print_and_audit(
     return findings
 
 
-def resolved(*options: Any) -> dict[str, Any]:
-    """All options of a run as one flat, JSON-ready dict."""
-    flat: dict[str, Any] = {}
-    for option in options:
-        values = option.to_dict() if hasattr(option, "to_dict") else asdict(option)
-        flat.update(values)
-    return json.loads(json.dumps(flat, default=str, sort_keys=True))
-
-
-def run_settings(
-    method: str, everything: dict[str, Any], data: TrainingData, loaded: LoadedModel, training: Any
-) -> dict[str, Any]:
-    """What decides what is learned: the options, and the contents of data, model and tokenizer."""
-    tokenizer = loaded.renderer.tokenizer
-    batch = training.per_device_train_batch_size * training.gradient_accumulation_steps * training.world_size
-    return {
-        "method": method,
-        "options": everything,
-        "units a step": batch,
-        "data": {f"{split}.jsonl": entry for split, entry in data.prepared.manifest["splits"].items()},
-        "model": {
-            "base": source_sha256(loaded.base, revision=getattr(loaded.model.config, "_commit_hash", None)),
-            "adapter": source_sha256(loaded.adapter) if loaded.adapter else None,
-            "tokenizer": hashlib.sha256(tokenizer.backend_tokenizer.to_str().encode()).hexdigest(),
-            "chat template": hashlib.sha256(str(tokenizer.chat_template).encode()).hexdigest(),
-        },
-    }
-
-
-def provenance() -> dict[str, Any]:
-    """Versions, machine and git revision: what somebody needs to run it again."""
-
-    def installed(package: str) -> str | None:
-        try:
-            return version(package)
-        except PackageNotFoundError:
-            return None
-
-    def git(*arguments: str) -> str | None:
-        root = Path(__file__).resolve().parents[1]
-        try:
-            done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, check=True)
-        except (OSError, subprocess.CalledProcessError):
-            return None
-        return done.stdout.strip()
-
-    return {
-        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
-        "versions": {"python": platform.python_version(), **{name: installed(name) for name in PACKAGES}},
-        "machine": {"platform": platform.platform(), "processor": platform.machine(), "cpus": os.cpu_count()},
-        "git": {"revision": git("rev-parse", "HEAD"), "changed": bool(git("status", "--porcelain"))},
-    }
-
-
 class MetricsFile(TrainerCallback):
     """Writes what the trainer logs to metrics.jsonl as it comes, and a plain line now and then where there is no terminal."""
 
@@ -313,22 +255,17 @@ def fit(
         return
     benchmark_arguments = check_benchmark(options.benchmark_every, options.benchmark_args, training)
     from_main(lambda: checkpoints.check_space(folder, checkpoints.bytes_of_a_checkpoint(trainer)))
-    record: dict[str, Any] = {
-        "method": method,
-        "settings": settings,
-        "started": datetime.now(UTC).isoformat(timespec="seconds"),
-        "finished": None,
-        "resumed_from": start.checkpoint,
-        "processes": training.world_size,
-        **provenance(),
-        "options": everything,
-        "data": {name: entry for name, entry in data.prepared.manifest.items() if name != "schema_version"},
-        "model": {"base": loaded.base, "adapter": loaded.adapter, "sha256": settings["model"]},
-        "rows": {split: report.as_dict() for split, report in data.reports.items()},
-        "trees": data.trees,
-        "audit": [finding.as_dict() for finding in findings],
-    }
-    _write_json(folder / "run.json", record)
+    record = start_record(
+        method,
+        settings,
+        everything,
+        data,
+        loaded,
+        findings,
+        resumed_from=start.checkpoint,
+        processes=training.world_size,
+    )
+    write_record(folder, record)
     trainer.remove_callback(PrinterCallback)
     if not sys.stderr.isatty():
         trainer.remove_callback(ProgressCallback)
@@ -361,7 +298,7 @@ def fit(
         record["finished"] = datetime.now(UTC).isoformat(timespec="seconds")
         record["metrics"] = {name: value for name, value in metrics.items() if isinstance(value, int | float)}
         record["batches_without_targets"] = trainer.batches_without_targets
-        _write_json(folder / "run.json", record)
+        write_record(folder, record)
         say(f"saved {folder} (adapter, run.json, metrics.jsonl, loss.png)")
     trainer.accelerator.wait_for_everyone()
 
@@ -422,7 +359,7 @@ def _start(options: DataOptions, folder: Path, settings: dict[str, Any], process
         checkpoints.set_aside(folder, after_step=-1)
         return Start()
     if options.resume == "auto":
-        record = _read_record(folder / "run.json")
+        record = read_record(folder)
         if record.get("finished") and record.get("settings") and any(folder.glob("*.safetensors")):
             changed = _refuse_changes(f"the finished run in {folder}", record["settings"], settings, options)
             if not changed:
@@ -446,10 +383,7 @@ def _start(options: DataOptions, folder: Path, settings: dict[str, Any], process
             "dropout draws other numbers"
         )
     say(f"going on from {chosen}")
-    if not (chosen / LOGGING_STATE).exists():
-        raise UserError(f"{chosen}: written by an older version, without {LOGGING_STATE}. --resume never starts over")
-    lines = json.loads((chosen / LOGGING_STATE).read_text(encoding="utf-8"))["lines of metrics"]
-    return Start(str(chosen), lines, changed=bool(changed))
+    return Start(str(chosen), read_logging_state(chosen)["lines of metrics"], changed=bool(changed))
 
 
 def _refuse_changes(what: str, before: dict[str, Any], now: dict[str, Any], options: DataOptions) -> list[str]:
@@ -463,19 +397,6 @@ def _refuse_changes(what: str, before: dict[str, Any], now: dict[str, Any], opti
     if changed:
         say(f"{what} was made with other settings, and --allow_mismatch goes on:{listed}")
     return changed
-
-
-def _read_record(path: Path) -> dict[str, Any]:
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return record if isinstance(record, dict) else {}
-
-
-def _write_json(path: Path, value: Any) -> None:
-    if is_main():
-        write_whole(path, json.dumps(value, indent=2, ensure_ascii=False, default=str) + "\n")
 
 
 def read_metrics(folder: Path | str) -> list[dict[str, Any]]:

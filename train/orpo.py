@@ -22,10 +22,11 @@ if not __package__:  # run as a file: put the project's root where train/ itself
 
 from trl.experimental.orpo import ORPOConfig
 
-from train.fit import fit, load_data, print_plan, resolved
+from train.fit import fit, load_data, print_plan
 from train.model import load_model
 from train.options import ModelOptions, PairOptions, parse_options, prepare_environment, run_main
 from train.outcome import RunFolder, deterministic
+from train.run_record import resolved
 from train.trainers import OddsRatioTrainer
 
 

@@ -29,6 +29,7 @@ from transformers import TrainerCallback
 
 from data.errors import UserError, disk_fault
 from data.files import Lock, Taken, write_whole
+from train.logging_state import restore_logging_state
 from train.tree import Rendered, Unit
 
 Result = TypeVar("Result")
@@ -243,7 +244,7 @@ class Watch(TrainerCallback):
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """After a resume: log as if nothing had happened."""
-        self.trainer.restore_logging()
+        restore_logging_state(self.trainer)
 
     def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Before weights move: are the losses of this step and its gradients finite, and does anybody have to stop?"""

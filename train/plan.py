@@ -136,3 +136,11 @@ def duration(seconds: float) -> str:
         if seconds >= size:
             return f"{seconds / size:.1f} {unit}"
     return f"{seconds / 60:.0f} min" if seconds >= 120 else f"{seconds:.0f} s"
+
+
+def steps_per_run(units: int, args: Any) -> int:
+    """Optimizer steps of a run over `units` (fillers included), as the HF Trainer counts them."""
+    if args.max_steps > 0:
+        return int(args.max_steps)
+    batches = math.ceil(units / (args.per_device_train_batch_size * args.world_size))
+    return math.ceil(args.num_train_epochs * max(1, math.ceil(batches / args.gradient_accumulation_steps)))

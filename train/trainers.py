@@ -13,9 +13,8 @@ the preference terms by pairs, the NLL terms of ORPO and of DPO's `sft` mix by t
 from __future__ import annotations
 
 import functools
-import json
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,7 +26,6 @@ from peft import PeftModel, get_peft_model_state_dict
 from safetensors.torch import load_file
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 from torch.distributed.tensor import distribute_tensor
-from torch.utils.data import Sampler
 from transformers.trainer import SCHEDULER_NAME
 from transformers.utils import ADAPTER_SAFE_WEIGHTS_NAME
 from trl import DPOTrainer, SFTTrainer
@@ -35,12 +33,13 @@ from trl.experimental.orpo import ORPOTrainer
 from trl.trainer.utils import add_fused_lm_head
 
 from data.errors import UserError
-from data.mixture import rows_to_dataset
 from train.attention import Backend, attention_arguments, prepare_attention
 from train.checkpoints import publishing
-from train.outcome import is_about_determinism
+from train.global_batch import UNIT_COLUMNS, EpochSampler, gather_uneven, units_to_dataset
+from train.logging_state import read_logging_state, save_logging_state
 from train.reference import LogProbs, ReferenceCache, fill
-from train.tree import Rendered, Unit, filler_of, rendered_to_unit
+from train.tree import Rendered, Unit, rendered_to_unit
+from train.tree_check import check_trees
 
 if TYPE_CHECKING:
     # The mixin stands before one of TRL's trainers; for the type checker it is one.
@@ -48,8 +47,6 @@ if TYPE_CHECKING:
 else:
     _Trainer = object
 
-UNIT_COLUMNS = ["count", "ids", "depths", "ends", "parents", "labels", "scored", "weights", "sides"]
-LOGGING_STATE = "logging_state.json"
 PER_TOKEN = ("log_probs", "entropy", "log_sum_sq_probs", "mean_logits", "is_top1")
 
 
@@ -107,69 +104,6 @@ def compute_on_trees(model: Any, backend: Backend) -> None:
     base.forward = forward
 
 
-class EpochSampler(Sampler[int]):
-    """A new permutation of the units each epoch, then the fillers.
-
-    Fillers count for nothing; they make every epoch a whole number of global batches. So each unit is seen exactly once an
-    epoch, in an order that depends neither on the number of processes nor on how trees are packed.
-    """
-
-    def __init__(self, units: int, fillers: int, seed: int) -> None:
-        self.units, self.fillers, self.seed, self.epoch = units, fillers, seed, 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Called before each epoch, also after a resume."""
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        return self.units + self.fillers
-
-    def __iter__(self) -> Iterator[int]:
-        generator = torch.Generator().manual_seed(self.seed + self.epoch)
-        yield from torch.randperm(self.units, generator=generator).tolist()
-        yield from range(self.units, self.units + self.fillers)
-
-
-def count_lines(path: Path) -> int:
-    """Lines of a file, 0 where there is none."""
-    if not path.exists():
-        return 0
-    with open(path, "rb") as file:
-        return sum(1 for _ in file)
-
-
-def units_to_dataset(units: Sequence[Unit], batch: int) -> Dataset:
-    """Units as a Dataset, with fillers up to a whole number of global batches of `batch` units."""
-    return rows_to_dataset([*units, *[filler_of(units[0])] * (-len(units) % batch)])
-
-
-def gather_uneven(
-    gather: Callable[[torch.Tensor], torch.Tensor], counts: Callable[[], bool] = lambda: True
-) -> Callable[[Any], Any]:
-    """A gather for tensors whose first dimension differs between processes, as the number of pairs in a batch does.
-
-    Values of processes in which `counts` is false are left out; where it is false in all of them, nothing is.
-    """
-
-    def gather_all(values: Any) -> Any:
-        if isinstance(values, tuple | list):
-            return type(values)(gather_all(value) for value in values)
-        if not isinstance(values, torch.Tensor):
-            return gather(values)
-        own = values if values.ndim else values[None]
-        counted = len(own) if counts() else 0
-        sizes = gather(torch.tensor([[len(own), counted]], device=own.device)).tolist()
-        if len({size for size, _ in sizes}) == 1 and (all(all(pair) for pair in sizes) or not any(n for _, n in sizes)):
-            return gather(own)
-        longest = max(size for size, _ in sizes)
-        padded = own.new_zeros(longest, *own.shape[1:])
-        padded[: len(own)] = own
-        parts = gather(padded.contiguous()).split(longest)
-        return torch.cat([part[:size] for part, (_, size) in zip(parts, sizes, strict=True)])
-
-    return gather_all
-
-
 class _OnTrees(_Trainer):
     """What the three trainers share: units in, shares of the global batch, one check of the trees, exact evaluation loss."""
 
@@ -188,7 +122,7 @@ class _OnTrees(_Trainer):
     """Whether the batch that is being computed has a scored token; fillers have no part in a logged mean."""
     batches_without_targets = 0
     """Of all processes and of the whole run, also of its part before a resume."""
-    _logging_state: dict[str, Any] | None = None
+    logging_state: dict[str, Any] | None = None
     """Of the checkpoint that is resumed from."""
 
     def _unit_datasets(self, args: Any, train: Sequence[Unit], evaluation: Sequence[Unit]) -> dict[str, Any]:
@@ -251,7 +185,7 @@ class _OnTrees(_Trainer):
             check_trees(model, self._prepare_inputs(inputs), self.tree_backend, half_precision=half)
         scored = self._is_scored(inputs)
         anywhere = self.accelerator.gather(torch.tensor([scored], device=self.args.device)).any()
-        collected, tokens = self._collected_metrics(), getattr(self, "_total_train_tokens", 0)
+        collected, tokens = self.collected_metrics(), getattr(self, "_total_train_tokens", 0)
         before = {name: list(values) for name, values in collected.items()}
         self._counts = scored
         loss = super().training_step(model, inputs, num_items_in_batch)
@@ -282,7 +216,7 @@ class _OnTrees(_Trainer):
         fresh = [{k: v for k, v in group.items() if k != "params"} for group in self.optimizer.param_groups]
         super()._load_optimizer_and_scheduler(checkpoint)
         if checkpoint is not None:
-            self._logging_state = json.loads(Path(checkpoint, LOGGING_STATE).read_text(encoding="utf-8"))
+            self.logging_state = read_logging_state(Path(checkpoint))
         if not self.settings_changed:
             return
         for group, new in zip(self.optimizer.param_groups, fresh, strict=True):
@@ -301,7 +235,7 @@ class _OnTrees(_Trainer):
         with publishing(self, self.settings):
             super()._save_checkpoint(model, trial)
             if self.args.should_save:
-                self._save_logging_state(Path(self._get_output_dir(), f"checkpoint-{self.state.global_step}"), losses)
+                save_logging_state(self, Path(self._get_output_dir(), f"checkpoint-{self.state.global_step}"), losses)
 
     @property
     def _shards_an_adapter(self) -> bool:
@@ -366,36 +300,7 @@ class _OnTrees(_Trainer):
         else:
             super()._load_best_model()
 
-    def _save_logging_state(self, checkpoint: Path, losses: list[float]) -> None:
-        """What the next logged line is made of beside the model: sums since the last line and since the run's start."""
-        told = {
-            "loss sums": losses,  # since the last logged step, by process
-            "loss sum": self._total_loss_scalar,  # of the whole run until then
-            "last logged step": self._globalstep_last_logged,
-            "metrics": self._collected_metrics(),
-            "tokens": getattr(self, "_total_train_tokens", 0),  # TRL's ORPO counts none
-            "batches without targets": self.batches_without_targets,
-            "lines of metrics": count_lines(Path(self.args.output_dir, "metrics.jsonl")),
-        }
-        Path(checkpoint, LOGGING_STATE).write_text(json.dumps(told, indent=1), encoding="utf-8")
-
-    def restore_logging(self) -> None:
-        """Go on where the checkpoint's lines of metrics.jsonl end. Called when training begins, after the HF Trainer has
-        set its sums to zero."""
-        told = self._logging_state
-        if told is None:
-            return
-        losses, own = told["loss sums"], self.accelerator.process_index
-        same_processes = len(losses) == self.accelerator.num_processes
-        self._tr_loss += losses[own] if same_processes else sum(losses) / len(losses)
-        self._total_loss_scalar = told["loss sum"]
-        self._globalstep_last_logged = told["last logged step"]
-        self._collected_metrics().update(told["metrics"])
-        if hasattr(self, "_total_train_tokens"):
-            self._total_train_tokens = told["tokens"]
-        self.batches_without_targets = told["batches without targets"]
-
-    def _collected_metrics(self) -> dict[str, list[float]]:
+    def collected_metrics(self) -> dict[str, list[float]]:
         """TRL's training metrics since the last logged line."""
         return self._metrics["train"]
 
@@ -570,7 +475,7 @@ class OddsRatioTrainer(_OnTrees, ORPOTrainer):
     def tokenize_row(self, feature: dict[str, Any], model: Any = None) -> dict[str, Any]:
         return feature
 
-    def _collected_metrics(self) -> dict[str, list[float]]:
+    def collected_metrics(self) -> dict[str, list[float]]:
         return self._stored_metrics["train"]
 
     def store_metrics(self, metrics: dict[str, Any], train_eval: Any = "train") -> None:
@@ -596,64 +501,3 @@ class OddsRatioTrainer(_OnTrees, ORPOTrainer):
         loss, metrics = super().compute_loss(model, inputs, True, num_items_in_batch)
         loss = (loss - self._nll) * by_pairs + self._nll * by_weights
         return (loss, metrics) if return_outputs else loss
-
-
-@torch.no_grad()
-def check_trees(model: Any, batch: dict[str, torch.Tensor], backend: Backend, *, half_precision: bool = False) -> None:
-    """Compare the log-probs of one sequence of the batch, computed inside its tree, with the plain pass over it alone.
-
-    A wrong mask moves log-probs by several nats; what rounding may move is 1e-3 on average in fp32 and 0.1 in half
-    precision. The longest sequence is taken, so that sliding windows matter. `half_precision` tells of autocast: weights in
-    fp32 do not mean that they are computed with in fp32.
-
-    Raises:
-        UserError: if they differ, or if the model refuses the mask.
-    """
-    depths, ends, ids = (batch[name].flatten().tolist() for name in ("tree_depths", "tree_ends", "tree_ids"))
-    parents, labels = batch["tree_parents"].tolist(), batch["tree_labels"].tolist()
-    last = max(range(len(parents)), key=lambda entry: depths[parents[entry]])
-    row_start = parents[last] - parents[last] % batch["tree_ids"].shape[1]
-    path = [at for at in range(row_start, parents[last] + 1) if row_start + ends[at] > parents[last]]
-    sequence = [*(ids[at] for at in path), labels[last]]
-    position = {at: depth for depth, at in enumerate(path)}
-    scored = [
-        (entry, position[parent])
-        for entry, parent in enumerate(parents)
-        if parent in position and sequence[position[parent] + 1] == labels[entry]
-    ]
-    device = batch["tree_ids"].device
-    places = torch.tensor([at for _, at in scored], device=device)
-    alone_ids = torch.tensor([sequence], device=device)
-    alone_labels = torch.full_like(alone_ids, -100)
-    alone_labels[0, places + 1] = alone_ids[0, places + 1]
-    of_tree = {name: value for name, value in batch.items() if name.startswith("tree_") or name == "attention_mask"}
-    of_tree["tree_scored"] = torch.tensor([[entry for entry, _ in scored]], device=device)
-    of_tree["tree_weights"] = torch.ones(1, len(scored), device=device)
-    was_training = model.training
-    model.eval()
-    try:
-        on_tree = model(**of_tree, use_cache=False, fused_lm_head=True).log_probs[0].float()
-        outputs = model(input_ids=alone_ids, labels=alone_labels, use_cache=False, fused_lm_head=True)
-    except (RuntimeError, TypeError, ValueError, IndexError) as error:
-        if is_about_determinism(error):
-            raise
-        text = (str(error).splitlines() or [type(error).__name__])[0][:200]
-        raise UserError(f"the model cannot compute trees ({backend} attention): {text}. Use --tree false") from None
-    finally:
-        model.train(was_training)
-    difference = float((on_tree - outputs.log_probs[0, places].float()).abs().mean())
-    limit = 1e-3 if next(model.parameters()).dtype == torch.float32 and not half_precision else 0.1
-    if not difference <= limit:
-        raise UserError(
-            f"log-probs computed on trees ({backend} attention) differ from the plain pass by {difference:.2g} on "
-            f"average, more than {limit:g}: this model's attention does something that trees do not show. "
-            "Use --tree false"
-        )
-
-
-def steps_per_run(units: int, args: Any) -> int:
-    """Optimizer steps of a run over `units` (fillers included), as the HF Trainer counts them."""
-    if args.max_steps > 0:
-        return int(args.max_steps)
-    batches = math.ceil(units / (args.per_device_train_batch_size * args.world_size))
-    return math.ceil(args.num_train_epochs * max(1, math.ceil(batches / args.gradient_accumulation_steps)))

@@ -1,4 +1,7 @@
-"""How fast a step is, side by side with TRL's own trainers on the same rows: `python -m train.speed --case pair --json OUT`.
+"""How fast a step is, side by side with TRL's own trainers on the same rows.
+
+    python scripts/measure/step_speed.py --case pair --json OUT
+
 
     pair         one preference pair, 515 tokens of history and 61 a side
     trajectory   eight step pairs of one trajectory: 130 tokens of prompt, 25 a turn, 23 a result
@@ -429,8 +432,7 @@ def _peak_of(case: str, model: str, name: str) -> float | None:
     with tempfile.NamedTemporaryFile(suffix=".json") as file:
         command = [
             sys.executable,
-            "-m",
-            "train.speed",
+            __file__,
             "--case",
             case,
             "--model",
@@ -543,7 +545,7 @@ def plot(result: dict[str, Any], path: Path) -> None:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Measure, print the ratios, write JSON and a bar chart."""
-    parser = argparse.ArgumentParser(prog="python -m train.speed", description=__doc__, allow_abbrev=False,
+    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
     parser.add_argument("--case", choices=CASES, required=True)
     parser.add_argument("--reps", type=int, default=5, help="steps of each side (default 5)")
@@ -570,7 +572,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         "machine": platform.processor() or platform.machine(),
         "cpus": os.cpu_count(),
         "versions": {name: version(name) for name in ("torch", "transformers", "trl", "peft")},
-        "command": ["python", "-m", "train.speed", *(sys.argv[1:] if argv is None else argv)],
+        "command": ["python", "scripts/measure/step_speed.py", *(sys.argv[1:] if argv is None else argv)],
     }
     write_whole(options.json, json.dumps(result, indent=2) + "\n")
     if options.only is None:

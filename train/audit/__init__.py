@@ -1,0 +1,1 @@
+"""What usually goes wrong with a run, looked for before the run (train/audit/audit.py)."""
