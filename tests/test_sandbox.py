@@ -155,7 +155,7 @@ def test_two_gigabytes_are_refused() -> None:
     take = "data = bytearray({})\nprint(len(data))"
     assert "MemoryError" in inside(take.format(2 << 30)).errors
     assert inside(take.format(MEMORY_BYTES // 4)).exit_code == 0  # control
-    grow = inside("data = []\nwhile True:\n    data.append(' ' * 10_000_000)")
+    grow = inside("data = []\nwhile True:\n    data.append(bytearray(10_000_000))")
     assert grow.exit_code != 0 and grow.ended is None
 
 
