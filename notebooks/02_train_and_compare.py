@@ -78,9 +78,11 @@ run("-m", "data", "build", "--config", config, "--out", OUT / "data")
 import torch
 from trl import SFTConfig
 
+from train.environment import prepare_environment, quiet
 from train.fit import fit, load_data, print_plan, read_metrics, resolved
 from train.model import load_model
-from train.options import DataOptions, ModelOptions, prepare_environment, quiet
+from train.options import DataOptions
+from train.parsing import ModelOptions
 from train.trainers import ChatTrainer
 
 quiet()

@@ -32,7 +32,7 @@ from test_train import adapter_hash, read_chat, read_pair  # noqa: E402
 
 from data.mixture import BuildConfig, build  # noqa: E402
 from train.fit import read_metrics  # noqa: E402
-from train.options import run_main  # noqa: E402
+from train.outcome import run_main  # noqa: E402
 
 
 def main() -> int:

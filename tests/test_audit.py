@@ -27,7 +27,8 @@ from train import dpo, orpo, plan, sft
 from train.audit import findings
 from train.audit import rendered as rendered_audit
 from train.audit import rows as row_audit
-from train.options import DataOptions, parse_options
+from train.options import DataOptions
+from train.parsing import parse_options
 from train.tree import RenderReport, chats_to_rendered
 
 ROOT = Path(__file__).resolve().parents[1]

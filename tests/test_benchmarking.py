@@ -25,7 +25,7 @@ from train import benchmarking, sft
 from train.benchmarking import BEST_FILE, Benchmarking, check_benchmark, spared_checkpoints
 from train.checkpoints import checkpoints
 from train.fit import read_metrics
-from train.options import run_main
+from train.outcome import run_main
 
 ROOT = Path(__file__).resolve().parents[1]
 sets = test_train.sets

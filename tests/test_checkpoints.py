@@ -29,8 +29,7 @@ from transformers import AutoTokenizer, TrainerCallback
 from data.errors import UserError
 from train import checkpoints, fit, outcome, sft
 from train.fit import read_metrics
-from train.options import run_main
-from train.outcome import Diverged, NoCheckpoint, Preempted
+from train.outcome import Diverged, NoCheckpoint, Preempted, run_main
 from train.trainers import ChatTrainer
 
 __all__ = ["minute_model"]
@@ -423,7 +422,7 @@ def test_signalling_one_of_two_processes_stops_both_at_the_same_step(
     script = tmp_path / "signalled.py"
     script.write_text(
         f"import os, signal, sys\nsys.path[0:0] = [{str(ROOT)!r}, {str(ROOT / 'tests')!r}]\n"
-        "import test_checkpoints as t\nfrom train import sft\nfrom train.options import run_main\n"
+        "import test_checkpoints as t\nfrom train import sft\nfrom train.outcome import run_main\n"
         "def term():\n    if os.environ['RANK'] == '1': os.kill(os.getpid(), signal.SIGTERM)\n"
         "run_main(lambda: t.with_callback(sft.main, sys.argv[1:], t.AtStep(4, term)))\n"
     )

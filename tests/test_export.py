@@ -18,7 +18,7 @@ from data.errors import UserError, run_command
 from data.models import source_sha256
 from train.export import export, layout_problems, main
 from train.model import quantization_config
-from train.options import ModelOptions
+from train.parsing import ModelOptions
 
 IDS = torch.tensor([[1, 5, 900, 42, 17_000, 3, 8, 40_123]])
 

@@ -40,7 +40,7 @@ from data.processes import last_line, start_command
 from data.records import Outcome, Trajectory, read_trajectories, write_trajectories
 from data.trajectories import trajectory_to_chat
 from train.audit.rows import read_test_tasks
-from train.options import run_main
+from train.outcome import run_main
 
 ROOT = Path(__file__).resolve().parents[1]
 TINY_TRAINING = {

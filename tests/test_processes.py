@@ -37,8 +37,8 @@ from data.mixture import BuildConfig, build, read_prepared
 from train import dpo, orpo, sft
 from train.fit import read_metrics
 from train.model import load_model
-from train.options import ModelOptions, run_main
-from train.outcome import Watch
+from train.outcome import Watch, run_main
+from train.parsing import ModelOptions
 
 __all__ = ["minute_model"]
 

@@ -29,7 +29,8 @@ from data.records import ToolSpec
 from data.render import Renderer, TokenTree
 from train import dpo, orpo, sft
 from train.fit import read_metrics
-from train.options import DataOptions, ModelOptions, PairOptions, parse_options
+from train.options import DataOptions, PairOptions
+from train.parsing import ModelOptions, parse_options
 from train.trainers import PairTrainer
 from train.tree import UnitCollator, rendered_to_unit, tree_to_rendered
 

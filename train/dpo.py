@@ -6,7 +6,7 @@
 `model_name_or_path` is usually the SFT adapter's folder: training goes on from it, and a frozen copy of it is the reference.
 With a whole model, the reference is that model with the new adapter switched off.
 
-Options: those of TRL's DPOConfig and ModelConfig, and train/options.py. The command line wins over the YAML file.
+Options: those below, TRL's DPOConfig and ModelConfig; the command line wins over the YAML file.
 Exit codes: 0 done, or planned with --dry_run; 2 a mistake in options, data or model, or a run that the audit refuses
 (docs/audit.md); 3 no checkpoint is whole; 4 loss, gradients or weights are not finite; 75 stopped by SIGTERM or SIGUSR1 with
 everything saved. Each is told in one message and in `output_dir/status.json` (docs/reliability.md).
@@ -20,12 +20,18 @@ from pathlib import Path
 if not __package__:  # run as a file: put the project's root where train/ itself would be, from any working directory
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
+from train.options import PairOptions, tell_help
+
+if __name__ == "__main__":
+    tell_help(__doc__, PairOptions)  # before TRL is imported, which takes seconds
+
 from trl import DPOConfig
 
+from train.environment import prepare_environment
 from train.fit import fit, load_data, print_plan
 from train.model import load_model
-from train.options import ModelOptions, PairOptions, parse_options, prepare_environment, run_main
-from train.outcome import RunFolder, deterministic
+from train.outcome import RunFolder, deterministic, run_main
+from train.parsing import ModelOptions, parse_options
 from train.reference import ReferenceCache, cache_folder, reference_key
 from train.run_record import resolved
 from train.trainers import PairTrainer

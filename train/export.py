@@ -34,9 +34,10 @@ from data.errors import UserError, first_line, nearest, run_command
 from data.models import Stage, read_stages
 from data.render import Renderer, find_base
 from train import checkpoints
+from train.environment import quiet
 from train.model import DTYPES, quantization_config
-from train.options import ModelOptions, quiet
 from train.outcome import say
+from train.parsing import ModelOptions
 
 TOLERANCE = 1e-4
 """Largest difference of two logits that is rounding, as a share of the largest logit (but of no less than 1)."""

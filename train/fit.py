@@ -39,9 +39,10 @@ from train.audit.audit import audit, check_allowed, print_findings, refusal
 from train.audit.findings import Finding
 from train.audit.rows import read_test_tasks
 from train.benchmarking import Benchmarking, check_benchmark
+from train.environment import open_wandb
 from train.logging_state import read_logging_state
 from train.model import LoadedModel
-from train.options import DataOptions, open_wandb
+from train.options import DataOptions
 from train.outcome import NoCheckpoint, Preempted, RunFolder, Watch, from_main, is_main, say
 from train.plan import make_plan, steps_per_run
 from train.run_record import read_record, run_settings, start_record, write_record

@@ -15,7 +15,7 @@ from trl import get_peft_config
 
 from data.errors import UserError, first_line, nearest
 from data.render import Renderer, find_base
-from train.options import ModelOptions
+from train.parsing import ModelOptions
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 

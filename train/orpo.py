@@ -3,7 +3,7 @@
     accelerate launch train/orpo.py --config configs/orpo/qwen3-0.6b.yaml
     python train/orpo.py --config configs/orpo/qwen3-0.6b.yaml --beta 0.2 --dry_run true
 
-Options: those of TRL's ORPOConfig and ModelConfig, and train/options.py. The command line wins over the YAML file.
+Options: those below, TRL's ORPOConfig and ModelConfig; the command line wins over the YAML file.
 Exit codes: 0 done, or planned with --dry_run; 2 a mistake in options, data or model, or a run that the audit refuses
 (docs/audit.md); 3 no checkpoint is whole; 4 loss, gradients or weights are not finite; 75 stopped by SIGTERM or SIGUSR1 with
 everything saved. Each is told in one message and in `output_dir/status.json` (docs/reliability.md).
@@ -20,12 +20,18 @@ os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")  # the pinned version of 
 if not __package__:  # run as a file: put the project's root where train/ itself would be, from any working directory
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
+from train.options import PairOptions, tell_help
+
+if __name__ == "__main__":
+    tell_help(__doc__, PairOptions)  # before TRL is imported, which takes seconds
+
 from trl.experimental.orpo import ORPOConfig
 
+from train.environment import prepare_environment
 from train.fit import fit, load_data, print_plan
 from train.model import load_model
-from train.options import ModelOptions, PairOptions, parse_options, prepare_environment, run_main
-from train.outcome import RunFolder, deterministic
+from train.outcome import RunFolder, deterministic, run_main
+from train.parsing import ModelOptions, parse_options
 from train.run_record import resolved
 from train.trainers import OddsRatioTrainer
 

@@ -20,15 +20,16 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, NoReturn, Self, TypeVar
 
 import torch
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list, gather_object
 from transformers import TrainerCallback
 
-from data.errors import UserError, disk_fault
+from data.errors import WHITE, UserError, disk_fault, printable
 from data.files import Lock, Taken, write_whole
+from train.environment import quiet
 from train.logging_state import restore_logging_state
 from train.tree import Rendered, Unit
 
@@ -340,6 +341,36 @@ class Watch(TrainerCallback):
             f"step {step + 1}: {what} is not a finite number. Nothing was saved after that; checkpoints before it are "
             f"kept. Records of the batch: {shown} (all in {path}). Look at them, or lower --learning_rate"
         )
+
+
+def run_main(main: Callable[[], None]) -> NoReturn:
+    """Run an entry point: what can be foreseen is one message on stderr and an exit code, never a traceback.
+
+    Exit codes: 2 a user's mistake, 3 no whole checkpoint, 4 numbers that are not finite, 75 stopped by a signal, 130 Ctrl-C.
+    """
+    quiet()
+    try:
+        main()
+    except Preempted as stop:
+        for number in SIGNALS:  # a second one must not change the exit code while Python shuts down
+            signal.signal(number, signal.SIG_IGN)
+        say(str(stop))
+        sys.exit(EXIT_CODES["preempted"])
+    except KeyboardInterrupt:
+        say("interrupted: nothing since the newest checkpoint is saved; the same command goes on from there")
+        sys.exit(EXIT_CODES["interrupted"])
+    except UserError as error:
+        if os.environ.get("LOCAL_RANK", "0") == "0":
+            sys.stderr.write(f"error: {printable(str(error), keep=WHITE)}\n")
+        sys.exit(EXIT_CODES[status_of(error)])
+    except Exception as error:
+        told = disk_fault(error)
+        if told is None:
+            raise
+        if os.environ.get("LOCAL_RANK", "0") == "0":
+            sys.stderr.write(f"error: {printable(told)}\n")
+        sys.exit(EXIT_CODES["user_error"])
+    sys.exit(0)
 
 
 def _now() -> str:

@@ -5,7 +5,7 @@
     accelerate launch --config_file configs/accelerate/ddp.yaml train/sft.py --config configs/sft/qwen3-0.6b.yaml
     python train/sft.py --config configs/sft/quickstart.yaml --learning_rate 2e-4 --dry_run true
 
-Options: those of TRL's SFTConfig and ModelConfig, and train/options.py. The command line wins over the YAML file.
+Options: those below, TRL's SFTConfig and ModelConfig; the command line wins over the YAML file.
 Exit codes: 0 done, or planned with --dry_run; 2 a mistake in options, data or model, or a run that the audit refuses
 (docs/audit.md); 3 no checkpoint is whole; 4 loss, gradients or weights are not finite; 75 stopped by SIGTERM or SIGUSR1 with
 everything saved. Each is told in one message and in `output_dir/status.json` (docs/reliability.md).
@@ -19,12 +19,18 @@ from pathlib import Path
 if not __package__:  # run as a file: put the project's root where train/ itself would be, from any working directory
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
+from train.options import DataOptions, tell_help
+
+if __name__ == "__main__":
+    tell_help(__doc__, DataOptions)  # before TRL is imported, which takes seconds
+
 from trl import SFTConfig
 
+from train.environment import prepare_environment
 from train.fit import fit, load_data, print_plan
 from train.model import load_model
-from train.options import DataOptions, ModelOptions, parse_options, prepare_environment, run_main
-from train.outcome import RunFolder, deterministic
+from train.outcome import RunFolder, deterministic, run_main
+from train.parsing import ModelOptions, parse_options
 from train.run_record import resolved
 from train.trainers import ChatTrainer
 

@@ -42,7 +42,7 @@ from transformers.trainer_callback import CallbackHandler  # noqa: E402
 from data.chats import Chat, Message, PreferencePair  # noqa: E402
 from data.mixture import BuildConfig, build  # noqa: E402
 from train import dpo, sft  # noqa: E402
-from train.options import run_main  # noqa: E402
+from train.outcome import run_main  # noqa: E402
 
 STEPS = 6
 Fault = Callable[["Runner"], list[int]]

@@ -56,7 +56,7 @@ from data.progress import with_progress
 from data.records import ToolSpec
 from data.render import Renderer, TokenTree
 from train.attention import FLEX_BLOCK_TOKENS, choose_backend
-from train.options import quiet
+from train.environment import quiet
 from train.trainers import ChatTrainer, PairTrainer
 from train.tree import Rendered, UnitCollator, chats_to_rendered, rendered_to_unit
 

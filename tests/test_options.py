@@ -1,0 +1,101 @@
+"""The command line of the entry points: the short help, switches, choices."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import time
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+from trl import DPOConfig, SFTConfig
+from trl.experimental.orpo import ORPOConfig
+
+from data.errors import UserError
+from train import dpo, orpo, sft
+from train.options import GROUPS, OF_TRL, DataOptions, PairOptions, help_text
+from train.parsing import ModelOptions, parse_options
+
+ROOT = Path(__file__).resolve().parents[1]
+ENTRIES: dict[str, tuple[Any, Any, Any]] = {
+    "sft": (sft, DataOptions, SFTConfig),
+    "dpo": (dpo, PairOptions, DPOConfig),
+    "orpo": (orpo, PairOptions, ORPOConfig),
+}
+BASE = ["--output_dir", "runs/x", "--use_cpu", "--bf16", "false"]
+
+
+def parsed(method: str, *arguments: str) -> tuple[Any, ...]:
+    _, own, training = ENTRIES[method]
+    return parse_options((own, ModelOptions, training), [*BASE, *arguments])
+
+
+@pytest.mark.parametrize("method", ENTRIES)
+def test_the_short_help_has_one_line_for_each_own_option_and_names_only_real_ones_of_trl(method: str) -> None:
+    entry, own, training = ENTRIES[method]
+    told = re.findall(r"^  --(\w+) +\S", help_text(entry.__doc__, own), re.MULTILINE)
+    assert len(told) == len(set(told))
+    assert {name for names in GROUPS.values() for name in names} >= {option.name for option in fields(own)}
+    assert set(told) == {"config", *(name for names in GROUPS.values() for name in names), *OF_TRL}
+    real = {option.name for kind in (own, ModelOptions, training) for option in fields(kind)}
+    assert set(told) - {"config"} <= real
+
+
+@pytest.mark.parametrize("method", ENTRIES)
+def test_help_answers_at_once_and_without_torch(method: str, tmp_path: Path) -> None:
+    (tmp_path / "torch.py").write_text("raise SystemExit('torch was imported')\n")
+    began = time.process_time(), time.monotonic()
+    done = subprocess.run(
+        [sys.executable, ROOT / "train" / f"{method}.py", "--help"],
+        cwd=tmp_path, env={"PYTHONPATH": str(tmp_path)}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0 and "--help-all" in done.stdout and done.stderr == ""
+    assert time.monotonic() - began[1] < 30  # 0.1 s on an idle machine
+
+
+def test_all_options_of_trl_are_told_with_help_all(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        parse_options((DataOptions, ModelOptions, SFTConfig), ["--help-all"])
+    told = capsys.readouterr().out
+    assert ended.value.code == 0
+    assert all(
+        f"--{option.name}" in told for kind in (DataOptions, SFTConfig) for option in fields(kind) if option.init
+    )
+    assert told.index("of this project:") < told.index("model and adapter:")
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (["--greater_is_better"], True),
+        (["--greater_is_better", "true"], True),
+        (["--greater_is_better", "false"], False),
+    ],
+)
+def test_a_switch_that_is_null_where_nothing_is_said_may_be_given_bare(given: list[str], expected: bool) -> None:
+    assert parsed("sft", *given, "--dry_run")[2].greater_is_better is expected
+    assert parsed("sft", *given, "--dry_run")[0].dry_run is True
+
+
+def test_a_switch_that_is_on_can_be_put_off_by_its_no() -> None:
+    assert parsed("dpo", "--no_use_peft")[1].use_peft is False
+    assert parsed("dpo", "--no-use-peft")[1].use_peft is False
+    assert parsed("dpo")[1].use_peft is True
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (["--tree", "aoto"], r"--tree.*'aoto'.*'auto', 'true', 'false'.*Did you mean 'auto'"),
+        (["--wandb", "ofline"], r"--wandb.*'ofline'.*Did you mean 'offline'"),
+        (["--tree", "언제나"], r"--tree.*'언제나' \(choose from 'auto', 'true', 'false'\)$"),
+        (["--dtype", "float3"], r"--dtype.*Did you mean 'float32'"),
+        (["--tf32", "treu"], r"--tf32.*treu"),
+    ],
+)
+def test_a_wrong_choice_is_named_with_all_and_the_nearest(given: list[str], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        parsed("sft", *given)
