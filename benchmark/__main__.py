@@ -20,21 +20,20 @@ from typing import Annotated
 
 import typer
 
-from benchmark.agent import FROZEN_START, task_to_metadata
-from benchmark.bfcl_run import bfcl_command
-from benchmark.compare import compare_command
-from benchmark.failures import failures_command
-from benchmark.foreign import kpis_command
-from benchmark.leaderboard import leaderboard_command
-from benchmark.loop_run import loop_command
-from benchmark.options import ALL_WORLDS, Count, Seed, Short, SplitName, Worlds, draw_tasks
-from benchmark.recording import Order, Recorded, in_processes, kinds_of, record_order
-from benchmark.replay import NO_RECORD, CannotReplay, replay_file
-from benchmark.running import run_models
-from data.errors import UserError, printable, run_command
-from data.files import whole_file
-from data.output import print_table
-from data.progress import with_progress
+from benchmark.agent.episodes import FROZEN_START, task_to_metadata
+from benchmark.bfcl.run import bfcl_command
+from benchmark.loop.run import loop_command
+from benchmark.reports.compare import compare_command
+from benchmark.reports.failures import failures_command
+from benchmark.reports.foreign import kpis_command
+from benchmark.reports.leaderboard import leaderboard_command
+from benchmark.runs.options import ALL_WORLDS, Count, Seed, Short, SplitName, Worlds, draw_tasks
+from benchmark.runs.record import Order, Recorded, in_processes, kinds_of, record_order
+from benchmark.runs.replay import NO_RECORD, CannotReplay, replay_file
+from benchmark.runs.run import run_models
+from core.errors import UserError, printable, run_command
+from core.files import whole_file
+from core.screen import print_table, with_progress
 from data.records import Outcome
 
 app = typer.Typer(

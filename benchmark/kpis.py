@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from data.errors import UserError
+from core.errors import UserError
 from data.records import INVALID_CALL, Action, Outcome, Trajectory
 from data.trajectories import output_to_text
 
@@ -95,7 +95,7 @@ class Call(NamedTuple):
 
 @dataclass(frozen=True)
 class ForeignRun:
-    """A run that was recorded elsewhere, with what its format tells of it (benchmark/foreign.py)."""
+    """A run that was recorded elsewhere, with what its format tells of it (benchmark/reports/foreign.py)."""
 
     id: str
     outcome: Outcome | None

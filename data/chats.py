@@ -2,7 +2,7 @@
 
 A message holds what was said, never how a model writes it down: a call's arguments are a dict, reasoning stands apart
 from content, and no control token of any template appears here. Turning messages into ids is the work of
-data/render.py alone.
+data/rendering/renderer.py alone.
 
 Invariants (checked on construction, so that a wrong chat cannot exist):
 

@@ -8,13 +8,19 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import json
+import math
 import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel, JsonValue
 
-from data.errors import UserError
-from data.records import json_to_object
+from core.errors import UserError, first_line
+from core.files import file_sha256
+from core.json_lines import json_to_object
+from data.wire import TrainingData
 
 LONGEST_RUN_BYTES = 2**24
 
@@ -36,72 +42,10 @@ def source_sha256(source: str, *, revision: str | None = None) -> str:
 
 @functools.lru_cache(maxsize=1024)
 def _file_sha256(file: Path, _size: int, _modified_ns: int) -> str:
-    with open(file, "rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+    return file_sha256(file)
 
 
 # ---- what a model was trained from ----
-
-
-class File(BaseModel):
-    """A file that rows came from."""
-
-    path: str
-    sha256: str
-    release: dict[str, str] | None = None
-    """Name, version and sha256 of the release it is a part of."""
-
-
-class Source(BaseModel):
-    """One source of a prepared set."""
-
-    adapter: str
-    files: list[File] = []
-    hub: list[dict[str, JsonValue]] = []
-    licences: list[str] = []
-    kept: int = 0
-    """Rows that were taken."""
-    kept_by_source: dict[str, int] = {}
-    """The same by the source that each row itself names, such as a contributor."""
-
-    @property
-    def name(self) -> str:
-        """What it is called on a page: its files, or its place on the hub."""
-        names = [file.path for file in self.files] or [str(hub.get("id")) for hub in self.hub]
-        more = f" and {len(names) - 1} more" if len(names) > 1 else ""
-        return f"{names[0] if names else 'nothing'}{more} ({self.adapter})"
-
-    @property
-    def sha256s(self) -> tuple[str, ...]:
-        """The contents, whatever they are called."""
-        return tuple(sorted(file.sha256 for file in self.files))
-
-    @property
-    def contributors(self) -> list[tuple[str, int]]:
-        """The sources that rows name, those of most rows first."""
-        return sorted(self.kept_by_source.items(), key=lambda item: (-item[1], item[0]))
-
-    @property
-    def releases(self) -> list[str]:
-        """`name version` of each release that its files are a part of."""
-        found = (file.release for file in self.files if file.release)
-        return sorted({f"{release.get('name')} {release.get('version')}" for release in found})
-
-
-class Split(BaseModel):
-    """One file of a prepared set."""
-
-    rows: int
-    sha256: str
-
-
-class TrainingData(BaseModel):
-    """A prepared set, as its manifest describes it."""
-
-    kind: str = ""
-    sources: list[Source] = []
-    splits: dict[str, Split] = {}
-    config: dict[str, JsonValue] = {}
 
 
 class Stage(BaseModel):
@@ -176,3 +120,165 @@ def _read_stage(folder: Path) -> Stage | None:
         )
     except (OSError, ValueError, KeyError, TypeError):  # no training of ours, which hinders no benchmark
         return None
+
+
+LONGEST_CONFIG_BYTES = 2**22
+
+
+LONGEST_FILES = {
+    "tokenizer.json": 2**26,  # the largest in use have 35 MB
+    "tokenizer_config.json": 2**24,
+    "generation_config.json": 2**20,
+    "special_tokens_map.json": 2**22,
+    "added_tokens.json": 2**24,
+    "chat_template.jinja": 2**20,
+    "chat_template.json": 2**20,
+}
+
+
+LONGEST_HEADER_BYTES = 2**24
+
+
+MOST_PACKED = 8
+"""Quantised weights hold several numbers in one."""
+
+
+_NAME = re.compile(r"[\w.\-]+")
+
+
+_NAME_PATTERN = re.compile(r"\^?[\w.\\\-]+\$?")
+"""Of `rank_pattern`: names with a dot or an end marked, and nothing that is repeated."""
+
+
+_NAME_LISTS = ("target_modules", "exclude_modules", "modules_to_save", "layers_pattern", "target_parameters")
+
+
+MOST_EXPERTS = 2**14
+
+
+_LAYER_KEYS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers", "encoder_layers", "decoder_layers")
+
+
+def check_adapter_folder(folder: str | Path) -> dict[str, Any]:
+    """adapter_config.json of a folder, when nothing in it could take more than the adapter's own weights do.
+
+    Raises:
+        UserError: naming file, field, value and what was expected.
+    """
+    path = Path(folder) / "adapter_config.json"
+    _check_sizes(Path(folder))
+    config = _read_json(path, "the configuration of an adapter")
+
+    def refuse(field: str, expected: str) -> UserError:
+        shown = json.dumps(config[field], ensure_ascii=False)
+        return UserError(f"{path}: field {field!r}: expected {expected}, got {shown[:80]}")
+
+    for field in _NAME_LISTS:
+        value = config.get(field)
+        if value is None or (isinstance(value, str) and _NAME.fullmatch(value)):
+            continue
+        if not isinstance(value, list) or not all(isinstance(name, str) and _NAME.fullmatch(name) for name in value):
+            raise refuse(field, "a list of names; a pattern may take for ever to match, and is not tried")
+    for field in ("rank_pattern", "alpha_pattern"):
+        value = config.get(field) or {}
+        if not isinstance(value, dict) or not all(map(_NAME_PATTERN.fullmatch, value)):
+            raise refuse(field, "names of modules and a number for each")
+    for field in ("layer_replication", "megatron_config"):
+        if config.get(field) is not None:
+            raise refuse(field, "null; the model would be another than the one that is named")
+    tensors = dict(_tensors(Path(folder)))
+    if not tensors:
+        return config  # what is wrong with the weights is told where they are read
+    ranks = [shape[0] for name, shape in tensors.items() if "lora_A" in name and len(shape) == 2]
+    ranks += [shape[1] for name, shape in tensors.items() if "lora_embedding_A" in name and len(shape) == 2]
+    for field, asked in (("r", [config.get("r", 0)]), ("rank_pattern", [*(config.get("rank_pattern") or {}).values()])):
+        for rank in asked:
+            if isinstance(rank, bool) or not isinstance(rank, int) or (ranks and rank > max(ranks)):
+                raise refuse(field, f"at most {max(ranks, default=0)}, the rank of the weights")
+    saved = [f".{tensor.rpartition('.')[0]}" for tensor in tensors if "lora_" not in tensor]
+    named = config.get("modules_to_save") or []
+    for name in [named] if isinstance(named, str) else named:
+        if not any(module.endswith(f".{name}") for module in saved):
+            raise refuse("modules_to_save", f"modules whose weights the adapter holds, and it holds none of {name!r}")
+    return config
+
+
+def check_model_folder(folder: str | Path) -> None:
+    """Refuse a folder whose config asks for far more than its weights hold; a hub id is not looked at.
+
+    Raises:
+        UserError: naming file, field, value and what was expected.
+    """
+    path = Path(folder) / "config.json"
+    if not path.exists():
+        return
+    _check_sizes(Path(folder))
+    config = _read_json(path, "the configuration of a model")
+    tensors = [shape for _, shape in _tensors(Path(folder))]
+    if not tensors:
+        return
+    numbers = sum(map(math.prod, tensors))
+    for part in (config, *(value for value in config.values() if isinstance(value, dict))):
+        sizes = {name: value for name, value in part.items() if isinstance(value, int) and not isinstance(value, bool)}
+        for name in _LAYER_KEYS:
+            if sizes.get(name, 0) > len(tensors):
+                raise UserError(
+                    f"{path}: field {name!r}: {sizes[name]:,} layers, but the weights have {len(tensors):,} tensors"
+                )
+        width = max(sizes.get("hidden_size", 0), sizes.get("n_embd", 0), sizes.get("d_model", 0), 1)
+        for name, value in sizes.items():
+            # How large may it be, by the weights? Other numbers, of positions for instance, make no weights.
+            most = max(MOST_PACKED * numbers, 2**30)
+            if name in ("vocab_size", "intermediate_size", "hidden_size", "n_embd", "d_model", "n_inner"):
+                most = MOST_PACKED * numbers // width
+            elif name.endswith("experts"):
+                most = MOST_EXPERTS
+            if value > most:
+                raise UserError(f"{path}: field {name!r}: {value:,} is too large for weights of {numbers:,} numbers")
+
+
+def _check_sizes(folder: Path) -> None:
+    for name, longest in LONGEST_FILES.items():
+        path = folder / name
+        if path.exists() and (not path.is_file() or path.stat().st_size > longest):
+            what = f"{path.stat().st_size:,} bytes, more than {longest:,}" if path.is_file() else "no regular file"
+            raise UserError(f"{path}: {what}; it is not read")
+
+
+def _read_json(path: Path, what: str) -> dict[str, Any]:
+    try:
+        if not path.is_file() or path.stat().st_size > LONGEST_CONFIG_BYTES:
+            raise UserError(f"{path}: not {what}: expected a file of at most {LONGEST_CONFIG_BYTES >> 20} MiB")
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except UserError:
+        raise
+    except RecursionError:
+        raise UserError(f"{path}: not {what}: nested too deeply") from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: not {what}: {first_line(error)}") from None
+    if not isinstance(value, dict):
+        raise UserError(f"{path}: not {what}: expected an object, got {type(value).__name__}")
+    return value
+
+
+def _tensors(folder: Path) -> Iterator[tuple[str, list[int]]]:
+    """(name, shape) of all tensors in a folder, from the headers. A damaged file holds none here; its reader says why.
+
+    Raises:
+        UserError: if a header is longer than any model's.
+    """
+    for path in sorted(folder.glob("*.safetensors")):
+        try:
+            with open(path, "rb") as file:
+                length = int.from_bytes(file.read(8), "little")
+                if length > LONGEST_HEADER_BYTES and length < path.stat().st_size:
+                    raise UserError(f"{path}: a header of {length:,} bytes, more than {LONGEST_HEADER_BYTES:,}")
+                header = json.loads(file.read(length)) if length <= LONGEST_HEADER_BYTES else {}
+        except (OSError, ValueError, RecursionError) as error:
+            if isinstance(error, UserError):
+                raise
+            continue
+        for name, entry in header.items() if isinstance(header, dict) else ():
+            shape = entry.get("shape") if isinstance(entry, dict) else None
+            if name != "__metadata__" and isinstance(shape, list) and all(type(side) is int for side in shape):
+                yield name, shape

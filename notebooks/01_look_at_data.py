@@ -109,8 +109,9 @@ display(HTML(f"<table><tr><th>role</th><th>weight</th><th>what is said</th></tr>
 # at a token for its id. The same picture on a terminal: `python -m data show FILE --model MODEL --row 0`.
 
 # %%
-from data.render import Renderer, TokenTree
-from data.show import describe_tree, tree_to_html
+from data.rendering.renderer import Renderer
+from data.rendering.show import describe_tree, tree_to_html
+from data.rendering.token_tree import TokenTree
 
 renderer = Renderer.from_pretrained(MODEL)
 

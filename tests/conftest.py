@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from core.errors import run_command
 from data.__main__ import app
-from data.errors import run_command
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

@@ -31,12 +31,15 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout, whatever is installed
 
-from data.adapters import ADAPTERS, Adapter, Result, adapt_chunk, chunks_for
+from core.errors import UserError
+from core.json_lines import BadLine
 from data.chats import Chat, PreferencePair, Skip
-from data.convert import find_adapter
-from data.errors import UserError
-from data.inputs import find_input
-from data.records import BadLine, Outcome
+from data.formats.adapter import Adapter, Result
+from data.formats.catalogue import ADAPTERS
+from data.formats.inputs import find_input
+from data.formats.reading import adapt_chunk, chunks_for
+from data.formats.recognise import find_adapter
+from data.records import Outcome
 
 SAMPLES = Path(__file__).parent / "samples"
 OTHER_FILE = {"trajectory": "trajectories"}

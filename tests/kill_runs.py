@@ -30,7 +30,7 @@ import test_processes  # noqa: E402 - needs the path
 from minute_model import fork, fork_two, make_minute_model, wait_for_all  # noqa: E402
 from test_train import adapter_hash, read_chat, read_pair  # noqa: E402
 
-from data.mixture import BuildConfig, build  # noqa: E402
+from data.sets.build import BuildConfig, build  # noqa: E402
 from train.fit import read_metrics  # noqa: E402
 from train.outcome import run_main  # noqa: E402
 

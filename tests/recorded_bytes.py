@@ -26,12 +26,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout, w
 from golden import entry_of, results_of, sample_file
 
 from benchmark.__main__ import app as benchmark_app
+from core.errors import run_command
+from core.json_lines import read_jsonl
 from data.__main__ import app as data_app
-from data.adapters import ADAPTERS
 from data.chats import Chat, PreferencePair
-from data.errors import run_command
-from data.records import read_jsonl
-from data.render import Renderer
+from data.formats.catalogue import ADAPTERS
+from data.rendering.renderer import Renderer
 
 ROOT = Path(__file__).resolve().parents[1]
 FILE = ROOT / "tests" / "recorded_bytes.json"

@@ -20,7 +20,7 @@ from accelerate.utils import FullyShardedDataParallelPlugin, patch_environment
 from accelerate.utils.launch import prepare_deepspeed_cmd_env, prepare_multi_gpu_env
 from safetensors.torch import load_file
 
-from data.mixture import BuildConfig, build
+from data.sets.build import BuildConfig, build
 from train import sft
 from train.fit import read_metrics
 

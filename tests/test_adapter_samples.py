@@ -17,13 +17,15 @@ import pyarrow.parquet as pq
 import pytest
 from golden import difference, expected_file, golden_text, result_of, results_of, sample_file
 
-from data.adapters import ADAPTERS, Adapter, Result, adapt_chunk
-from data.adapters.row_keys import WEIGHT_KEYS
+from core.errors import UserError
+from core.json_lines import BadLine
 from data.chats import Chat, PreferencePair, Skip
-from data.convert import find_adapter
-from data.errors import UserError
-from data.inputs import Rows, find_input
-from data.records import BadLine
+from data.formats.adapter import Adapter, Result
+from data.formats.catalogue import ADAPTERS
+from data.formats.inputs import Rows, find_input
+from data.formats.reading import adapt_chunk
+from data.formats.recognise import find_adapter
+from data.formats.row_keys import WEIGHT_KEYS
 
 
 def expected(name: str) -> dict[str, Any]:
@@ -78,8 +80,8 @@ def test_the_expected_results_are_the_results(name: str) -> None:
         assert result.id and result.source
         if adapter.hub_id is not None:
             assert result.source.split("/")[0] == name
-        if adapter.licence is not None:
-            assert result.licence == adapter.licence
+        if adapter.terms.licence is not None:
+            assert result.licence == adapter.terms.licence
 
 
 @pytest.mark.parametrize("name", ADAPTERS)

@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 from record_samples import SAMPLES, record
 
-from data.adapters import ADAPTERS, adapter_named, read_adapted
-from data.adapters.openai_chat import openai_chat_row
-from data.adapters.sharegpt_tools import sharegpt_tools_row
+from core.errors import UserError
 from data.chats import Chat, Message, PreferencePair, Skip
-from data.errors import UserError
+from data.formats.catalogue import ADAPTERS, adapter_named
+from data.formats.openai_chat import openai_chat_row
+from data.formats.reading import read_adapted
+from data.formats.sharegpt_tools import sharegpt_tools_row
 from data.records import ToolFunction, ToolSpec
 
 

@@ -13,12 +13,21 @@ from typing import Any
 
 import pytest
 
-from benchmark.agent import FROZEN_START, LATENCY_SECONDS, Episode, Try, Turn, Unreadable, move_to_message, run_tasks
-from benchmark.policies import POLICIES, Expert, policy_named
+from benchmark.agent.episodes import (
+    FROZEN_START,
+    LATENCY_SECONDS,
+    Episode,
+    Try,
+    Turn,
+    Unreadable,
+    move_to_message,
+    run_tasks,
+)
+from benchmark.agent.policies import POLICIES, Expert, policy_named
 from benchmark.worlds.kinds import WORLDS, make_tasks
 from benchmark.worlds.world import Task
+from core.errors import UserError
 from data.chats import Chat, Message, PreferencePair, Skip, ToolCall
-from data.errors import UserError
 from data.records import INVALID_CALL, Outcome, Trajectory
 from data.trajectories import actions_to_messages, trajectory_to_chat, trajectory_to_pairs
 
@@ -337,7 +346,7 @@ def test_a_number_of_the_wrong_type_is_not_what_the_expert_did() -> None:
 def test_worlds_and_agent_need_no_torch() -> None:
     code = (
         "import sys; sys.modules['torch'] = None; sys.modules['transformers'] = None\n"
-        "from benchmark.agent import run_tasks\nfrom benchmark.policies import Expert\n"
+        "from benchmark.agent.episodes import run_tasks\nfrom benchmark.agent.policies import Expert\n"
         "from benchmark.worlds.kinds import WORLDS, make_tasks\n"
         "records = list(run_tasks(Expert(), make_tasks(['files', 'api'], 'train', 4, 1), label='x'))\n"
         "assert all(record.outcome == 'success' for record in records)"

@@ -17,17 +17,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmark.agent import FROZEN_START, run_tasks
+from benchmark.agent.episodes import FROZEN_START, run_tasks
+from benchmark.agent.policies import POLICIES, Expert, policy_named
 from benchmark.kpis import retention_tokens
-from benchmark.policies import POLICIES, Expert, policy_named
-from benchmark.replay import replay
+from benchmark.runs.replay import replay
 from benchmark.worlds.api.families import FAMILIES, ApiFamily
 from benchmark.worlds.api.site import SCHEMA, TOKEN_EXCHANGE, Rules, Shop
 from benchmark.worlds.api.world import TOOLS, ApiWorld, tasks
 from benchmark.worlds.api.world import open as open_api
 from benchmark.worlds.family import CONTEXT_TOKENS, families_to_tasks
 from benchmark.worlds.world import Fault, Move, Result, Split, Task
-from data.quality import Replay
+from data.contribution.quality import Replay
 from data.records import Action, Outcome, Trajectory
 from data.trajectories import output_to_text
 

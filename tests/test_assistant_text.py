@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data.assistant_text import tagged_blocks
+from data.rendering.assistant_text import tagged_blocks
 
 VALUES = st.recursive(
     st.none()

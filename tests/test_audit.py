@@ -16,13 +16,14 @@ from curation_rows import run_steps
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from core.errors import UserError
 from data.chats import Chat, Message, PreferencePair, ToolCall
 from data.curation.rows import record_to_row
-from data.errors import UserError
-from data.mixture import BuildConfig, build, read_prepared
 from data.records import ToolSpec
-from data.render import Renderer, read_chat_template
-from data.templates import trl_templates
+from data.rendering.renderer import Renderer, read_chat_template
+from data.rendering.templates_page import trl_templates
+from data.sets.build import BuildConfig, build
+from data.sets.prepared import read_prepared
 from train import dpo, orpo, plan, sft
 from train.audit import findings
 from train.audit import rendered as rendered_audit

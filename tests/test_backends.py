@@ -13,14 +13,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmark import backends
-from benchmark.agent import Unreadable, open_episode, run_tasks
-from benchmark.backends import TransformersPolicy, lengths_to_batches, read_renderer
+from benchmark.agent import transformers_model as backends
+from benchmark.agent.episodes import Unreadable, open_episode, run_tasks
+from benchmark.agent.transformers_model import TransformersPolicy, lengths_to_batches, read_renderer
 from benchmark.worlds.kinds import make_tasks
+from core.errors import UserError
 from data.chats import Chat, Message, ToolCall
-from data.errors import UserError
 from data.records import INVALID_CALL, Outcome, ToolSpec, Trajectory
-from data.render import Renderer
+from data.rendering.renderer import Renderer
 
 BOTH = ["files", "api"]
 
@@ -111,7 +111,7 @@ def test_a_cache_with_room_holds_what_one_that_grows_holds(data: st.DataObject) 
     import torch  # noqa: PLC0415 - only the tests of models
     from transformers.cache_utils import DynamicLayer  # noqa: PLC0415 - as above
 
-    from benchmark.kv_cache import RoomyLayer  # noqa: PLC0415 - as above
+    from benchmark.agent.kv_cache import RoomyLayer  # noqa: PLC0415 - as above
 
     pieces = data.draw(st.lists(st.integers(1, 4), min_size=1, max_size=6))
     rows = data.draw(st.integers(1, 5))
@@ -187,7 +187,7 @@ def test_an_adapter_of_a_tied_head_is_not_merged_into_the_embedding(
     from peft import LoraConfig, get_peft_model  # noqa: PLC0415 - as above
     from transformers import LlamaForCausalLM  # noqa: PLC0415 - as above
 
-    monkeypatch.setattr("benchmark.backends.read_renderer", lambda *_, **__: Stops())
+    monkeypatch.setattr("benchmark.agent.transformers_model.read_renderer", lambda *_, **__: Stops())
     small_llama(tie_word_embeddings=True).save_pretrained(tmp_path / "base")
     lora = LoraConfig(target_modules=["lm_head"], init_lora_weights=False, r=4, lora_alpha=32)
     trained = get_peft_model(LlamaForCausalLM.from_pretrained(tmp_path / "base"), lora).eval()

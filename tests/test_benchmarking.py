@@ -19,7 +19,7 @@ import test_train
 from test_checkpoints import forked, kill, launch_two, steps
 
 from benchmark.kpis import kpis
-from data.errors import UserError
+from core.errors import UserError
 from data.records import read_trajectories
 from train import benchmarking, sft
 from train.benchmarking import BEST_FILE, Benchmarking, check_benchmark, spared_checkpoints

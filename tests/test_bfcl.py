@@ -18,9 +18,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmark.agent import Episode, Turn, Unreadable
-from benchmark.backends import TransformersPolicy
-from benchmark.bfcl import (
+from benchmark.agent.episodes import Episode, Turn, Unreadable
+from benchmark.agent.transformers_model import TransformersPolicy
+from benchmark.bfcl.questions import (
     CATEGORIES,
     Call,
     Gold,
@@ -35,9 +35,9 @@ from benchmark.bfcl import (
     score_items,
     silence,
 )
-from benchmark.bfcl_run import Question, answer_all, ask, bfcl_command
+from benchmark.bfcl.run import Question, answer_all, ask, bfcl_command
+from core.errors import UserError, run_command
 from data.chats import Message, ToolCall
-from data.errors import UserError, run_command
 
 # ---- questions of ours ----
 
@@ -503,7 +503,7 @@ def test_what_is_wrong_is_told(
 
 
 def test_a_missing_package_is_told_with_the_command(monkeypatch: pytest.MonkeyPatch, bfcl: Run) -> None:
-    monkeypatch.setattr("benchmark.bfcl.PACKAGE", "bfcl-eval-that-nobody-has")
+    monkeypatch.setattr("benchmark.bfcl.questions.PACKAGE", "bfcl-eval-that-nobody-has")
     code, _, error = bfcl("--predictions", "mine.jsonl")
     assert code == 2 and "pip install --no-deps bfcl-eval==2026.3.23" in error
     assert bfcl()[0] == bfcl("--model", "x", "--predictions", "y")[0] == bfcl("--model", "x")[0] == 2

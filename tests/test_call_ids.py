@@ -11,13 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_chats import chats
 
-from benchmark.backends import read_renderer
-from data.call_ids import ANY, ID_FORMS, NAMED, NINE, CallIds
+from benchmark.agent.transformers_model import read_renderer
+from core.errors import UserError
 from data.chats import Chat, Message, ToolCall, check_messages
-from data.errors import UserError
 from data.records import ToolSpec
-from data.render import Renderer, TokenTree
-from data.templates import small_tokenizer
+from data.rendering.call_ids import ANY, ID_FORMS, NAMED, NINE, CallIds
+from data.rendering.renderer import Renderer
+from data.rendering.templates_page import small_tokenizer
+from data.rendering.token_tree import TokenTree
 
 # As Mistral's templates of 2024: ids of nine characters, and the id is part of what the model writes.
 NINE_ONLY = """{{- bos_token }}

@@ -26,7 +26,7 @@ from minute_model import forked, forked_two, kill, minute_model
 from safetensors.torch import load_file
 from transformers import AutoTokenizer, TrainerCallback
 
-from data.errors import UserError
+from core.errors import UserError
 from train import checkpoints, fit, outcome, sft
 from train.fit import read_metrics
 from train.outcome import Diverged, NoCheckpoint, Preempted, run_main

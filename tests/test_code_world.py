@@ -14,24 +14,16 @@ from typing import Any
 import pytest
 from written_tests import CHEATING, HONEST
 
-from benchmark.agent import FROZEN_START, run_tasks
+from benchmark.agent.episodes import FROZEN_START, run_tasks
+from benchmark.agent.policies import POLICIES, Expert, policy_named
 from benchmark.kpis import kpis
-from benchmark.policies import POLICIES, Expert, policy_named
 from benchmark.worlds.code import world as code_world
-from benchmark.worlds.code.world import (
-    _KERNELS,
-    FAMILIES,
-    CodeWorld,
-    _filled,
-    _Function,
-    _value,
-    tasks,
-)
+from benchmark.worlds.code.world import _KERNELS, FAMILIES, CodeWorld, _filled, _Function, _value, tasks
 from benchmark.worlds.code.written_tests import UnderTest, are_good_tests
 from benchmark.worlds.pools import split_of
 from benchmark.worlds.sandbox.sandbox import check_isolation
 from benchmark.worlds.world import Fault, Task
-from data.errors import UserError
+from core.errors import UserError
 from data.records import Outcome
 from data.trajectories import trajectory_to_chat
 
@@ -393,7 +385,7 @@ def test_trivial_policies_win_nothing(name: str) -> None:
 
 def test_records_are_the_same_in_every_process_and_tell_nothing_of_the_machine() -> None:
     script = (
-        "from benchmark.agent import FROZEN_START, run_tasks\nfrom benchmark.policies import Expert\n"
+        "from benchmark.agent.episodes import FROZEN_START, run_tasks\nfrom benchmark.agent.policies import Expert\n"
         "from benchmark.worlds.code.world import tasks\n"
         "for record in run_tasks(Expert(mistakes=0.5, seed=1), tasks('train', 30, 6), label='x', max_steps=40, "
         "start=FROZEN_START):\n    print(record.to_json())"

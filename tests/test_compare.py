@@ -13,10 +13,10 @@ import pytest
 from run_folders import PLANTED, made, sha, source, stage, write_run
 
 from benchmark.__main__ import app
-from benchmark.compare import Paired, compare_runs
 from benchmark.kpis import compare_shares
-from benchmark.results import differences, read_run, read_tries
-from data.errors import run_command
+from benchmark.reports.compare import Paired, compare_runs
+from benchmark.runs.results import differences, read_run, read_tries
+from core.errors import run_command
 from data.models import read_stages, weights_sha256
 
 

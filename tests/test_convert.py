@@ -14,14 +14,16 @@ import pytest
 from golden import expected_file, result_of
 from record_samples import SAMPLES
 
-import data.inputs
+import data.formats.inputs
+from core.config import read_config
+from core.errors import UserError, run_command
 from data.__main__ import app
-from data.adapters import ADAPTERS
-from data.config import read_config
-from data.convert import catalogue, convert, find_adapter
-from data.errors import UserError, run_command
-from data.inputs import find_input
-from data.mixture import BuildConfig, build
+from data.commands.sets import catalogue
+from data.formats.catalogue import ADAPTERS
+from data.formats.inputs import find_input
+from data.formats.recognise import find_adapter
+from data.sets.build import BuildConfig, build
+from data.sets.convert import convert
 
 ROOT = Path(__file__).parents[1]
 Run = Callable[..., tuple[int, str, str]]
@@ -202,7 +204,7 @@ def test_auto_knows_datasets_by_their_hub_id() -> None:
 def test_hub_ids_are_written_as_the_hub_writes_them() -> None:
     for adapter in ADAPTERS.values():
         assert adapter.hub_id is None or adapter.hub_id.count("/") == 1
-        assert not adapter.non_commercial or adapter.licence, adapter.name
+        assert not adapter.terms.non_commercial or adapter.terms.licence, adapter.name
 
 
 # --- other layouts ---
@@ -296,8 +298,8 @@ def test_a_function_of_the_user(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["sharegpt", "oasst1_all", "hh_rlhf", "otel_genai"])
 def test_the_bytes_do_not_depend_on_the_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    monkeypatch.setattr(data.inputs, "CHUNK_BYTES", 300)
-    monkeypatch.setattr(data.inputs, "CHUNK_ROWS", 3)
+    monkeypatch.setattr("data.formats.json_documents.CHUNK_BYTES", 300)
+    monkeypatch.setattr(data.formats.inputs, "CHUNK_ROWS", 3)
     rows = tmp_path / "rows.jsonl"
     rows.write_text((SAMPLES / f"{name}.jsonl").read_text(encoding="utf-8") + "{\n[]\n" + "\n" * 5, encoding="utf-8")
     made = []

@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from benchmark.__main__ import app as benchmark_app
+from core.errors import UserError
 from data.curation.contamination import Decontaminate, Reference
 from data.curation.rows import record_to_row, value_to_record
 from data.curation.text import Words
-from data.errors import UserError
 from data.records import read_trajectories
 
 QUESTION = (

@@ -13,8 +13,8 @@ from curation_rows import chat, pair, read_rows, run_steps, trajectory, write_ro
 from typer.testing import CliRunner
 
 from benchmark.__main__ import app as benchmark_app
+from core.errors import UserError
 from data.curation.text import Words
-from data.errors import UserError
 
 WORDS = [f"{start}{end}" for start in "ba ke li mo nu pa re si to vu".split() for end in "ron lim tas dek por".split()]  # noqa: SIM905 - reads better
 

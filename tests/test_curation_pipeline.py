@@ -18,10 +18,10 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 import data.__main__
-from data.config import read_config
+from core.config import read_config
+from core.errors import UserError
 from data.curation.pipeline import CurateConfig, curate
 from data.curation.shards import plan_shards, read_lines
-from data.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ("curated.jsonl", "dropped.jsonl", "clusters.jsonl", "report.json", "report.md", "report.png")

@@ -12,7 +12,7 @@ import yaml
 from conftest import Run
 from record_samples import SAMPLES, record
 
-from data.config import read_yaml
+from core.config import read_yaml
 from data.records import Trajectory, read_trajectories, write_trajectories
 
 ROOT = Path(__file__).parents[1]
@@ -44,16 +44,16 @@ def test_commands_run_where_torch_cannot_be_imported(tmp_path: Path) -> None:
 import sys
 for name in ("torch", "transformers", "trl", "datasets"):
     sys.modules[name] = None
-import data, data.mixture
+import data, data.sets.prepared
 from data.__main__ import app
-from data.errors import run_command
+from core.errors import run_command
 for arguments in {commands!r}:
     sys.argv = ["data", *arguments]
     try:
         run_command(app, name="python -m data")
     except SystemExit as stop:
         assert stop.code == 0, (arguments, stop.code)
-assert data.mixture.read_prepared({str(tmp_path / "set")!r}).train
+assert data.sets.prepared.read_prepared({str(tmp_path / "set")!r}).train
 """
     done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -164,8 +164,8 @@ def test_aliases_that_save_typing_are_read(tmp_path: Path) -> None:
 
 
 def test_an_endless_line_is_one_line(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("data.records.LONGEST_LINE_BYTES", 1 << 20)
-    monkeypatch.setattr("data.inputs.LONGEST_ROW_BYTES", 1 << 20)
+    monkeypatch.setattr("core.json_lines.LONGEST_LINE_BYTES", 1 << 20)
+    monkeypatch.setattr("data.formats.json_documents.LONGEST_ROW_BYTES", 1 << 20)
     rows, table = tmp_path / "rows.jsonl", tmp_path / "rows.csv"
     rows.write_text("{}\n" + '"' + "x" * (2 << 20) + '"\n')
     table.write_text('instruction,output\nhi,"' + "x" * (2 << 20) + '"\n')

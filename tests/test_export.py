@@ -14,7 +14,7 @@ from peft.tuners.lora import LoraModel
 from safetensors import safe_open
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from data.errors import UserError, run_command
+from core.errors import UserError, run_command
 from data.models import source_sha256
 from train.export import export, layout_problems, main
 from train.model import quantization_config

@@ -12,8 +12,8 @@ from record_samples import action
 from run_folders import PLANTED, made, write_run
 
 from benchmark.__main__ import app
-from benchmark.failures import ENDS, count_failures, error_to_shape
-from data.errors import run_command
+from benchmark.reports.failures import ENDS, count_failures, error_to_shape
+from core.errors import run_command
 from data.records import Trajectory
 
 

@@ -17,8 +17,8 @@ import pytest
 from conftest import ROOT, Run
 from curation_rows import chat, trajectory, write_rows
 
-from data.errors import UserError
-from data.files import Lock, Taken, claimed, claimed_folder, whole_file, whole_result, write_whole
+from core.errors import UserError
+from core.files import Lock, Taken, claimed, claimed_folder, whole_file, whole_result, write_whole
 
 
 def names(folder: Path) -> list[str]:
@@ -92,7 +92,7 @@ def test_what_a_killed_command_left_goes_away(tmp_path: Path) -> None:
 HOLD = """
 import sys, time
 from pathlib import Path
-from data.files import claimed, claimed_folder
+from core.files import claimed, claimed_folder
 claim = claimed_folder if sys.argv[1] == "folder" else claimed
 with claim(Path(sys.argv[2])):
     print("held", flush=True)
@@ -122,7 +122,7 @@ def test_a_second_command_is_refused_with_the_name_of_the_first(kind: str, tmp_p
 def test_a_lock_is_one_whoever_takes_it_first(tmp_path: Path) -> None:
     """Also where the file of a released lock goes away while another process waits for it."""
     script = (
-        "import sys, time, random\nfrom pathlib import Path\nfrom data.files import Lock, Taken\n"
+        "import sys, time, random\nfrom pathlib import Path\nfrom core.files import Lock, Taken\n"
         "lock, inside = Path(sys.argv[1]), Path(sys.argv[2])\ntaken = 0\nend = time.time() + 3\n"
         "while time.time() < end:\n"
         "    try:\n        held = Lock(lock)\n    except Taken:\n        continue\n"

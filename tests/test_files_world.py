@@ -21,9 +21,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmark.agent import FROZEN_START, run_tasks
+from benchmark.agent.episodes import FROZEN_START, run_tasks
+from benchmark.agent.policies import POLICIES, Expert, policy_named
 from benchmark.kpis import kpis
-from benchmark.policies import POLICIES, Expert, policy_named
 from benchmark.worlds.family import CONTEXT_TOKENS, families_to_tasks
 from benchmark.worlds.files import world as files_world
 from benchmark.worlds.files.families import FAMILIES, FilesFamily
@@ -464,7 +464,7 @@ def test_no_call_crashes_or_escapes(name: str, calls: list[Any], fault: str) -> 
 
 def test_records_are_the_same_in_every_process_and_tell_nothing_of_the_machine() -> None:
     script = (
-        "from benchmark.agent import FROZEN_START, run_tasks\nfrom benchmark.policies import Expert\n"
+        "from benchmark.agent.episodes import FROZEN_START, run_tasks\nfrom benchmark.agent.policies import Expert\n"
         "from benchmark.worlds.files.world import tasks\n"
         "for record in run_tasks(Expert(mistakes=0.5, seed=1), tasks('test', 62, 6), label='x', max_steps=40, "
         "start=FROZEN_START):\n    print(record.to_json())"

@@ -20,11 +20,11 @@ from conftest import Run
 from test_checkpoints import options
 from transformers import AutoTokenizer
 
-from data.chat_template import ChatTemplate
-from data.control_tokens import Unrenderable
-from data.errors import UserError
-from data.render import Renderer, find_base
-from data.replies import text_to_message
+from core.errors import UserError
+from data.rendering.chat_template import ChatTemplate
+from data.rendering.control_tokens import Unrenderable
+from data.rendering.renderer import Renderer, find_base
+from data.rendering.replies import text_to_message
 from train import checkpoints, dpo, sft
 
 ROOT = Path(__file__).resolve().parents[1]

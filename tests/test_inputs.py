@@ -17,10 +17,10 @@ from datasets.exceptions import DatasetNotFoundError
 from hypothesis import given
 from hypothesis import strategies as st
 
-import data.inputs
-from data.errors import UserError
-from data.inputs import find_input, neighbours
-from data.records import BadLine, json_line_to_object, json_to_object
+import data.formats.inputs
+from core.errors import UserError
+from core.json_lines import BadLine, json_line_to_object, json_to_object
+from data.formats.inputs import find_input, neighbours
 
 ROWS: list[dict[str, Any]] = [
     {"id": i, "text": f'안녕 {i}\n"quoted", and: more', "deep": {"n": None, "l": [i, {"k": 1.5}]}} for i in range(5)
@@ -44,8 +44,8 @@ def rows_in(path: Path | str) -> list[Any]:
 @pytest.fixture(autouse=True)
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     """So small that each file falls into many."""
-    monkeypatch.setattr(data.inputs, "CHUNK_BYTES", 40)
-    monkeypatch.setattr(data.inputs, "CHUNK_ROWS", 2)
+    monkeypatch.setattr("data.formats.json_documents.CHUNK_BYTES", 40)
+    monkeypatch.setattr(data.formats.inputs, "CHUNK_ROWS", 2)
 
 
 @pytest.mark.parametrize(
@@ -125,7 +125,7 @@ KOREAN = '{"messages": [{"role": "user", "content": "서울 날씨를 알려 줘
 def test_a_file_that_holds_no_rows_is_named_for_what_it_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, content: bytes, told: str
 ) -> None:
-    monkeypatch.setattr(data.inputs, "CHUNK_BYTES", 2**20)
+    monkeypatch.setattr("data.formats.json_documents.CHUNK_BYTES", 2**20)
     path = tmp_path / name
     path.write_bytes(content)
     with pytest.raises(UserError) as raised:
@@ -135,7 +135,7 @@ def test_a_file_that_holds_no_rows_is_named_for_what_it_is(
 
 
 def test_one_broken_byte_is_a_bad_row_and_no_other_encoding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(data.inputs, "CHUNK_BYTES", 2**20)
+    monkeypatch.setattr("data.formats.json_documents.CHUNK_BYTES", 2**20)
     good = KOREAN.encode()
     for broken in (
         b'{"a": "caf\xe9"}\n',
@@ -234,7 +234,7 @@ def test_a_broken_document_names_its_line(tmp_path: Path, content: str, message:
 
 
 def test_an_endless_row_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(data.inputs, "LONGEST_ROW_BYTES", 2**20)
+    monkeypatch.setattr("data.formats.json_documents.LONGEST_ROW_BYTES", 2**20)
     for name, start in (("a.jsonl", '{"a": "'), ("a.json", '[{"a": "')):
         (tmp_path / name).write_text(start + "x" * 3 * 2**20)
         with pytest.raises(UserError, match=r"1: a (line|row) of more than 1 MiB"):

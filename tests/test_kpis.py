@@ -18,7 +18,6 @@ import typer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmark.foreign import kpis_command, read_records
 from benchmark.kpis import (
     UNITS,
     Kpi,
@@ -33,7 +32,8 @@ from benchmark.kpis import (
     wilson,
 )
 from benchmark.kpis import retention_tokens as retention_of
-from data.errors import UserError, run_command
+from benchmark.reports.foreign import kpis_command, read_records
+from core.errors import UserError, run_command
 from data.records import INVALID_CALL, Trajectory, read_trajectories, write_trajectories
 
 START = datetime(2026, 1, 1, tzinfo=UTC)

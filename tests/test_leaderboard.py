@@ -15,10 +15,10 @@ from record_samples import record
 from rich.console import Console
 from run_folders import PLANTED, made, sha, source, stage, write_run
 
-from benchmark.compare import TITLES, kpi_to_text
 from benchmark.kpis import UNITS, Kpi
-from benchmark.leaderboard import kpi_table, leaderboard_command, write_leaderboard
-from data.errors import UserError
+from benchmark.reports.leaderboard import leaderboard_command, write_leaderboard
+from benchmark.runs.shown import TITLES, kpi_table, kpi_to_text
+from core.errors import UserError
 from data.records import Trajectory
 
 needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")

@@ -27,16 +27,16 @@ import yaml
 from record_samples import record
 from test_checkpoints import forked
 
-from benchmark import loop_run
 from benchmark.__main__ import app
 from benchmark.kpis import kpis
-from benchmark.loop import Loop, LoopConfig
+from benchmark.loop import run as loop_run
+from benchmark.loop.plan import Loop, LoopConfig
+from core.config import read_config
+from core.errors import UserError, run_command
+from core.processes import last_line, start_command
 from data.__main__ import app as data_app
-from data.config import read_config
 from data.curation.contamination import Decontaminate
 from data.curation.rows import record_to_row
-from data.errors import UserError, run_command
-from data.processes import last_line, start_command
 from data.records import Outcome, Trajectory, read_trajectories, write_trajectories
 from data.trajectories import trajectory_to_chat
 from train.audit.rows import read_test_tasks
@@ -417,7 +417,7 @@ def test_a_stage_that_somebody_runs_is_not_run_twice(
 
 def test_a_started_command_ends_with_whoever_started_it(tmp_path: Path) -> None:
     script = (
-        "import sys, time; from pathlib import Path; from data.processes import start_command\n"
+        "import sys, time; from pathlib import Path; from core.processes import start_command\n"
         f"start_command(['sh', '-c', 'echo begun; sleep 5 & wait; touch {tmp_path}/survived'], log=Path('{tmp_path}/log'))\n"
         "print('up', flush=True); time.sleep(60)"
     )

@@ -17,11 +17,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from record_samples import action, record
 
+from core.config import read_config
+from core.errors import UserError
 from data.chats import Chat, Message, PreferencePair, ToolCall
-from data.config import read_config
-from data.errors import UserError
-from data.mixture import BuildConfig, Prepared, build, dataset_row, read_prepared, rows_to_dataset
 from data.release.build import build_release
+from data.sets.build import BuildConfig, build
+from data.sets.prepared import Prepared, dataset_row, read_prepared, rows_to_dataset
 
 
 def write_jsonl(path: Path, rows: list[dict[str, Any]]) -> Path:

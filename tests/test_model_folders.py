@@ -12,10 +12,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from data.errors import UserError
-from data.model_folders import LONGEST_FILES, check_adapter_folder, check_model_folder
-from data.models import read_stages, source_sha256
-from data.render import find_base
+from core.errors import UserError
+from data.models import LONGEST_FILES, check_adapter_folder, check_model_folder, read_stages, source_sha256
+from data.rendering.renderer import find_base
 
 
 @pytest.fixture

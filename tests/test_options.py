@@ -14,7 +14,7 @@ import pytest
 from trl import DPOConfig, SFTConfig
 from trl.experimental.orpo import ORPOConfig
 
-from data.errors import UserError
+from core.errors import UserError
 from train import dpo, orpo, sft
 from train.options import GROUPS, OF_TRL, DataOptions, PairOptions, help_text
 from train.parsing import ModelOptions, parse_options

@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmark.agent import FROZEN_START, Turn, run_tasks
+from benchmark.agent.episodes import FROZEN_START, Turn, run_tasks
+from benchmark.agent.policies import POLICIES, Expert, policy_named
 from benchmark.kpis import kpis
-from benchmark.policies import POLICIES, Expert, policy_named
 from benchmark.worlds.other.world import FAMILIES, TOOLS, OtherWorld, tasks
 from benchmark.worlds.world import Fault, Task
 from data.chats import Chat, Message, PreferencePair, ToolCall

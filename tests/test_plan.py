@@ -11,8 +11,8 @@ import yaml
 from conftest import ROOT, Run
 from record_samples import record
 
-from data.config import read_config
-from data.plan import PlanSpec, need_to_cells
+from core.config import read_config
+from data.contribution.coverage import PlanSpec, need_to_cells
 
 SPEC: dict[str, Any] = {
     "service": "고객지원 데스크",

@@ -15,15 +15,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from record_samples import SAMPLES
 
-from data.adapters import ADAPTERS, adapt
-from data.adapters.hh_rlhf import hh_rlhf_row, transcript_to_messages
-from data.adapters.oasst import oasst_pairs_row, paths_to, row_to_tree
-from data.adapters.preference import trl_preference_row
-from data.adapters.rated_answers import ultrafeedback_row
-from data.adapters.row_keys import meaning_of, name_of
 from data.chats import Chat, Message, PreferencePair, Skip, what_is_said
-from data.convert import convert
-from data.inputs import find_input
+from data.formats.catalogue import ADAPTERS
+from data.formats.hh_rlhf import hh_rlhf_row, transcript_to_messages
+from data.formats.inputs import find_input
+from data.formats.oasst import oasst_pairs_row, paths_to, row_to_tree
+from data.formats.preference import trl_preference_row
+from data.formats.rated_answers import ultrafeedback_row
+from data.formats.reading import adapt
+from data.formats.row_keys import meaning_of, name_of
+from data.sets.convert import convert
 
 PAIR_ADAPTERS = [name for name, adapter in ADAPTERS.items() if adapter.kind == "pair" and name != "pairs"]
 
@@ -357,8 +358,8 @@ def test_columns_that_are_not_listed_change_nothing(name: str) -> None:
 @pytest.mark.parametrize("name", PAIR_ADAPTERS)
 def test_what_may_not_be_used_commercially_is_flagged(name: str) -> None:
     adapter = ADAPTERS[name]
-    assert adapter.non_commercial == ("-nc" in (adapter.licence or ""))
-    if adapter.hub_id is not None and adapter.licence is None:
+    assert adapter.terms.non_commercial == ("-nc" in (adapter.terms.licence or ""))
+    if adapter.hub_id is not None and adapter.terms.licence is None:
         assert "states no licence" in adapter.note
 
 

@@ -32,8 +32,9 @@ from transformers.trainer_callback import CallbackHandler
 from trl import SFTConfig
 from trl.trainer.utils import add_fused_lm_head
 
-from data.errors import UserError
-from data.mixture import BuildConfig, build, read_prepared
+from core.errors import UserError
+from data.sets.build import BuildConfig, build
+from data.sets.prepared import read_prepared
 from train import dpo, orpo, sft
 from train.fit import read_metrics
 from train.model import load_model

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from record_samples import SAMPLES, TOOLS, action, record
 
-from data.quality import POINTS, checklist, error_type, label_signature, sane_steps, score_record
+from data.contribution.quality import POINTS, checklist, error_type, label_signature, sane_steps, score_record
 from data.records import Trajectory
 
 FULL_METADATA = {
@@ -49,7 +49,7 @@ def score(row: dict[str, Any], **options: Any) -> float:
 
 
 def score_by_hand(row: dict[str, Any], *, confirmed: bool, reproduced: float | None) -> float:
-    """docs/quality.md once more, from plain JSON and without a line of data/quality.py."""
+    """docs/quality.md once more, from plain JSON and without a line of data/contribution/quality.py."""
     actions, meta, environment = row["action_sequence"], row["metadata"], row["environment"]
     success = row["outcome"] in ("success", "성공")
     cause = meta.get("failure_cause") or meta.get("why")

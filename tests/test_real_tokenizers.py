@@ -16,16 +16,17 @@ from hypothesis import HealthCheck, Phase, given, settings
 from made_chats import chats
 from test_templates import check_exact, served_ids
 
-from benchmark.agent import Episode, Turn, run_tasks
-from benchmark.backends import read_renderer
-from benchmark.policies import Expert
+from benchmark.agent.episodes import Episode, Turn, run_tasks
+from benchmark.agent.policies import Expert
+from benchmark.agent.transformers_model import read_renderer
 from benchmark.worlds.kinds import make_tasks
+from core.errors import UserError
 from data.chats import Chat, Message, PreferencePair, Skip, ToolCall
-from data.errors import UserError
-from data.mixture import BuildConfig, build
 from data.records import ToolSpec
-from data.render import Renderer, TokenTree
-from data.templates import facts_to_markdown, template_facts
+from data.rendering.renderer import Renderer
+from data.rendering.templates_page import facts_to_markdown, template_facts
+from data.rendering.token_tree import TokenTree
+from data.sets.build import BuildConfig, build
 from train import dpo, orpo, sft
 
 ROOT = Path(__file__).resolve().parents[1]

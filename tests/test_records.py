@@ -13,13 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from record_samples import SAMPLES, action, record, with_action, with_metadata
 
-from data.errors import UserError
+from core.errors import UserError
+from core.json_lines import BadLine, json_to_object
 from data.records import (
     KOREAN_CATEGORIES,
     KOREAN_OUTCOMES,
-    BadLine,
     Trajectory,
-    json_to_object,
     read_trajectories,
     scan_trajectories,
     trajectory_json_schema,

@@ -23,10 +23,10 @@ from hypothesis import strategies as st
 from planted_secrets import HEX, LETTERS, OTHER_NAMES, SECRETS, SPELLINGS, needles
 from record_samples import action, record, with_metadata
 
-from data.patterns import our_patterns
-from data.redaction import detect_secrets_finder, findings, redact_value
-from data.redaction import redact_text as redact
-from data.spellings import MAX_CHARACTERS
+from data.contribution.patterns import our_patterns
+from data.contribution.redaction import detect_secrets_finder, findings, redact_value
+from data.contribution.redaction import redact_text as redact
+from data.contribution.spellings import MAX_CHARACTERS
 
 # Made up here: each has the shape of the real thing and belongs to nobody.
 PEM = "-----BEGIN RSA PRIVATE KEY-----\nMIIEowIBAAKCAQEA7Zq\nk0b+/x9f=\n-----END RSA PRIVATE KEY-----"

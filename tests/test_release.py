@@ -24,8 +24,8 @@ from record_samples import record
 from semver import Version
 from typer.testing import CliRunner
 
+from core.errors import UserError
 from data.__main__ import app
-from data.errors import UserError
 from data.release.changes import Changes, check_level, check_order, record_to_fields, text_to_version
 from data.release.export import cell_to_text, csv_to_records, release_to_dataframe, row_to_record, text_to_cell
 from data.release.licences import ALLOWED, licence_to_spdx

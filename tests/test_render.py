@@ -12,13 +12,14 @@ from made_chats import CONTROL_TEXT, chats
 from transformers import PreTrainedTokenizerFast
 from typer.testing import CliRunner
 
+from core.errors import UserError
 from data.__main__ import app
 from data.chats import Chat, Message, PreferencePair, Skip, ToolCall
-from data.errors import UserError
 from data.records import ToolSpec
-from data.render import Renderer, TokenTree, Unrenderable
-from data.replies import text_to_message
-from data.show import cut_before
+from data.rendering.renderer import Renderer, Unrenderable
+from data.rendering.replies import text_to_message
+from data.rendering.show import cut_before
+from data.rendering.token_tree import TokenTree
 
 SETTINGS = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 

@@ -15,15 +15,15 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from benchmark.__main__ import app
-from benchmark.agent import FROZEN_START, Episode, Policy, Turn, Unreadable, run_tasks
-from benchmark.policies import Echo, Expert, SameTool
-from benchmark.recording import Kind, Scripted, kinds_of
-from benchmark.replay import MAX_NUMBER, CannotReplay, replay
+from benchmark.agent.episodes import FROZEN_START, Episode, Policy, Turn, Unreadable, run_tasks
+from benchmark.agent.policies import Echo, Expert, SameTool
+from benchmark.runs.record import Kind, Scripted, kinds_of
+from benchmark.runs.replay import MAX_NUMBER, CannotReplay, replay
 from benchmark.worlds.kinds import WORLDS, make_tasks
 from benchmark.worlds.sandbox.sandbox import check_isolation
+from core.errors import UserError
 from data.chats import Message, ToolCall
-from data.errors import UserError
-from data.quality import Difference, read_replays
+from data.contribution.quality import Difference, read_replays
 from data.records import Outcome, Trajectory, read_trajectories
 
 
@@ -144,7 +144,7 @@ def test_a_recording_that_fails_leaves_no_file(tmp_path: Path, monkeypatch: pyte
     def broken(*arguments: object, **options: object) -> None:
         raise OSError("no space")
 
-    monkeypatch.setattr("benchmark.recording.run_tasks", broken)
+    monkeypatch.setattr("benchmark.runs.record.run_tasks", broken)
     with pytest.raises(OSError, match="no space"):
         invoke("record", "--count", 3, "--worlds", "files", "--out", tmp_path / "x.jsonl")
     assert not list(tmp_path.iterdir())

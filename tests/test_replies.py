@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from test_templates import NAMES, renderer_of
 
-from data.call_forms import CALL_FORMS, HERMES, Form
 from data.chats import Chat, Message, Skip, ToolCall, what_is_said
 from data.records import ToolSpec
-from data.replies import read_reply, text_to_message
+from data.rendering.call_forms import CALL_FORMS, HERMES, Form
+from data.rendering.replies import read_reply, text_to_message
 
 
 def tool(name: str) -> ToolSpec:

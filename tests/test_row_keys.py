@@ -12,14 +12,15 @@ import pyarrow.parquet as pq
 import pytest
 from golden import sample_file
 
-from data.adapters import ADAPTERS, adapt, chunks_for
-from data.adapters.row_keys import CONTAINERS, KeyCounts, Meaning, Undecided, has_side, key_rules, meaning_of, name_of
+from core.config import read_config
+from core.errors import UserError
 from data.chats import Chat, PreferencePair, Skip
-from data.config import read_config
-from data.convert import convert
-from data.errors import UserError
-from data.inputs import find_input
-from data.mixture import BuildConfig, build
+from data.formats.catalogue import ADAPTERS
+from data.formats.inputs import find_input
+from data.formats.reading import adapt, chunks_for
+from data.formats.row_keys import CONTAINERS, KeyCounts, Meaning, Undecided, has_side, key_rules, meaning_of, name_of
+from data.sets.build import BuildConfig, build
+from data.sets.convert import convert
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -335,7 +336,7 @@ def test_columns_and_keys_of_turns_that_are_not_read_are_told(run: Run, tmp_path
 
 
 def test_what_is_told_does_not_depend_on_the_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("data.inputs.CHUNK_BYTES", 300)
+    monkeypatch.setattr("data.formats.json_documents.CHUNK_BYTES", 300)
     rows = [{**BASES["openai_chat"], "score": score, "x": 1} for score in (1, 0, None, 1, 0) * 4]
     path = write_rows(tmp_path / "rows.jsonl", *rows)
     made = [
@@ -458,7 +459,7 @@ def test_a_folder_of_chats_and_pairs_is_refused_with_both_lists(run: Run, tmp_pa
 def test_a_file_of_chats_and_pairs_is_refused_wherever_the_pairs_stand(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:
-    monkeypatch.setattr("data.inputs.CHUNK_BYTES", 4000)
+    monkeypatch.setattr("data.formats.json_documents.CHUNK_BYTES", 4000)
     chat, pair = BASES["openai_chat"], {**BASES["openai_chat"], "rejected_response": "몰라요."}
     rows = [chat] * 900
     start = {"first": 0, "middle": 400, "last": 800}[place]
@@ -510,7 +511,7 @@ def test_columns_give_no_name_and_no_licence(run: Run, tmp_path: Path) -> None:
             assert made["licence"] is None and made["source"] == "우리"
         run("convert", path, "--adapter", name, "--out", tmp_path / "out.jsonl")
         (made,) = rows_in(tmp_path / "out.jsonl")
-        assert made["licence"] == ADAPTERS[name].licence and made["source"] == name
+        assert made["licence"] == ADAPTERS[name].terms.licence and made["source"] == name
     # A file that is called like a dataset is not that dataset.
     run("convert", write_rows(tmp_path / "dolphin.jsonl", rows["dolly_15k"]), "--out", tmp_path / "out.jsonl")
     assert rows_in(tmp_path / "out.jsonl")[0]["source"] == "dolphin.jsonl"

@@ -17,11 +17,11 @@ import pytest
 from test_servers import Fake, chat
 
 from benchmark.__main__ import app
-from benchmark.agent import Try
+from benchmark.agent.episodes import Try
 from benchmark.kpis import pass_hat_k
-from benchmark.running import _DECIDING_CODE, model_sha256, tasks_to_tries
+from benchmark.runs.run import DECIDING_CODE, model_sha256, tasks_to_tries
 from benchmark.worlds.kinds import make_tasks
-from data.errors import UserError, run_command
+from core.errors import UserError, run_command
 from data.records import Outcome, Trajectory, read_trajectories
 
 Bench = Callable[..., tuple[int, str, str]]
@@ -250,7 +250,7 @@ def record_of(task: str, won: bool, sample: int) -> Trajectory:
 def test_a_served_model_is_run_and_a_broken_run_is_kept(
     bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("benchmark.servers.FIRST_WAIT_SECONDS", 0.01)
+    monkeypatch.setattr("benchmark.agent.served_model.FIRST_WAIT_SECONDS", 0.01)
     monkeypatch.setenv("MY_KEY", "sk-very-secret")
     run = [
         "run", "--label", "served", "--api-key-env", "MY_KEY", "--worlds", "files,api", "--count", 6, "--batch-size", 2,
@@ -305,12 +305,12 @@ def test_mistakes_are_told_in_one_line(arguments: list[str], told: str, bench: B
 def test_all_code_that_decides_a_record_is_in_its_key() -> None:
     """What the agent, the backends and the worlds import of ours is in the key, but for what only tells and counts."""
     code = (
-        "import sys, benchmark.backends, benchmark.policies, benchmark.servers\n"
+        "import sys, benchmark.agent.transformers_model, benchmark.agent.policies, benchmark.agent.served_model\n"
         "print(*[n for n in sys.modules if n.startswith(('benchmark.', 'data.'))])"
     )
     loaded = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     files = {name.replace(".", "/") for name in loaded.stdout.split()}
-    covered = {str(path.relative_to(ROOT).with_suffix("")) for pattern in _DECIDING_CODE for path in ROOT.glob(pattern)}
+    covered = {str(path.relative_to(ROOT).with_suffix("")) for pattern in DECIDING_CODE for path in ROOT.glob(pattern)}
     covered |= {str(Path(name).parent) for name in covered if name.endswith("/__init__")}
     # Files are written by the one, and folders refused by the other.
-    assert files - covered <= {"data/errors", "data/models", "data/files", "data/model_folders"}
+    assert files - covered <= {"data/models", "data/wire"}

@@ -27,7 +27,7 @@ from benchmark.worlds.sandbox.sandbox import (
     run_beside,
     run_python,
 )
-from data.errors import UserError
+from core.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -495,7 +495,7 @@ def test_when_memory_ends_the_sandbox_ends_first() -> None:
 @pytest.mark.parametrize("end", ["kill", "ctrl-c"])
 def test_workers_and_their_code_are_gone_with_the_process_that_started_them(tmp_path: Path, end: str) -> None:
     (tmp_path / "job.py").write_text(
-        "import sys\nfrom benchmark.recording import in_processes\nfrom benchmark.worlds.sandbox.sandbox import run_python\n"
+        "import sys\nfrom benchmark.runs.record import in_processes\nfrom benchmark.worlds.sandbox.sandbox import run_python\n"
         f"def go(part):\n    return run_python({{}}, code={STUBBORN!r})\n"
         "if __name__ == '__main__':\n    print(list(in_processes(go, [1, 2, 3, 4, 5, 6, 7, 8], 2)))\n"
     )
@@ -600,7 +600,7 @@ def test_what_runs_beside_shares_nothing_but_two_pipes() -> None:
 def limited(shell: str, code: str = "print(len(bytearray(10 << 20)))") -> subprocess.CompletedProcess[str]:
     """What `run_python` gives in a process that a shell has limited."""
     script = (
-        f"from benchmark.worlds.sandbox.sandbox import run_python\nfrom data.errors import UserError\n"
+        f"from benchmark.worlds.sandbox.sandbox import run_python\nfrom core.errors import UserError\n"
         f"try:\n    run = run_python({{'a.txt': b'x' * 9000}}, code={code!r})\n"
         "    print((run.output, run.errors, run.exit_code, run.ended))\n"
         "except UserError as error:\n    print('refused:', error)"
@@ -683,7 +683,7 @@ def without_namespaces(code: str) -> subprocess.CompletedProcess[str]:
 def test_where_isolation_is_missing_nothing_runs(tmp_path: Path) -> None:
     witness = tmp_path / "witness"
     code = (
-        "from benchmark.worlds.sandbox.sandbox import run_python\nfrom data.errors import UserError\n"
+        "from benchmark.worlds.sandbox.sandbox import run_python\nfrom core.errors import UserError\n"
         f"try:\n    run_python({{}}, code={f'open({str(witness)!r}, chr(119))'!r})\n"
         "except UserError as error:\n    print(error)"
     )
@@ -698,7 +698,7 @@ def test_the_command_refuses_too(tmp_path: Path) -> None:
     arguments = ["record", "--worlds", "code", "--count", "1", "--out", str(tmp_path / "x.jsonl")]
     code = (
         f"import sys\nsys.argv = ['x', *{arguments!r}]\n"
-        "from benchmark.__main__ import app\nfrom data.errors import run_command\nrun_command(app, name='x')"
+        "from benchmark.__main__ import app\nfrom core.errors import run_command\nrun_command(app, name='x')"
     )
     told = without_namespaces(code)
     assert told.returncode == 2 and "cannot isolate" in told.stderr and "Traceback" not in told.stderr

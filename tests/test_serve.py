@@ -28,10 +28,11 @@ pytest.importorskip("fastapi")
 
 from fastapi.testclient import TestClient
 
+from core.errors import UserError
 from data.__main__ import app as command_line
-from data.errors import UserError
 from data.records import Category, Outcome
-from data.serve import NDJSON, Filters, Limits, RecordIndex, create_app, cursor_to_number, number_to_cursor
+from data.release.api import NDJSON, Limits, create_app
+from data.release.index import Filters, RecordIndex, cursor_to_number, number_to_cursor
 
 ROOT = Path(__file__).parents[1]
 WEB, FILES = 500, 20

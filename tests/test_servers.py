@@ -18,15 +18,15 @@ from typing import Any
 
 import pytest
 
-from benchmark import servers
-from benchmark.agent import Episode, Try, Unreadable, open_episode, run_tasks
-from benchmark.backends import read_renderer
-from benchmark.policies import Expert
-from benchmark.running import count_replies
-from benchmark.servers import ServerPolicy, check_url, message_to_openai
+from benchmark.agent import served_model as servers
+from benchmark.agent.episodes import Episode, Try, Unreadable, open_episode, run_tasks
+from benchmark.agent.policies import Expert
+from benchmark.agent.served_model import ServerPolicy, check_url, message_to_openai
+from benchmark.agent.transformers_model import read_renderer
+from benchmark.runs.run import count_replies
 from benchmark.worlds.kinds import make_tasks
+from core.errors import UserError
 from data.chats import Message, ToolCall
-from data.errors import UserError
 from data.records import INVALID_CALL, Outcome
 from data.trajectories import actions_to_messages
 

@@ -14,12 +14,14 @@ from golden import SAMPLES
 from hypothesis import given
 from hypothesis import strategies as st
 
-import data.inputs
-from data.adapters import adapt, adapter_named, read_adapted
-from data.adapters.openai_chat import chat_to_openai_row
+import core.errors
+import data.formats.inputs
 from data.chats import Chat, Skip
-from data.convert import find_adapter, find_parts
-from data.inputs import find_input
+from data.formats.catalogue import adapter_named
+from data.formats.inputs import find_input
+from data.formats.openai_chat import chat_to_openai_row
+from data.formats.reading import adapt, read_adapted
+from data.formats.recognise import find_adapter, find_parts
 
 SESSIONS = ("claude_code_session", "codex_rollout", "pi_session")
 Line = dict[str, Any]
@@ -106,7 +108,7 @@ def test_a_session_over_many_chunks_is_one_thing_packed_or_not(
     whole = chats_of(name, path)
     packed = tmp_path / "rollout.jsonl.zst"
     packed.write_bytes(pa.Codec("zstd").compress(path.read_bytes(), asbytes=True))
-    monkeypatch.setattr(data.inputs, "CHUNK_BYTES", 200)
+    monkeypatch.setattr("data.formats.json_documents.CHUNK_BYTES", 200)
     assert chats_of(name, path) == chats_of(name, packed) == whole
     assert find_adapter("auto", find_input(str(packed)), may_import=False)[0].name == name
 
@@ -141,9 +143,9 @@ def test_half_a_session_is_never_read_as_a_whole_one(
 ) -> None:
     """Line 3 holds the call; without it the answer would come out of nothing."""
     log = write(tmp_path / "log.jsonl", [*session[:2], '{"type": "user", "mess', *session[3:]])
-    with pytest.raises(data.errors.UserError, match=r"log\.jsonl:3: not JSON"):
+    with pytest.raises(core.errors.UserError, match=r"log\.jsonl:3: not JSON"):
         list(read_adapted(adapter_named(name), log))
-    (chunk,) = data.inputs.whole_files(find_input(str(log)).chunks())
+    (chunk,) = data.formats.inputs.whole_files(find_input(str(log)).chunks())
     ((_, whole),) = [(number, row) for number, row in chunk.rows() if isinstance(row, dict)]
     results = adapt(adapter_named(name), whole)
     assert Skip(reason) in results and not any(
@@ -254,9 +256,9 @@ def test_a_thought_that_an_item_and_an_event_hold_is_there_once() -> None:
 
 
 def test_a_log_too_large_for_memory_is_refused_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(data.inputs, "LARGEST_FILE_BYTES", 1000)
+    monkeypatch.setattr(data.formats.inputs, "LARGEST_FILE_BYTES", 1000)
     log = write(tmp_path / "log.jsonl", CLAUDE * 3)
-    with pytest.raises(data.errors.UserError, match=r"log\.jsonl: a log of more than"):
+    with pytest.raises(core.errors.UserError, match=r"log\.jsonl: a log of more than"):
         chats_of("claude_code_session", log)
 
 

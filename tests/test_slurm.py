@@ -16,7 +16,7 @@ import pytest
 import yaml
 from slurm_cluster import NODES, Cluster, NoSlurm, slurm_cluster, wait_for
 
-from data.mixture import BuildConfig, build
+from data.sets.build import BuildConfig, build
 
 ROOT = Path(__file__).resolve().parents[1]
 GRACE_SECONDS = 60

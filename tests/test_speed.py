@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from data.errors import UserError
+from core.errors import UserError
 from scripts.measure import step_speed as speed
 
 

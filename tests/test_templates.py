@@ -16,10 +16,11 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre
 from transformers import PreTrainedTokenizerFast
 
 from data.chats import Chat, Message, Skip, ToolCall
-from data.control_tokens import Unrenderable
 from data.records import ToolSpec
-from data.render import Renderer, TokenTree
-from data.templates import facts_to_markdown, template_facts, trl_templates
+from data.rendering.control_tokens import Unrenderable
+from data.rendering.renderer import Renderer
+from data.rendering.templates_page import facts_to_markdown, template_facts, trl_templates
+from data.rendering.token_tree import TokenTree
 
 FOLDER = Path(trl.__file__).parent / "chat_templates"
 VISION = re.compile(r"idefics|smolvlm|llava|_vl")

@@ -15,19 +15,20 @@ from record_samples import SAMPLES, record
 from typer.testing import CliRunner
 
 from data.__main__ import app
-from data.adapters import ADAPTERS, adapt
-from data.adapters.atif import atif_row, chat_to_atif, trajectory_to_atif
-from data.adapters.export import FORMATS
-from data.adapters.glaive import chat_to_glaive_row, glaive_v2_row
-from data.adapters.json_schema import parameters_to_schema, type_to_schema
-from data.adapters.openai_chat import chat_to_openai_row, openai_chat_row
-from data.adapters.react import chat_to_react_row, react_row
-from data.adapters.row_keys import Undecided
-from data.adapters.sharegpt_tools import chat_to_hermes_row, chat_to_sharegpt_row, sharegpt_tools_row
-from data.adapters.swe_agents import tools_of_prompt, xml_calls
-from data.adapters.toolace import bracket_calls
-from data.adapters.trajectory import trajectory_row
 from data.chats import Chat, Message, Skip, ToolCall
+from data.formats.atif import atif_row, chat_to_atif, trajectory_to_atif
+from data.formats.catalogue import ADAPTERS
+from data.formats.export import FORMATS
+from data.formats.glaive import chat_to_glaive_row, glaive_v2_row
+from data.formats.json_schema import parameters_to_schema, type_to_schema
+from data.formats.openai_chat import chat_to_openai_row, openai_chat_row
+from data.formats.react import chat_to_react_row, react_row
+from data.formats.reading import adapt
+from data.formats.row_keys import Undecided
+from data.formats.sharegpt_tools import chat_to_hermes_row, chat_to_sharegpt_row, sharegpt_tools_row
+from data.formats.swe_agents import tools_of_prompt, xml_calls
+from data.formats.toolace import bracket_calls
+from data.formats.trajectory import trajectory_row
 from data.records import Outcome, ToolSpec, Trajectory
 from data.trajectories import trajectory_to_chat
 

@@ -14,14 +14,15 @@ from hypothesis import strategies as st
 from made_chats import chats
 from record_samples import SAMPLES
 
-import data.inputs
-from data.adapters import ADAPTERS, adapt, read_adapted
-from data.adapters.openai_chat import chat_to_openai_row, openai_chat_row
-from data.adapters.traces import BEGINNING, without_beginnings
+from core.errors import UserError
 from data.chats import Chat, Message, Skip
-from data.convert import convert, find_adapter
-from data.errors import UserError
-from data.inputs import find_input
+from data.formats.catalogue import ADAPTERS
+from data.formats.inputs import find_input
+from data.formats.openai_chat import chat_to_openai_row, openai_chat_row
+from data.formats.reading import adapt, read_adapted
+from data.formats.recognise import find_adapter
+from data.formats.traces import BEGINNING, without_beginnings
+from data.sets.convert import convert
 
 TRACES = ("otel_genai", "langfuse")
 
@@ -195,7 +196,7 @@ def test_another_set_of_tools_is_another_context() -> None:
 @pytest.mark.parametrize("name", TRACES)
 def test_spans_are_put_together_wherever_they_stand(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     want = sorted(map(as_text, chats_of(SAMPLES / f"{name}.jsonl", name)))
-    monkeypatch.setattr(data.inputs, "CHUNK_BYTES", 500)
+    monkeypatch.setattr("data.formats.json_documents.CHUNK_BYTES", 500)
     rows = sample_rows(name)
     for order in (rows, rows[::-1], rows[1::2] + rows[::2]):
         assert sorted(map(as_text, chats_of(write_rows(tmp_path / "rows.jsonl", *order), name))) == want

@@ -17,16 +17,18 @@ from transformers import AutoModelForCausalLM
 from trl import DPOConfig, SFTConfig
 from trl.experimental.orpo import ORPOConfig
 
-from benchmark.loop import LoopConfig
+from benchmark.loop.plan import LoopConfig
+from core.config import read_config
+from core.errors import UserError
 from data.chats import Chat, Message, PreferencePair, ToolCall
-from data.config import read_config
+from data.contribution.coverage import PlanSpec
 from data.curation.pipeline import CurateConfig
-from data.errors import UserError
-from data.mixture import BuildConfig, build, read_prepared
 from data.models import read_stages, weights_sha256
-from data.plan import PlanSpec
 from data.records import ToolSpec
-from data.render import Renderer, TokenTree
+from data.rendering.renderer import Renderer
+from data.rendering.token_tree import TokenTree
+from data.sets.build import BuildConfig, build
+from data.sets.prepared import read_prepared
 from train import dpo, orpo, sft
 from train.fit import read_metrics
 from train.options import DataOptions, PairOptions

@@ -18,8 +18,8 @@ from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
 from trl.experimental.orpo import ORPOConfig, ORPOTrainer
 from trl.trainer.utils import FusedCausalLMOutput, add_fused_lm_head
 
-from data.errors import UserError
-from data.mixture import rows_to_dataset
+from core.errors import UserError
+from data.sets.prepared import rows_to_dataset
 from train.global_batch import UNIT_COLUMNS, units_to_dataset
 from train.trainers import ChatTrainer, OddsRatioTrainer, PairTrainer
 from train.tree import Rendered, UnitCollator, rendered_to_unit

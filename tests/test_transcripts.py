@@ -11,9 +11,9 @@ from browser import CHROMIUM, Browser
 from record_samples import action, record
 from run_folders import PLANTED, made, source, stage, write_run
 
-from benchmark.leaderboard import write_leaderboard
-from benchmark.page import file_names
-from benchmark.results import RECORDS
+from benchmark.reports.leaderboard import write_leaderboard
+from benchmark.reports.page import file_names
+from benchmark.runs.results import RECORDS
 from data.records import Trajectory, read_trajectories
 
 needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")

@@ -33,7 +33,7 @@ from transformers import (
 )
 from trl.trainer.utils import add_fused_lm_head
 
-from data.errors import UserError
+from core.errors import UserError
 from train.attention import block_mask, choose_backend, dense_mask, layer_windows, row_to_stretches
 from train.global_batch import gather_uneven
 from train.trainers import compute_on_trees

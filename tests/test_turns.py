@@ -11,11 +11,12 @@ from conftest import Run
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data.adapters import ADAPTERS, adapt, adapter_named
-from data.adapters.openai_chat import openai_chat_row
-from data.adapters.sharegpt_tools import sharegpt_tools_row
-from data.assistant_text import split_reasoning
 from data.chats import Chat, PreferencePair, Skip
+from data.formats.catalogue import ADAPTERS, adapter_named
+from data.formats.openai_chat import openai_chat_row
+from data.formats.reading import adapt
+from data.formats.sharegpt_tools import sharegpt_tools_row
+from data.rendering.assistant_text import split_reasoning
 
 USER = {"role": "user", "content": "서울과 부산은?"}
 SAID = {"role": "assistant", "content": "네."}

@@ -17,8 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from record_samples import SAMPLES, action, record, with_action, with_metadata
 
-from data.validate import Checker, Limits
-from data.validation_codes import CODES, explain_all
+from data.contribution.codes import CODES, explain_all
+from data.contribution.validate import Checker, Limits
 
 GOOD = with_metadata(licence="CC-BY-4.0")
 
@@ -166,7 +166,7 @@ def test_a_huge_line_is_never_loaded(tmp_path: Path) -> None:
             file.write(b"x" * 2**20)
         file.write(b'"}\n' + B + b"\n")
     program = (
-        "import resource, sys; from pathlib import Path; from data.validate import Checker\n"
+        "import resource, sys; from pathlib import Path; from data.contribution.validate import Checker\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         f"lines = list(Checker().check_file(Path({str(path)!r})))\n"
         "grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before\n"
@@ -368,7 +368,7 @@ def test_every_code_is_explained_and_the_page_is_the_generated_one(run: Run) -> 
 
 
 def test_every_code_is_used_and_every_used_code_is_known() -> None:
-    source = (ROOT / "data" / "validate.py").read_text(encoding="utf-8")
+    source = (ROOT / "data" / "contribution" / "validate.py").read_text(encoding="utf-8")
     assert set(re.findall(r"\"([EW]\d{3})\"", source)) == set(CODES)
     tested = {code for code, _ in [*BROKEN_LINES, *BROKEN_FILES, *ADVICE]}
     assert set(CODES) - tested == {"E107", "E108", "E109", "E307", "W601", "W602", "W609", "W611"}  # tested by name

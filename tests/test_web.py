@@ -15,9 +15,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmark.agent import run_tasks
+from benchmark.agent.episodes import run_tasks
+from benchmark.agent.policies import Expert
 from benchmark.kpis import retention_tokens
-from benchmark.policies import Expert
 from benchmark.worlds.web.site import LOGIN, MAP, Form, Page, Site
 from benchmark.worlds.web.world import CONTEXT_TOKENS, FAMILIES, WebWorld, tasks
 from benchmark.worlds.web.world import open as open_web

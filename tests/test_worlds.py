@@ -26,7 +26,7 @@ from benchmark.worlds.files.world import open as open_files
 from benchmark.worlds.kinds import WORLDS, make_tasks
 from benchmark.worlds.sandbox.sandbox import check_isolation
 from benchmark.worlds.world import Fault, Move, Result, Split, Task, World
-from data.errors import UserError
+from core.errors import UserError
 from data.records import Action, Metadata, Outcome
 from data.trajectories import actions_to_messages, output_to_text
 

@@ -30,7 +30,7 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-from data.errors import UserError
+from core.errors import UserError
 
 Backend = Literal["segments", "flex", "dense", "varlen", "causal"]
 IMPLEMENTATION = "tooltune_segments"

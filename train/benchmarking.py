@@ -28,10 +28,10 @@ from typing import Any
 import torch
 from transformers import TrainerCallback
 
-from data.errors import UserError
-from data.files import write_whole
+from core.errors import UserError
+from core.files import write_whole
+from core.processes import last_line, start_command
 from data.models import source_sha256
-from data.processes import last_line, start_command
 from train.outcome import RunFolder, from_main, is_main, say
 
 BEST_FILE = "best_checkpoint.json"

@@ -25,7 +25,7 @@ from safetensors import SafetensorError
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_pt_utils import safe_globals
 
-from data.errors import UserError, disk_fault, first_line
+from core.errors import UserError, disk_fault, first_line
 from train.benchmarking import spared_checkpoints
 from train.outcome import NoCheckpoint, from_main, say
 

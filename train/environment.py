@@ -15,7 +15,7 @@ import httpx
 from datasets import disable_progress_bars
 from transformers.utils.logging import disable_progress_bar
 
-from data.errors import UserError, nearest
+from core.errors import UserError, nearest
 
 
 def prepare_environment(wandb: str, training: Any) -> None:

@@ -29,10 +29,10 @@ from peft import PeftModel
 from safetensors import SafetensorError, safe_open
 from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig, PreTrainedModel
 
+from core.errors import UserError, first_line, nearest, run_command
 from data.chats import Message
-from data.errors import UserError, first_line, nearest, run_command
 from data.models import Stage, read_stages
-from data.render import Renderer, find_base
+from data.rendering.renderer import Renderer, find_base
 from train import checkpoints
 from train.environment import quiet
 from train.model import DTYPES, quantization_config

@@ -29,10 +29,10 @@ from rich.table import Table
 from transformers import PrinterCallback, TrainerCallback
 from transformers.trainer_callback import ProgressCallback
 
+from core.errors import UserError, disk_fault
+from core.files import appending, write_whole
 from data.curation.contamination import Reference
-from data.errors import UserError, disk_fault
-from data.files import appending, write_whole
-from data.mixture import Prepared, read_prepared
+from data.sets.prepared import Prepared, read_prepared
 from train import checkpoints
 from train.attention import FLEX_BLOCK_TOKENS, Backend, choose_backend
 from train.audit.audit import audit, check_allowed, print_findings, refusal

@@ -9,7 +9,7 @@ import torch
 from datasets import Dataset
 from torch.utils.data import Sampler
 
-from data.mixture import rows_to_dataset
+from data.sets.prepared import rows_to_dataset
 from train.tree import Unit, filler_of
 
 UNIT_COLUMNS = ["count", "ids", "depths", "ends", "parents", "labels", "scored", "weights", "sides"]

@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from data.errors import UserError
+from core.errors import UserError
 
 LOGGING_STATE = "logging_state.json"
 

@@ -13,8 +13,8 @@ from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedModel
 from trl import get_peft_config
 
-from data.errors import UserError, first_line, nearest
-from data.render import Renderer, find_base
+from core.errors import UserError, first_line, nearest
+from data.rendering.renderer import Renderer, find_base
 from train.parsing import ModelOptions
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")

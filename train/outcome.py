@@ -27,8 +27,8 @@ from accelerate import PartialState
 from accelerate.utils import broadcast_object_list, gather_object
 from transformers import TrainerCallback
 
-from data.errors import WHITE, UserError, disk_fault, printable
-from data.files import Lock, Taken, write_whole
+from core.errors import WHITE, UserError, disk_fault, printable
+from core.files import Lock, Taken, write_whole
 from train.environment import quiet
 from train.logging_state import restore_logging_state
 from train.tree import Rendered, Unit

@@ -14,8 +14,8 @@ from typing import Any, NoReturn
 import yaml
 from trl import ModelConfig, TrlParser
 
-from data.config import read_yaml
-from data.errors import UserError, nearest
+from core.config import read_yaml
+from core.errors import UserError, nearest
 
 
 @dataclass

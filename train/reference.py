@@ -29,8 +29,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from core.screen import with_progress
 from data.models import source_sha256
-from data.progress import with_progress
 
 if TYPE_CHECKING:
     from train.model import LoadedModel

@@ -14,7 +14,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from data.files import write_whole
+from core.files import write_whole
 from data.models import source_sha256
 from train.audit.findings import Finding
 from train.model import LoadedModel

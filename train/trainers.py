@@ -32,7 +32,7 @@ from trl import DPOTrainer, SFTTrainer
 from trl.experimental.orpo import ORPOTrainer
 from trl.trainer.utils import add_fused_lm_head
 
-from data.errors import UserError
+from core.errors import UserError
 from train.attention import Backend, attention_arguments, prepare_attention
 from train.checkpoints import publishing
 from train.global_batch import UNIT_COLUMNS, EpochSampler, gather_uneven, units_to_dataset

@@ -29,9 +29,10 @@ from typing import Any, Literal
 
 import torch
 
+from core.screen import with_progress
 from data.chats import Chat, PreferencePair, Skip
-from data.progress import with_progress
-from data.render import Renderer, TokenTree
+from data.rendering.renderer import Renderer
+from data.rendering.token_tree import TokenTree
 
 Scored = tuple[list[int], list[float]]
 """Token ids and loss weights of one sequence, of one length."""

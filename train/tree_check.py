@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from data.errors import UserError
+from core.errors import UserError
 from train.attention import Backend
 from train.outcome import is_about_determinism
 

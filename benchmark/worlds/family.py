@@ -12,7 +12,7 @@ from pydantic import JsonValue
 
 from benchmark.worlds.pools import Draw, filler
 from benchmark.worlds.world import Fault, Split, Task
-from data.errors import UserError
+from core.errors import UserError
 from data.records import ToolSpec
 
 _KOREAN_SHARE = 1 / 2

@@ -10,7 +10,7 @@ import benchmark.worlds.files.world
 import benchmark.worlds.other.world
 import benchmark.worlds.web.world
 from benchmark.worlds.world import Split, Task, WorldKind
-from data.errors import UserError, nearest
+from core.errors import UserError, nearest
 
 WORLDS: dict[str, WorldKind] = {
     "code": benchmark.worlds.code.world,

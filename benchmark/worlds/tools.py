@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 from pydantic import JsonValue
 
 from benchmark.worlds.world import Fault, Move, Result, Task, Verdict
-from data.errors import nearest
+from core.errors import nearest
 from data.records import Action, Outcome, ToolFunction, ToolSpec
 
 Commit = Callable[[], JsonValue]

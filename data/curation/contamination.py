@@ -30,12 +30,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from core.errors import UserError
+from core.json_lines import BadLine, read_jsonl
 from data.chats import Message
 from data.curation.rows import FIELD_OF_KIND, Row, record_to_row, value_to_record
 from data.curation.shards import Stage, Work, per_shard
 from data.curation.text import Words, hash_words, split_words
-from data.errors import UserError
-from data.records import BadLine, read_jsonl
 
 if TYPE_CHECKING:
     import numpy as np

@@ -17,8 +17,8 @@ from typing import Annotated, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from core.config import read_config
 from data.chats import Message
-from data.config import read_config
 from data.curation.language import identify_language, prose
 from data.curation.rows import Row
 from data.curation.shards import Stage, Work, per_shard

@@ -31,6 +31,9 @@ from typing import IO, Annotated, Any, TypeGuard
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from core.errors import UserError, nearest
+from core.files import claimed_folder, code_sha256, file_sha256, whole_result, write_whole
+from core.json_lines import BadLine, read_jsonl
 from data.curation.contamination import Decontaminate, Reference, decontaminate_stages
 from data.curation.diversity import REPORT_PAGES, Report, Sample, report_stages, sample_stages
 from data.curation.duplicates import Exact, Near, exact_stages, near_stages, read_decisions, split_number
@@ -51,9 +54,7 @@ from data.curation.shards import (
     read_lines,
     run_stages,
 )
-from data.errors import UserError, nearest
-from data.files import claimed_folder, whole_result, write_whole
-from data.records import BadLine, Outcome, Trajectory, read_jsonl
+from data.records import Outcome, Trajectory
 
 Step = Annotated[Filter | Exact | Near | Semantic | Decontaminate | Sample | Report, Field(discriminator="step")]
 STEPS: dict[str, tuple[type[BaseModel], Callable[..., list[Stage]]]] = {
@@ -125,15 +126,15 @@ def curate(
     if any(path.resolve().parent == folder for path in files):
         raise UserError(f"{name}: {target} holds an input; give the results a folder of their own")
     _check_steps(config, name)
-    inputs = [{"path": str(path), "bytes": path.stat().st_size, "sha256": _sha256(path)} for path in files]
+    inputs = [{"path": str(path), "bytes": path.stat().st_size, "sha256": file_sha256(path)} for path in files]
     plain = config.model_dump(mode="json", exclude={"out", "cluster"})
     side_files = _side_files(config)
     identity = {
         "config": plain,
         "inputs": inputs,
-        "side_files": {path: _sha256(Path(path)) for path in side_files},
+        "side_files": {path: file_sha256(Path(path)) for path in side_files},
         "versions": {package: version(package) for package in ("rensa", "py3langid")},
-        "code": _code_hash(),
+        "code": code_sha256(ROOT, DECIDING_CODE),
     }
     key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
     with claimed_folder(folder):
@@ -220,23 +221,16 @@ def _side_files(config: CurateConfig) -> list[str]:
     return sorted(set(files))
 
 
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _code_hash() -> str:
-    """Hash of the code that decides a result: the steps, and how a record becomes messages."""
-    here = Path(__file__).parent
-    files = [*sorted(here.glob("*.py")), *(here.parent / f"{name}.py" for name in ("records", "chats", "trajectories"))]
-    return hashlib.sha256("".join(map(_sha256, files)).encode()).hexdigest()
+ROOT = Path(__file__).resolve().parents[2]
+DECIDING_CODE = ("core/**/*", "data/curation/**/*", "data/records.py", "data/chats.py", "data/trajectories.py")
+"""What decides a result: the steps and their lists, and how a record becomes messages."""
 
 
 def _finished(folder: Path, key: str) -> dict[str, Any] | None:
     """The manifest of a folder, if it is the result of this very run and still whole."""
     try:
         manifest: dict[str, Any] = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-        whole = manifest["key"] == key and manifest["sha256"] == _sha256(folder / "curated.jsonl")
+        whole = manifest["key"] == key and manifest["sha256"] == file_sha256(folder / "curated.jsonl")
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return manifest if whole else None

@@ -14,9 +14,11 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
+from core.config import describe_validation_error
+from core.errors import UserError
+from core.json_lines import json_line_to_object
 from data.chats import Chat, Message, PreferencePair
-from data.errors import UserError
-from data.records import ToolSpec, Trajectory, describe_validation_error, json_line_to_object
+from data.records import ToolSpec, Trajectory
 from data.trajectories import actions_to_messages
 
 Kind = Literal["chat", "pair", "trajectory"]

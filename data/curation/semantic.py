@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from core.errors import UserError
 from data.curation.duplicates import drop_decided, ranks_of, row_number, save_decisions
 from data.curation.rows import Row
 from data.curation.shards import Stage, Work, at_once, per_shard
-from data.errors import UserError
 
 if TYPE_CHECKING:
     import numpy as np

@@ -13,8 +13,6 @@ passed over when the work is started again.
 from __future__ import annotations
 
 import codecs
-import gzip
-import io
 import json
 import multiprocessing
 import os
@@ -24,7 +22,7 @@ import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -33,11 +31,11 @@ from typing import IO, TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from core.errors import UserError
+from core.files import naming, open_unpacked, partial_path
+from core.json_lines import bounded_lines
+from core.screen import with_progress
 from data.curation.rows import Kind, Row, known_line_to_row
-from data.errors import UserError
-from data.files import naming, partial_path
-from data.progress import with_progress
-from data.records import bounded_lines
 
 if TYPE_CHECKING:
     import numpy as np
@@ -72,27 +70,13 @@ def plan_shards(paths: Sequence[Path], shard_bytes: int) -> list[Shard]:
     return shards
 
 
-@contextmanager
-def _open_bytes(path: str) -> Iterator[IO[bytes]]:
-    with ExitStack() as stack:
-        if path.endswith(".gz"):
-            yield stack.enter_context(gzip.open(path, "rb"))  # type: ignore[arg-type] # bytes, in all but its annotation
-        elif path.endswith(".zst"):
-            import pyarrow  # noqa: PLC0415 - takes a fifth of a second, and few files are packed this way
-
-            packed = stack.enter_context(pyarrow.input_stream(path, compression="zstd"))
-            yield stack.enter_context(io.BufferedReader(packed))
-        else:
-            yield stack.enter_context(open(path, "rb"))
-
-
 def read_lines(shard: Shard) -> Iterator[tuple[int, bytes]]:
     """The lines of a shard as (place, bytes without white space at the end); an empty line is b"".
 
     Raises:
         UserError: if a packed file cannot be unpacked.
     """
-    with _open_bytes(shard.path) as file:
+    with open_unpacked(shard.path) as file:
         at = max(shard.start - 1, 0)
         if shard.start:
             # The line that stands across the border belongs to the shard in which it begins.

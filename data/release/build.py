@@ -17,11 +17,12 @@ from typing import IO, Any
 
 from semver import Version
 
-from data.errors import UserError
-from data.files import claimed, partial_folder
-from data.progress import with_progress
+from core.errors import UserError
+from core.files import claimed, partial_folder
+from core.screen import with_progress
+from data.contribution.redaction import describe_findings, redact_value
+from data.contribution.validate import CheckedLine, Checker
 from data.records import SCHEMA_VERSION, Category, Trajectory
-from data.redaction import describe_findings, redact_value
 from data.release.changes import (
     TABLE,
     Changes,
@@ -51,7 +52,6 @@ from data.release.manifest import (
     read_manifest,
 )
 from data.release.totals import Totals
-from data.validate import CheckedLine, Checker
 
 DEFAULT_NAME = "tool-trajectories"
 DOCUMENTS = Part(source="written by `python -m data release build`", licence="CC0-1.0", rows=0)

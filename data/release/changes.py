@@ -21,9 +21,10 @@ from typing import Any
 
 from semver import Version
 
-from data.errors import UserError
-from data.progress import with_progress
-from data.records import read_jsonl
+from core.errors import UserError
+from core.files import file_sha256
+from core.json_lines import read_jsonl
+from core.screen import with_progress
 from data.release.licences import licence_to_spdx
 from data.release.manifest import FIELDS, Manifest, data_path, read_manifest
 
@@ -215,8 +216,7 @@ def check_unchanged(manifest: Manifest, folder: Path, path: str) -> None:
     """
     (known,) = [file for file in manifest.files if file.path == path]
     try:
-        with open(folder / path, "rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        digest = file_sha256(folder / path)
     except OSError as error:
         raise UserError(f"{folder / path}: cannot be read: {error.strerror}") from None
     if digest != known.sha256:

@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from data.errors import UserError, nearest
-from data.files import whole_file
-from data.progress import with_progress
-from data.records import KOREAN_CATEGORIES, BadLine, Category, CategoryName, read_jsonl
+from core.errors import UserError, nearest
+from core.files import whole_file
+from core.json_lines import BadLine, read_jsonl
+from core.screen import with_progress
+from data.records import KOREAN_CATEGORIES, Category, CategoryName
 from data.release.build import record_to_row, write_parquet
 from data.release.changes import check_unchanged
 from data.release.manifest import FIELDS, NESTED_FIELDS, Manifest, data_path, read_manifest

@@ -11,7 +11,7 @@ import re
 
 from packaging.licenses import InvalidLicenseExpression, canonicalize_license_expression
 
-from data.errors import nearest
+from core.errors import nearest
 
 _CC = "https://creativecommons.org"
 _SPDX = "https://spdx.org/licenses"

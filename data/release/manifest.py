@@ -24,8 +24,11 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, ValidationError
 from semver import Version
 
-from data.errors import UserError
-from data.records import Category, describe_validation_error, json_to_object
+from core.config import describe_validation_error
+from core.errors import UserError
+from core.files import file_sha256
+from core.json_lines import json_to_object
+from data.records import Category
 
 MANIFEST = "MANIFEST.json"
 MAX_MANIFEST_BYTES = 64 * 2**20
@@ -212,9 +215,11 @@ def find_release(file: Path, sha256: str) -> dict[str, str] | None:
 
 def describe_file(folder: Path, path: str, parts: list[Part], **more: Any) -> ReleasedFile:
     """The manifest's entry of a file that lies in the folder."""
-    with open(folder / path, "rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
     size = (folder / path).stat().st_size
     return ReleasedFile(
-        path=path, bytes=size, sha256=digest, parts=parts, **{"rows": None, "schema_version": None, **more}
+        path=path,
+        bytes=size,
+        sha256=file_sha256(folder / path),
+        parts=parts,
+        **{"rows": None, "schema_version": None, **more},
     )

@@ -21,9 +21,11 @@ from typing import IO, Protocol
 
 from pydantic import ValidationError
 
-from data.errors import UserError
-from data.progress import with_progress
-from data.records import Category, Trajectory, describe_validation_error, json_line_to_object
+from core.config import describe_validation_error
+from core.errors import UserError
+from core.json_lines import json_line_to_object
+from core.screen import with_progress
+from data.records import Category, Trajectory
 from data.release.build import record_to_row
 from data.release.manifest import (
     FIELDS,

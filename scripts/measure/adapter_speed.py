@@ -24,10 +24,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from data.adapters import ADAPTERS, adapt
 from data.chats import Skip
-from data.convert import convert
-from data.inputs import find_input
+from data.formats.catalogue import ADAPTERS
+from data.formats.inputs import find_input
+from data.formats.reading import adapt
+from data.sets.convert import convert
 
 SAMPLES = Path(__file__).parents[2] / "tests" / "samples"
 ROWS, TIMES = 20_000, 5

@@ -3,8 +3,8 @@
     python scripts/measure/generation_speed.py --model .cache/smollm2-135m --reps 5
     python scripts/measure/generation_speed.py --model runs/quickstart/sft --tasks 16 --turns 6 --out speed.json
 
-Both sides solve the same tasks in one process, in turn: `benchmark.backends.TransformersPolicy` as it is, and the same with
-each prompt given whole to `model.generate`, greedy, which keeps its cache within one answer only. A turn without a call is
+Both sides solve the same tasks in one process, in turn: `TransformersPolicy` as it is, and the same with each prompt
+ given whole to `model.generate`, greedy, which keeps its cache within one answer only. A turn without a call is
 given back as an error, so that every task has the same number of turns whatever the model can do. Only generation is timed,
 by the clock and in CPU time, which tells more on a machine that others use. The JSON holds the medians, every repetition, and
 whether both sides wrote the same tokens.
@@ -23,11 +23,11 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmark.agent import Episode, Turn, Unreadable, run_tasks
-from benchmark.backends import TransformersPolicy
+from benchmark.agent.episodes import Episode, Turn, Unreadable, run_tasks
+from benchmark.agent.transformers_model import TransformersPolicy
 from benchmark.worlds.kinds import make_tasks
 from benchmark.worlds.world import Task
-from data.errors import UserError
+from core.errors import UserError
 
 
 class Kept(TransformersPolicy):

@@ -40,7 +40,7 @@ from safetensors.torch import load_file  # noqa: E402
 from transformers.trainer_callback import CallbackHandler  # noqa: E402
 
 from data.chats import Chat, Message, PreferencePair  # noqa: E402
-from data.mixture import BuildConfig, build  # noqa: E402
+from data.sets.build import BuildConfig, build  # noqa: E402
 from train import dpo, sft  # noqa: E402
 from train.outcome import run_main  # noqa: E402
 

@@ -48,13 +48,14 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen3Config, Qwen3
 from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
 from trl.trainer.dpo_trainer import DataCollatorForPreference
 
+from core.errors import UserError
+from core.files import write_whole
+from core.screen import with_progress
 from data.chats import Chat, Message, ToolCall
-from data.errors import UserError
-from data.files import write_whole
-from data.mixture import rows_to_dataset
-from data.progress import with_progress
 from data.records import ToolSpec
-from data.render import Renderer, TokenTree
+from data.rendering.renderer import Renderer
+from data.rendering.token_tree import TokenTree
+from data.sets.prepared import rows_to_dataset
 from train.attention import FLEX_BLOCK_TOKENS, choose_backend
 from train.environment import quiet
 from train.trainers import ChatTrainer, PairTrainer

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
+from core.errors import UserError, nearest
 from data.curation.contamination import Reference
-from data.errors import UserError, nearest
 from train.audit.findings import LIMITS, Finding, explain, limit_of, percent
 from train.audit.pairs import audit_pairs
 from train.audit.rendered import audit_rendering
@@ -29,8 +29,8 @@ from train.plan import Plan, shape_of
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from data.mixture import Prepared
-    from data.render import Renderer
+    from data.rendering.renderer import Renderer
+    from data.sets.prepared import Prepared
     from train.tree import Rendered, RenderReport
 
 WEEK_SECONDS = 7 * 24 * 3600.0

@@ -10,8 +10,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, RootModel
 
-from data.config import read_config
-from data.errors import printable
+from core.config import read_config
+from core.errors import printable
 from train.plan import duration
 
 Level = Literal["ok", "warning", "error"]

@@ -6,8 +6,8 @@ import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 
+from core.screen import with_progress
 from data.chats import Message, PreferencePair, what_is_said
-from data.progress import with_progress
 from train.audit.findings import Finding, Tallies
 from train.audit.rows import call_fault, digest, strings, turn_failed
 

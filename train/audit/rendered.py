@@ -12,8 +12,8 @@ from train.audit.findings import EXAMPLES, Finding, Tallies, Tally
 from train.audit.rows import imitated_turns
 
 if TYPE_CHECKING:
-    from data.mixture import Prepared
-    from data.render import Renderer
+    from data.rendering.renderer import Renderer
+    from data.sets.prepared import Prepared
     from train.tree import Rendered, RenderReport
 
 
@@ -76,7 +76,7 @@ def audit_rendering(
 
 
 def _family(reason: str) -> str:
-    """The check that a reason of data/render.py belongs to."""
+    """The check that a reason of data/rendering/renderer.py belongs to."""
     if "no stop token" in reason:
         return "no_stop_token"
     return "template_loses" if reason.startswith("the template ") else "dropped"

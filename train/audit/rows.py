@@ -10,12 +10,12 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from core.errors import UserError
+from core.json_lines import BadLine, read_jsonl
+from core.screen import with_progress
 from data.chats import Chat, Message, PreferencePair, ToolCall, what_is_said
 from data.curation.contamination import Decontaminate, Reference
 from data.curation.rows import record_to_row
-from data.errors import UserError
-from data.progress import with_progress
-from data.records import BadLine, read_jsonl
 from train.audit.findings import EXAMPLES, Finding, Tallies, Tally
 
 Example = Chat | PreferencePair

@@ -46,7 +46,7 @@ from pydantic import JsonValue
 
 from benchmark.worlds.tools import Schedule
 from benchmark.worlds.world import Task
-from data.errors import nearest
+from core.errors import nearest
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment

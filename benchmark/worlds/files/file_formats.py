@@ -19,7 +19,7 @@ from pathlib import PurePosixPath
 from xml.etree import ElementTree
 
 from benchmark.worlds.tools import ToolError
-from data.errors import nearest
+from core.errors import nearest
 
 MAX_BYTES = 1 << 20
 """Of a file, and of all that an archive holds."""

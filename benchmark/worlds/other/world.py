@@ -49,7 +49,7 @@ from benchmark.worlds.tools import (
     score_to_verdict,
 )
 from benchmark.worlds.world import Fault, Move, Result, Split, Task, Verdict
-from data.errors import nearest
+from core.errors import nearest
 from data.records import Action, Category
 
 category: Category = Category.OTHER

@@ -37,7 +37,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 
-from data.errors import UserError
+from core.errors import UserError
 
 SECONDS = 5
 MEMORY_BYTES = 512 << 20

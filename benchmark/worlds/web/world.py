@@ -46,7 +46,7 @@ from benchmark.worlds.tools import (
 )
 from benchmark.worlds.web.site import LOGIN, LOGIN_BUTTON, MAP, SEND, Entry, Form, Page, Site, title_of
 from benchmark.worlds.world import Fault, Move, Result, Split, Task, Verdict
-from data.errors import nearest
+from core.errors import nearest
 from data.records import Action, Category
 
 category: Category = Category.WEB

@@ -1,0 +1,256 @@
+"""What a server with OpenAI's API answers, as a turn. Servers differ, and what one of them gets wrong is one turn at worst.
+
+A turn in another shape than the API's, or one that the server's own parser has left half read, is unreadable, and its reason
+names the server: it says nothing about the model. `python -m benchmark run` counts these turns in `kpis.json`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from benchmark.agent.episodes import Heard, Turn, Unreadable
+from core.json_lines import json_to_object
+from data.chats import Message, ToolCall
+from data.records import ToolSpec
+from data.rendering.call_forms import HERMES
+from data.rendering.replies import NOTHING_SAID, Reply, breaks_off_in_call, left_call, read_reply
+
+SERVERS_FAULT = "the server's "
+"""How the reason of a turn begins which the server, not the model, has made unreadable."""
+PARSER = SERVERS_FAULT + "parser"
+_REASONING = ("reasoning_content", "reasoning", "thinking", "reasoning_details")
+"""What servers call the model's thoughts, vLLM's older and newer name first."""
+_SAID, _THOUGHT = ("text", "output_text", "refusal"), ("thinking", "reasoning", "redacted_thinking")
+"""Types of the parts that a content may be made of."""
+_WHICH_PARSER = "is its tool parser that of the model (vLLM: --tool-call-parser)?"
+
+
+class WrongShape(ValueError):
+    """An answer that OpenAI's API does not have; the message says in one line what is wrong with it."""
+
+
+def answer_to_choice(answer: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The first choice of an answer.
+
+    Raises:
+        WrongShape: if there is none.
+    """
+    choices = answer.get("choices")
+    if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
+        what = "is missing" if "choices" not in answer else f"is {_told(choices)}"
+        raise WrongShape(f"field 'choices' {what}, expected a list of objects")
+    return choices[0]
+
+
+def prompt_tokens(answer: Mapping[str, Any]) -> int | None:
+    """How many tokens the server has read, where it tells."""
+    usage = answer.get("usage")
+    used = usage.get("prompt_tokens") if isinstance(usage, dict) else None
+    return used if type(used) is int else None
+
+
+def choice_to_turn(choice: Mapping[str, Any], *, tools: Sequence[ToolSpec], max_new_tokens: int) -> Turn:
+    """What a server says that the model said, as a turn. Calls that it has left in the text are read there.
+
+    Raises:
+        WrongShape: if it is no message of the API.
+    """
+    said = choice.get("message")
+    if not isinstance(said, dict):
+        raise WrongShape(f"field 'choices.0.message' is {_told(said)}, expected an object")
+    content, thoughts = _words(said.get("content"), "content")
+    refusal = said.get("refusal")
+    if not content and isinstance(refusal, str):
+        content = refusal
+    reasoning = next((text for key in _REASONING if (text := _thoughts(said.get(key)))), thoughts)
+    finish = choice.get("finish_reason")
+    # A broken call is told after a broken ending: a call that was cut off says nothing but that.
+    calls = _calls(said)
+    written = json.dumps({"content": content, "tool_calls": calls}, ensure_ascii=False) if calls else content
+    if finish == "length":
+        return Unreadable(written or reasoning, f"no end within {max_new_tokens} tokens")
+    if calls:
+        try:
+            read = tuple(_call_to_message(call, place) for place, call in enumerate(calls))
+        except ValueError as error:
+            return Unreadable(written, str(error))
+        beside = read_reply(content, own=None, is_bare_text=True).said if content.strip() else content
+        if isinstance(beside, Message) and not beside.tool_calls:
+            content, reasoning = beside.content, reasoning or beside.reasoning_content or ""
+        return Message(role="assistant", content=content, reasoning_content=reasoning or None, tool_calls=read)
+    if finish == "content_filter" and not content.strip():
+        return Unreadable("", SERVERS_FAULT + "filter has stopped the answer")
+    reply = read_reply(content, own=HERMES, tools=tools, is_bare_text=True)
+    if isinstance(reply.said, str) and reply.said != NOTHING_SAID:
+        return Unreadable(content, reply.said)
+    is_call = isinstance(reply.said, Message) and bool(reply.said.tool_calls)
+    if not is_call and (fault := _left_by_parser(content, reasoning, finish, tools)):
+        return Unreadable(content or reasoning, fault)
+    if isinstance(reply.said, str):
+        return Unreadable(reasoning, reply.said)
+    message = reply.said.model_copy(update={"reasoning_content": reasoning or reply.said.reasoning_content})
+    return _heard(message, reply)
+
+
+def _heard(message: Message, reply: Reply) -> Message:
+    form = (reply.form or HERMES.name) if message.tool_calls else None
+    return message if form is None else Heard(**message.model_dump(), form=f"{form}, left in the text by the server")
+
+
+def _left_by_parser(content: str, reasoning: str, finish: object, tools: Sequence[ToolSpec]) -> str | None:
+    """Why a turn without calls should have held one, so far as it shows."""
+    for text, where in ((reasoning, "reasoning"), (content, "text")):
+        ends = text.rstrip()
+        form = left_call(text, tools)
+        if form is not None and (where == "text" or not content.strip() or ends.endswith((">", "]", "}", "|"))):
+            return f"{PARSER} has left a call in the {where} ({form}); {_WHICH_PARSER}"
+        if (where == "text" or not content.strip()) and breaks_off_in_call(text):
+            return f"{PARSER} has left half a call in the {where}; {_WHICH_PARSER}"
+    if finish in ("tool_calls", "function_call"):
+        return f"{PARSER} has found a call, says finish_reason, and gives none; {_WHICH_PARSER}"
+    return None
+
+
+def _told(value: object) -> str:
+    kinds = (
+        (type(None), "null"),
+        (bool, "a truth value"),
+        (int | float, "a number"),
+        (str, "a text"),
+        (list, "a list"),
+    )
+    kind = next((name for kind, name in kinds if isinstance(value, kind)), "an object")
+    return "an empty list" if value == [] else kind
+
+
+def _words(value: object, field: str) -> tuple[str, str]:
+    """Words and thoughts of a content: a text, or parts of several kinds.
+
+    Raises:
+        WrongShape: if it is something else.
+    """
+    if value is None:
+        return "", ""
+    if isinstance(value, str):
+        return value, ""
+    if not isinstance(value, list):
+        raise WrongShape(f"field '{field}' is {_told(value)}, expected a text")
+    words, thoughts = [], []
+    for part in value:
+        if isinstance(part, str):
+            words.append(part)
+            continue
+        kind = part.get("type", "text") if isinstance(part, dict) else _told(part)
+        if not isinstance(part, dict) or kind not in (*_SAID, *_THOUGHT):
+            raise WrongShape(f"field '{field}' holds a part of the type {kind!r:.40}, expected text")
+        if kind in _SAID:
+            text = part.get("text", part.get("refusal"))
+            if not isinstance(text, str):
+                raise WrongShape(f"a part of field '{field}' is {_told(text)}, expected a text")
+            words.append(text)
+        else:
+            thoughts.append(
+                _thoughts(part.get("thinking", part.get("reasoning", part.get("text", part.get("summary")))))
+            )
+    return "".join(words), "".join(thoughts)
+
+
+def _thoughts(value: object) -> str:
+    """Thoughts, in whatever shape; what is none of them is left out."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, dict):
+        return next(
+            (text for key in ("text", "thinking", "content", "summary") if (text := _thoughts(value.get(key)))), ""
+        )
+    return "".join(map(_thoughts, value)) if isinstance(value, list) else ""
+
+
+def _calls(said: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The functions that are called.
+
+    Raises:
+        WrongShape: if they do not stand as the API says.
+    """
+    calls = said.get("tool_calls")
+    if not calls and isinstance(said.get("function_call"), dict):  # the API of 2023
+        return [said["function_call"]]
+    if calls is None:
+        return []
+    if not isinstance(calls, list):
+        raise WrongShape(f"field 'tool_calls' is {_told(calls)}, expected a list")
+    functions = []
+    for call in calls:
+        function = call.get("function", call) if isinstance(call, dict) else call
+        if not isinstance(function, dict):
+            raise WrongShape(f"a call of field 'tool_calls' is {_told(function)}, expected an object")
+        functions.append({"name": function.get("name"), "arguments": function.get("arguments")})
+    return functions
+
+
+def _call_to_message(call: Mapping[str, Any], place: int) -> ToolCall:
+    name, arguments = call["name"], call["arguments"]
+    if arguments is None or (isinstance(arguments, str) and not arguments.strip()):
+        arguments = {}
+    try:
+        arguments = json_to_object(arguments if isinstance(arguments, str) else json.dumps(arguments))
+    except ValueError as error:
+        raise ValueError(f"the call's arguments are {error}") from None
+    if not isinstance(arguments, dict):
+        raise ValueError("the call's arguments are not a JSON object")
+    if not isinstance(name, str) or not name:
+        raise ValueError("the call has no name")
+    return ToolCall(id=f"call_{place}", name=name, arguments=arguments)
+
+
+def events_to_answer(text: str) -> dict[str, Any] | None:
+    """The answer that server-sent events add up to, from a server that streams unasked; None if the text holds none."""
+    answer: dict[str, Any] = {}
+    message: dict[str, Any] = {"role": "assistant", "content": None}
+    choice: dict[str, Any] = {"message": message, "finish_reason": None}
+    events = 0
+    for line in text.splitlines():
+        if not line.startswith("data:") or line[5:].strip() == "[DONE]":
+            if line.strip() and not line.startswith(("data:", ":", "event:", "id:", "retry:")):
+                return None
+            continue
+        try:
+            event = json_to_object(line[5:])
+        except ValueError:
+            return None
+        if not isinstance(event, dict):
+            return None
+        events += 1
+        answer |= {key: event[key] for key in ("error", "usage") if event.get(key)}
+        parts = event.get("choices")
+        if not isinstance(parts, list) or not parts or not isinstance(parts[0], dict) or parts[0].get("index", 0) != 0:
+            continue
+        choice["finish_reason"] = parts[0].get("finish_reason") or choice["finish_reason"]
+        if isinstance(parts[0].get("text"), str):
+            choice["text"] = choice.get("text", "") + parts[0]["text"]
+        delta = parts[0].get("delta", parts[0].get("message"))
+        for key, value in delta.items() if isinstance(delta, dict) else ():
+            if key == "tool_calls" and isinstance(value, list):
+                for call in value:
+                    _add_call(message.setdefault("tool_calls", []), call)
+            elif key != "role" and isinstance(value, str):
+                message[key] = (message.get(key) or "") + value
+    if not events:
+        return None
+    return answer | ({"choices": [choice]} if choice["finish_reason"] or len(message) > 2 or message["content"] else {})
+
+
+def _add_call(calls: list[Any], part: object) -> None:
+    """Add a piece of a call to the calls so far."""
+    if not isinstance(part, dict) or not isinstance(part.get("function"), dict):
+        return
+    index = part.get("index", len(calls) - 1)
+    if not isinstance(index, int) or index >= len(calls) or not calls:
+        calls.append({"function": {"name": "", "arguments": ""}})
+        index = len(calls) - 1
+    function = calls[index]["function"]
+    for key in ("name", "arguments"):
+        if isinstance(part["function"].get(key), str):
+            function[key] += part["function"][key]

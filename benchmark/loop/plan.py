@@ -1,0 +1,393 @@
+"""Rounds of recording, training, benchmarking and learning from failures, each step a plain command.
+
+    tasks                      the test tasks, which training data is searched for
+    round R: record            the expert solves training tasks
+             sft-data, sft     the model imitates it; the first round starts from the base, later ones from the best so far
+             practice          the model tries other training tasks; an expert says what it should have done
+             pairs             its failures become preference pairs
+             dpo-data, dpo     the model learns from them
+             validate          all models of the round on a third set of training tasks
+             choose            the best goes on; or the loop stops here
+             test              on test tasks, which decide nothing
+    leaderboard                one page of all rounds
+
+Each round has new tasks of every kind but the same validation and test tasks, and a folder of its own. docs/loop.md says
+why it is built like this.
+
+benchmark/loop/run.py runs it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from benchmark.kpis import compare_success, kpis
+from core.files import whole_file
+from data.records import read_trajectories
+
+ROOT = Path(__file__).resolve().parents[2]
+NO_PAIRS = "the model's failures gave no new pair"
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+
+
+def _words(text: str) -> str:
+    try:
+        shlex.split(text)
+    except ValueError as error:
+        raise ValueError(f"not a command line: {error}") from None
+    return text
+
+
+class TaskSet(_Strict):
+    """Which tasks, and further options of the command that takes them."""
+
+    count: int = Field(ge=1, strict=True)
+    seed: int = Field(ge=0, strict=True)
+    options: str = ""
+
+    _options_are_words = field_validator("options")(_words)
+
+
+class Stagewise(_Strict):
+    """One kind of training."""
+
+    config: str
+    """YAML file of train/sft.py or train/dpo.py; model, data and output folder are given by the loop."""
+    options: str = ""
+    validation_share: float = Field(default=0.1, ge=0, lt=1)
+    """Share of the groups of its data that are kept apart to measure the loss on."""
+
+    _options_are_words = field_validator("options")(_words)
+
+
+class LoopConfig(_Strict):
+    """The YAML of `python -m benchmark loop`."""
+
+    out: str
+    """Folder of everything that the loop makes."""
+    model: str
+    """The base: a folder or a hub id."""
+    rounds: int = Field(ge=1, strict=True)
+    """At most so many."""
+    patience: int = Field(default=1, ge=1, strict=True)
+    """The loop stops after so many rounds in a row without a significant gain on the validation tasks."""
+    launch: str = "python"
+    """How training is started: python, or accelerate launch --config_file FILE."""
+    tasks: str = ""
+    """Options of all tasks, such as --worlds files,api --short."""
+    run: str = ""
+    """Options of all runs of a model, such as --max-steps 8."""
+    record: TaskSet
+    """Training tasks that the expert solves. Here and for practice, round R adds R - 1 to the seed."""
+    practice: TaskSet
+    """Training tasks whose failures become pairs."""
+    validation: TaskSet
+    """Training tasks that decide which model goes on, and whether another round is worth it."""
+    test: TaskSet
+    sft: Stagewise
+    dpo: Stagewise
+    pairs: str = ""
+    """Options of `python -m data pairs`, such as --first 2 or --level trajectory."""
+
+    _are_words = field_validator("launch", "tasks", "run", "pairs")(_words)
+
+    @model_validator(mode="after")
+    def _tasks_differ(self) -> LoopConfig:
+        seeds = {
+            "record.seed": range(self.record.seed, self.record.seed + self.rounds),
+            "practice.seed": range(self.practice.seed, self.practice.seed + self.rounds),
+            "validation.seed": range(self.validation.seed, self.validation.seed + 1),
+        }
+        for (one, seeds_of_one), (other, seeds_of_other) in combinations(seeds.items(), 2):
+            if set(seeds_of_one) & set(seeds_of_other):
+                raise ValueError(
+                    f"{one} and {other} give the same tasks within {self.rounds} rounds, because round R adds R - 1; "
+                    "take seeds that are further apart"
+                )
+        return self
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One command of the loop."""
+
+    name: str
+    round: int
+    """From 1; 0 for what belongs to all rounds."""
+    folder: Path
+    """Where its marker and its log go."""
+    command: tuple[str, ...]
+    """As one would type it."""
+    reads: tuple[Path, ...] = ()
+    makes: tuple[Path, ...] = ()
+    after: tuple[str, ...] = ()
+    """Ids of the stages that must have finished."""
+    configs: tuple[Path, ...] = ()
+    """YAML files that hold options of it."""
+    writes: dict[Path, str] = field(default_factory=dict)
+    """Files that are written before it starts."""
+    uses_model: bool = False
+    """Whether it computes with a model, and so wants a GPU."""
+
+    @property
+    def id(self) -> str:
+        """Its name among all stages."""
+        return f"round-{self.round}/{self.name}" if self.round else self.name
+
+    @property
+    def log(self) -> Path:
+        """Where what it prints goes."""
+        return self.folder / "logs" / f"{self.name}.log"
+
+    @property
+    def marker(self) -> Path:
+        """Written when it has finished."""
+        return self.folder / ".stages" / f"{self.name}.json"
+
+
+class Loop:
+    """A config with the folder it fills."""
+
+    def __init__(self, config: LoopConfig, path: Path) -> None:
+        self.config, self.path, self.out = config, path, Path(config.out)
+
+    def folder(self, number: int) -> Path:
+        """Everything of one round."""
+        return self.out / f"round-{number}"
+
+    def has_pairs(self, number: int) -> bool:
+        """Whether the round's failures gave pairs, as far as is known yet."""
+        return read_json(self.folder(number) / "pairs.counts.json").get("kept") != 0
+
+    def decision(self, number: int) -> dict[str, Any]:
+        """What `choose` decided after a round; empty before that."""
+        return read_json(self.folder(number) / "round.json")
+
+    def stopped_after(self) -> int | None:
+        """The round after which the loop stopped."""
+        rounds = range(1, self.config.rounds + 1)
+        return next((number for number in rounds if self.decision(number).get("stop")), None)
+
+    def stages(self) -> list[Stage]:
+        """All stages in order, as far as can be said now: a round without pairs has no DPO, a stopped loop no more rounds."""
+        last = self.stopped_after() or self.config.rounds
+        stages = [self._tasks()]
+        for number in range(1, last + 1):
+            stages += self._round(number)
+        return [*stages, self._leaderboard(last)]
+
+    def _tasks(self) -> Stage:
+        config, out = self.config, self.out / "test-tasks.jsonl"
+        command = command_words(
+            "python -m benchmark tasks", *_tasks_of("test", config.test), config.tasks, "--out", out
+        )
+        return Stage("tasks", 0, self.out, command, makes=(out,))
+
+    def _round(self, number: int) -> list[Stage]:
+        config, here = self.config, self.folder(number)
+        start = Path(config.model) if number == 1 else self.folder(number - 1) / "best"
+        begin = (f"round-{number - 1}/choose",) if number > 1 else ()
+        sft, dpo = here / "sft", here / "dpo"
+        pairs = self.has_pairs(number)
+
+        records = here / "records.jsonl"
+        stages = [
+            Stage(
+                "record", number, here,
+                command_words(
+                    "python -m benchmark record", *_tasks_of("train", config.record, number), config.tasks,
+                    "--partials 0 --failures 0 --freeze-clock", config.record.options, "--out", records,
+                ),
+                makes=(records,), after=begin,
+            ),
+            self._data(number, "sft-data", "trajectory", records, config.sft, after="record"),
+            self._training(number, "sft", config.sft, start, after=begin),
+        ]  # fmt: skip
+
+        practice = here / "practice"
+        tried = [practice / "sft" / "trajectories.jsonl"]
+        expert = ""
+        # Pairs of whole records need successes of the same tasks to compare with.
+        if "trajectory" in config.pairs.replace("=", " ").split():
+            expert = "--policy expert --label expert"
+            tried.append(practice / "expert" / "trajectories.jsonl")
+        stages += [
+            Stage(
+                "practice", number, here,
+                command_words(
+                    "python -m benchmark run --model", sft, "--label sft", expert,
+                    *_tasks_of("train", config.practice, number), config.tasks, config.run, config.practice.options,
+                    "--advise --out", practice,
+                ),
+                reads=(sft,), makes=tuple(tried), after=(f"round-{number}/sft",), uses_model=True,
+            ),
+            Stage(
+                "pairs", number, here,
+                command_words("python -m data pairs", *tried, config.pairs, "--out", here / "pairs.jsonl"),
+                reads=tuple(tried), makes=(here / "pairs.counts.json",), after=(f"round-{number}/practice",),
+            ),
+        ]  # fmt: skip
+        if pairs:
+            stages += [
+                self._data(number, "dpo-data", "pairs", here / "pairs.jsonl", config.dpo, after="pairs"),
+                self._training(number, "dpo", config.dpo, sft, after=(f"round-{number}/sft",)),
+            ]
+        models = [
+            *([("base", Path(config.model))] if number == 1 else []),
+            ("sft", sft),
+            *([("dpo", dpo)] if pairs else []),
+        ]
+        trained = f"round-{number}/{'dpo' if pairs else 'pairs'}"
+        stages += [
+            self._run(number, "validate", "validation", models, _tasks_of("train", config.validation), trained),
+            self._choose(number, [label for label, _ in models]),
+            self._run(
+                number, "test", "test",
+                [(label if label == "base" else f"{label}-{number}", model) for label, model in models],
+                _tasks_of("test", config.test), trained,
+            ),
+        ]  # fmt: skip
+        return stages
+
+    def _data(self, number: int, name: str, adapter: str, source: Path, kind: Stagewise, *, after: str) -> Stage:
+        here = self.folder(number)
+        build = {
+            "seed": 7,
+            "validation_share": kind.validation_share,
+            "sources": [{"adapter": adapter, "path": str(source)}],
+        }
+        path = here / f"{name}.yaml"
+        return Stage(
+            name, number, here, command_words("python -m data build --config", path, "--out", here / name),
+            reads=(source,), makes=(here / name / "manifest.json",), after=(f"round-{number}/{after}",),
+            writes={path: yaml.safe_dump(build, sort_keys=False, allow_unicode=True)},
+        )  # fmt: skip
+
+    def _training(self, number: int, name: str, kind: Stagewise, start: Path, *, after: Sequence[str]) -> Stage:
+        here, tasks = self.folder(number), self.out / "test-tasks.jsonl"
+        script = Path(os.path.relpath(ROOT / "train" / f"{name}.py"))
+        manifest = here / f"{name}-data" / "manifest.json"
+        command = command_words(
+            self.config.launch, script, "--config", Path(kind.config), "--model_name_or_path", start, "--data", manifest.parent,
+            "--output_dir", here / name, "--benchmark_tasks", tasks, kind.options,
+        )  # fmt: skip
+        # The test tasks are not among what it reads: they are looked for in its data, and other ones make no other adapter.
+        return Stage(
+            name, number, here, command, reads=(start, manifest), makes=(here / name,),
+            after=("tasks", f"round-{number}/{name}-data", *after), configs=(Path(kind.config),), uses_model=True,
+        )  # fmt: skip
+
+    def _run(
+        self, number: int, name: str, folder: str, models: list[tuple[str, Path]], tasks: Sequence[object], after: str
+    ) -> Stage:
+        out = self.folder(number) / folder
+        asked = [part for label, model in models for part in ("--model", model, "--label", label)]
+        options = self.config.validation.options if name == "validate" else self.config.test.options
+        return Stage(
+            name, number, self.folder(number),
+            command_words(
+                "python -m benchmark run", *asked, *tasks, self.config.tasks, self.config.run, options, "--out", out
+            ),
+            reads=tuple(model for _, model in models),
+            makes=tuple(out / label / "trajectories.jsonl" for label, _ in models),
+            after=(after,), uses_model=True,
+        )  # fmt: skip
+
+    def _choose(self, number: int, labels: list[str]) -> Stage:
+        here = self.folder(number)
+        earlier = [self.folder(number - 1) / "round.json"] if number > 1 else []
+        command = command_words("python -m benchmark loop --config", self.path, "--stage choose --round", number)
+        return Stage(
+            "choose", number, here, command, makes=(here / "round.json",), after=(f"round-{number}/validate",),
+            reads=(*earlier, *(here / "validation" / label / "trajectories.jsonl" for label in labels)),
+        )  # fmt: skip
+
+    def _leaderboard(self, last: int) -> Stage:
+        tests = [stage for number in range(1, last + 1) for stage in self._round(number) if stage.name == "test"]
+        runs = [made.parent for stage in tests for made in stage.makes]
+        page = self.out / "leaderboard"
+        return Stage(
+            "leaderboard", 0, self.out, command_words("python -m benchmark leaderboard", *runs, "--out", page),
+            reads=tuple(made for stage in tests for made in stage.makes), makes=(page / "index.html",),
+            after=(*(stage.id for stage in tests), f"round-{last}/choose"),
+        )  # fmt: skip
+
+    def choose(self, number: int) -> dict[str, Any]:
+        """Decide by the validation tasks which model goes on and whether the loop does; written to round.json and `best`.
+
+        Of the round's own models the one with more successes is taken, of equals the later one. If it does not fall behind
+        the best of the rounds before, it is the best now.
+        """
+        here, config = self.folder(number), self.config
+        before = self.decision(number - 1) if number > 1 else {}
+        labels = ["sft", *(["dpo"] if self.has_pairs(number) else [])]
+        tried = {label: list(read_trajectories(here / "validation" / label / "trajectories.jsonl")) for label in labels}
+        measured = {label: kpis(records)["success_rate"] for label, records in tried.items()}
+        taken = max(reversed(labels), key=lambda label: measured[label].value or 0.0)
+        best_before = Path(before.get("validated", here / "validation" / "base"))
+        gain = compare_success(read_trajectories(best_before / "trajectories.jsonl"), tried[taken])
+        without = 0 if gain.significant_gain else before.get("rounds_without_gain", 0) + 1
+        if number > 1 and (gain.value or 0.0) < 0:
+            best, validated = before["best"], str(best_before)
+        else:
+            best, validated = str(here / taken), str(here / "validation" / taken)
+        if not self.has_pairs(number):
+            stop: str | None = NO_PAIRS
+        elif without >= config.patience:
+            stop = f"no significant gain on the validation tasks in {without} round{'s' * (without > 1)}"
+        else:
+            stop = "all rounds are done" if number == config.rounds else None
+        decision = {
+            "round": number,
+            "taken": taken,
+            "validation": {label: asdict(kpi) for label, kpi in measured.items()},
+            "gain": asdict(gain),
+            "rounds_without_gain": without,
+            "best": best,
+            "validated": validated,
+            "stop": stop,
+        }
+        link, target = here / "best", Path(os.path.relpath(Path(best).resolve(), here.resolve()))
+        new = here / ".best"
+        new.unlink(missing_ok=True)
+        new.symlink_to(target)
+        os.replace(new, link)
+        write_json(here / "round.json", decision)
+        return decision
+
+
+def _tasks_of(split: str, tasks: TaskSet, number: int = 1) -> tuple[object, ...]:
+    return ("--split", split, "--count", tasks.count, "--seed", tasks.seed + number - 1)
+
+
+def command_words(*parts: object) -> tuple[str, ...]:
+    """Words of a command; texts are split as a shell would, paths and numbers are not."""
+    return tuple(
+        word for part in parts for word in (shlex.split(part) if isinstance(part, str) else [str(part)]) if word
+    )
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def write_json(path: Path, value: Any) -> None:
+    with whole_file(path) as file:
+        file.write(json.dumps(value, indent=1, ensure_ascii=False).encode() + b"\n")

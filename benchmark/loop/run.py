@@ -1,0 +1,470 @@
+"""Running the loop of benchmark/loop/plan.py: `python -m benchmark loop`.
+
+A stage that has finished leaves a marker with the hashes of what it read, its options and what it made. Started again, the
+loop reuses what is unchanged and says of the rest what has changed.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+from benchmark.kpis import UNITS, Kpi, kpis
+from benchmark.loop.plan import NO_PAIRS, Loop, LoopConfig, Stage, command_words, read_json, write_json
+from benchmark.runs.shown import kpi_to_text, title_of
+from core.config import read_config, read_yaml
+from core.errors import UserError, nearest
+from core.files import Lock, Taken, file_sha256, write_whole
+from core.processes import last_line, start_command
+from core.screen import print_table
+from data.models import source_sha256
+from data.records import read_trajectories
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+    from rich.live import Live
+    from rich.table import Table
+
+STOPPED = 75
+"""Exit code after SIGTERM or Ctrl-C: EX_TEMPFAIL of sysexits.h, try again later."""
+SECONDS_BETWEEN_LINES = 60.0
+
+
+# ---------------------------------------------------------------- what a stage was made of
+
+
+def _fingerprint(path: Path) -> str | None:
+    """sha256 of a file, or of the weights and configs of a model; null where nothing is."""
+    if path.is_dir():
+        return source_sha256(str(path))
+    if path.is_file():
+        return file_sha256(path)
+    return None
+
+
+def _description(loop: Loop, stage: Stage) -> dict[str, Any]:
+    """Everything that decides what a stage makes, by name: its options, its configs' keys, the contents it reads."""
+    described: dict[str, Any] = {"arguments": []}
+    name = None
+    for word in stage.command:
+        if word.startswith("--"):
+            name = word
+            described.setdefault(name, [])
+        else:
+            described[name or "arguments"].append(word)
+    for path in stage.configs:
+        try:
+            values = read_yaml(path)
+        except UserError:
+            continue  # the command itself says what is wrong with it
+        if isinstance(values, dict):
+            described |= {f"{path}: {key}": value for key, value in values.items()}
+    described |= {str(path): text for path, text in stage.writes.items()}
+    described |= {str(path): _fingerprint(path) or str(path) for path in stage.reads}
+    if stage.name == "choose":
+        described |= {"rounds": loop.config.rounds, "patience": loop.config.patience}
+    return json.loads(json.dumps(described, default=str))
+
+
+def _changes(marker: dict[str, Any], described: dict[str, Any], stage: Stage) -> list[str]:
+    """What has changed since a stage finished: `name: old -> new`, one a line."""
+    old = marker.get("made_of", {})
+    changed = [
+        f"{name}: {_short(old.get(name))} -> {_short(described.get(name))}"
+        for name in dict.fromkeys([*old, *described])
+        if old.get(name) != described.get(name)
+    ]
+    made = {str(path): _fingerprint(path) for path in stage.makes}
+    return changed + [
+        f"{path} is {'missing' if made.get(path) is None else 'another'}"
+        for path, value in marker.get("made", {}).items()
+        if made.get(path) != value
+    ]
+
+
+def _short(value: Any) -> str:
+    text = " ".join(value) if isinstance(value, list) and all(isinstance(v, str) for v in value) else json.dumps(value)
+    text = text.strip('"')
+    return text[:12] if len(text) == 64 else text if len(text) <= 80 else f"{text[:80]}..."
+
+
+# ---------------------------------------------------------------- running
+
+
+class StageFailed(UserError):
+    """A stage's command ended with an exit code other than 0."""
+
+    def __init__(self, message: str, code: int) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class _Stop(Exception):
+    """SIGTERM: stop the stage in order."""
+
+
+def _stop(_number: int, _frame: FrameType | None) -> NoReturn:
+    raise _Stop
+
+
+@contextmanager
+def _alone(stage: Stage) -> Iterator[None]:
+    """Nobody else runs this stage meanwhile.
+
+    Raises:
+        UserError: if somebody does.
+    """
+    path = stage.marker.with_suffix(".lock")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        lock = Lock(path)
+    except Taken as owner:
+        raise UserError(f"{stage.id}: is being run by {owner}") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+class Board:
+    """What has become of each stage: a table on a terminal, a line for each start and end elsewhere."""
+
+    def __init__(self, loop: Loop) -> None:
+        self.loop = loop
+        self.states: dict[str, str] = {}
+        self.words = ""
+        """What the running stage has printed last."""
+        self.live: Live | None = None
+
+    def __enter__(self) -> Board:
+        if sys.stderr.isatty():
+            from rich.console import Console  # noqa: PLC0415 - only where somebody looks on
+            from rich.live import Live  # noqa: PLC0415 - as above
+
+            self.live = Live(console=Console(stderr=True), get_renderable=self._table, refresh_per_second=1)
+            self.live.__enter__()
+        return self
+
+    def __exit__(self, *exc: Any) -> None:
+        self.words = ""
+        if self.live is not None:
+            self.live.__exit__(*exc)
+
+    def say(self, text: str) -> None:
+        """A line that stays."""
+        if self.live is not None:
+            self.live.console.print(text, markup=False, highlight=False, soft_wrap=True)
+        else:
+            sys.stderr.write(f"{text}\n")
+            sys.stderr.flush()
+
+    def _table(self) -> Table:
+        from rich.table import Table  # noqa: PLC0415 - only where somebody looks on
+
+        stages = self.loop.stages()
+        cells = {(stage.name, stage.round): self._state(stage) for stage in stages}
+        rounds = sorted({stage.round for stage in stages} - {0})
+        table = Table("stage", *(f"round {number}" for number in rounds), caption=self.words, caption_justify="left")
+        for name in dict.fromkeys(stage.name for stage in stages):
+            # What belongs to all rounds stands in the first column.
+            table.add_row(name, *(cells.get((name, number), cells.get((name, 0), "") if number == 1 else "")
+                                  for number in rounds))  # fmt: skip
+        return table
+
+    def _state(self, stage: Stage) -> str:
+        return self.states.get(stage.id) or ("done before" if stage.marker.exists() else "")
+
+
+def run_stage(loop: Loop, stage: Stage, board: Board) -> None:
+    """Run a stage, unless what it made is there and made of the same.
+
+    Raises:
+        UserError: if something that it reads is missing, or somebody else runs it.
+        StageFailed: with the exit code of the command.
+    """
+    with _alone(stage):
+        described = _description(loop, stage)
+        marker = read_json(stage.marker)
+        if marker:
+            changed = _changes(marker, described, stage)
+            if not changed:
+                board.states[stage.id] = "done before"
+                board.say(f"{stage.id}: already done")
+                return
+            board.say(f"{stage.id}: runs again, because it has changed:\n" + "\n".join(f"  {line}" for line in changed))
+        for path in stage.reads:
+            # The base may be a hub id, which is no path.
+            if not path.exists() and path.is_relative_to(loop.out):
+                raise UserError(f"{stage.id}: {path} is missing; these stages come before it: {', '.join(stage.after)}")
+        stage.marker.unlink(missing_ok=True)
+        for path, text in stage.writes.items():
+            write_whole(path, text)
+        command = list(stage.command)
+        if stage.name in ("sft", "dpo"):
+            # Broken off, training goes on from its checkpoint; made of something else, it is another run and starts over.
+            begun, trained = stage.marker.with_suffix(".begun"), stage.folder / stage.name
+            if trained.exists() and read_json(begun).get("made_of") != described:
+                earlier = trained.with_name(f"{trained.name}.earlier")
+                shutil.rmtree(earlier, ignore_errors=True)
+                trained.rename(earlier)
+                board.say(f"{stage.id}: what was trained with other settings is in {earlier}")
+            write_json(begun, {"made_of": described})
+        board.say(f"\n$ {shlex.join(command)}")
+        began = time.monotonic()
+        if stage.name == "choose":
+            decision = loop.choose(stage.round)
+            board.say(_decision_text(decision))
+        else:
+            _run(stage, command, board)
+        made = {str(path): _fingerprint(path) for path in stage.makes}
+        if missing := [path for path, value in made.items() if value is None]:
+            raise UserError(f"{stage.id}: ended well without {missing[0]}; what it printed is in {stage.log}")
+        seconds = round(time.monotonic() - began, 1)
+        write_json(stage.marker, {"command": command, "seconds": seconds, "made_of": described, "made": made})
+        board.states[stage.id] = f"{seconds:.0f} s"
+        board.say(f"{stage.id}: done in {seconds:.0f} s")
+
+
+def _run(stage: Stage, command: list[str], board: Board) -> None:
+    """Run a command to its end, with its output in the stage's log."""
+    counts = stage.folder / "pairs.counts.json"
+    if stage.name == "pairs":
+        counts.unlink(missing_ok=True)
+    with open(_in_folder(stage.log), "a", encoding="utf-8") as log:
+        log.write(f"$ {shlex.join(command)}\n")
+    began = time.monotonic()
+    next_line = began + SECONDS_BETWEEN_LINES
+    child = start_command(_executable(command), log=stage.log)
+    try:
+        while child.poll() is None:
+            with suppress(subprocess.TimeoutExpired):
+                child.wait(timeout=0.5)
+            seconds = time.monotonic() - began
+            board.states[stage.id], board.words = f"running, {seconds:.0f} s", last_line(stage.log)
+            if board.live is None and time.monotonic() > next_line:
+                board.say(f"{stage.id}, {seconds:.0f} s: {last_line(stage.log)}")
+                next_line += SECONDS_BETWEEN_LINES
+    except (_Stop, KeyboardInterrupt):
+        board.say(f"{stage.id}: stopping it")
+        child.terminate()
+        child.wait()
+        raise
+    code = child.returncode
+    if code == 2 and stage.name == "pairs" and read_json(counts).get("kept") == 0:
+        board.say(f"{stage.id}: {NO_PAIRS}; {counts} says why")
+    elif code:
+        board.states[stage.id] = f"failed, exit code {code}"
+        raise StageFailed(f"{stage.id} failed with exit code {code}: {last_line(stage.log)} (all in {stage.log})", code)
+
+
+def _in_folder(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def _executable(command: Sequence[str]) -> list[str]:
+    """The command with the programs of this very environment."""
+    program = Path(sys.executable).parent / command[0]
+    return [str(program) if program.exists() else command[0], *command[1:]]
+
+
+def _decision_text(decision: dict[str, Any]) -> str:
+    shown = ", ".join(f"{label} {_text('success_rate', kpi)}" for label, kpi in decision["validation"].items())
+    stop = f"; the loop stops: {decision['stop']}" if decision["stop"] else ""
+    return (
+        f"round {decision['round']} on validation tasks: {shown}; {decision['taken']} is taken, "
+        f"{_points(decision['gain'])} to the best before; the best now is {decision['best']}{stop}"
+    )
+
+
+def _text(name: str, kpi: dict[str, Any]) -> str:
+    return kpi_to_text(name, Kpi(**kpi))
+
+
+def _points(gain: dict[str, Any]) -> str:
+    if gain["value"] is None:
+        return "not measured"
+    if gain["low"] is None:
+        return f"{100 * gain['value']:+.1f} points"
+    return f"{100 * gain['value']:+.1f} points ({100 * gain['low']:+.1f} to {100 * gain['high']:+.1f})"
+
+
+# ---------------------------------------------------------------- the summary
+
+
+def summarise(loop: Loop) -> dict[str, Any]:
+    """KPIs of each round as far as it came, printed and written to summary.json and rounds.png."""
+    rows: list[tuple[object, ...]] = []
+    rounds: list[dict[str, Any]] = []
+    for number in range(1, (loop.stopped_after() or loop.config.rounds) + 1):
+        decision, here = loop.decision(number), loop.folder(number)
+        if not decision:
+            break
+        names = {label: label if label == "base" else f"{label}-{number}" for label in ("base", "sft", "dpo")}
+        files = {label: here / "test" / name / "trajectories.jsonl" for label, name in names.items()}
+        tested = {
+            names[label]: {name: asdict(kpi) for name, kpi in kpis(read_trajectories(path)).items()}
+            for label, path in files.items()
+            if path.exists() and (label != "dpo" or loop.has_pairs(number))
+        }
+        pairs = read_json(here / "pairs.counts.json").get("kept", 0)
+        rounds.append({**decision, "pairs": pairs, "test": tested})
+        for label, name in names.items():
+            if name in tested:
+                validated = decision["validation"].get(label)
+                rows.append((
+                    number, name, pairs if label == "dpo" else "", _text("success_rate", validated) if validated else "",
+                    "taken" if decision["taken"] == label else "", *(_text(*kpi) for kpi in tested[name].items()),
+                ))  # fmt: skip
+    summary = {"config": loop.config.model_dump(mode="json"), "rounds": rounds}
+    if rounds:
+        heads = ("round", "model", "pairs", "validation", "", *map(title_of, UNITS))
+        print_table(heads, rows, title="on test tasks, with 95 % intervals; validation: success on training tasks")
+        for each in rounds:
+            print(_decision_text(each))
+        _picture(rounds, loop.out / "rounds.png")
+    write_json(loop.out / "summary.json", summary)
+    return summary
+
+
+def _picture(rounds: list[dict[str, Any]], path: Path) -> None:
+    """Success on test and on validation tasks, model by model, with 95 % intervals."""
+    from matplotlib.figure import Figure  # noqa: PLC0415 - slow to import, and only at the end
+
+    figure = Figure(figsize=(6.5, 3.6), layout="constrained")
+    axes = figure.subplots()
+    tests: list[tuple[str, dict[str, Any]]] = []
+    validations: list[tuple[str, dict[str, Any]]] = []
+    for each in rounds:
+        tests += [(name, told["success_rate"]) for name, told in each["test"].items()]
+        validations += [(f"{label}-{each['round']}", kpi) for label, kpi in each["validation"].items()]
+    places = {name: place for place, (name, _) in enumerate(tests)}
+    for label, points, shift in (("test tasks", tests, 0.0), ("validation tasks", validations, 0.12)):
+        shown = [(places[name] + shift, kpi) for name, kpi in points if name in places and kpi["value"] is not None]
+        x, y = [place for place, _ in shown], [kpi["value"] for _, kpi in shown]
+        bars = [[kpi["value"] - kpi["low"] for _, kpi in shown], [kpi["high"] - kpi["value"] for _, kpi in shown]]
+        axes.errorbar(x, y, yerr=bars, marker="o", capsize=3, linewidth=1.5, label=label)
+    axes.set_xticks(range(len(tests)), [name for name, _ in tests])
+    axes.set_ylim(0, 1)
+    axes.set_title("success, with 95 % intervals", loc="left")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(alpha=0.25)
+    axes.legend(frameon=False)
+    figure.savefig(path, dpi=120)
+
+
+# ---------------------------------------------------------------- the command
+
+
+def loop_command(
+    config: Annotated[Path, typer.Option(help="YAML file; configs/benchmark/loop.yaml shows every key.")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", "--dry_run", help="Print every command and run none.")] = False,
+    print_stages: Annotated[
+        bool, typer.Option("--print-stages", "--print_stages", help="Print the stages as JSON lines, for a scheduler.")
+    ] = False,
+    stage: Annotated[
+        str | None, typer.Option(help="Run this one stage only, if it is not done; needs --round.")
+    ] = None,
+    number: Annotated[
+        int, typer.Option("--round", min=0, help="The round of --stage; 0 for tasks and leaderboard.")
+    ] = 0,
+) -> None:
+    """Record, train, benchmark, learn from the failures, and again: rounds until nothing is gained any more.
+
+    Killed or stopped, the same command goes on. Exit codes: 0 done, 2 wrong input, 75 stopped by a signal, others are those
+    of the stage that failed.
+
+    Example: python -m benchmark loop --config configs/benchmark/loop.yaml --dry-run
+    """
+    loop = Loop(read_config(config, LoopConfig), config)
+    for kind in (loop.config.sft, loop.config.dpo):
+        if not Path(kind.config).is_file():
+            siblings = [str(path) for path in Path(kind.config).parent.glob("*.yaml")]
+            raise UserError(f"{config}: {kind.config}: there is no such file.{nearest(kind.config, siblings)}")
+    if dry_run:
+        _print_commands(loop)
+    elif print_stages:
+        for each in loop.stages():
+            print(json.dumps(_stage_to_json(loop, each), ensure_ascii=False))
+    else:
+        before = signal.signal(signal.SIGTERM, _stop)
+        try:
+            _run_one(loop, stage, number) if stage is not None else _run_all(loop)
+        except StageFailed as failed:
+            sys.stderr.write(f"error: {failed}\n")
+            raise typer.Exit(failed.code) from None
+        except (_Stop, KeyboardInterrupt):
+            sys.stderr.write("stopped; the same command goes on from there\n")
+            raise typer.Exit(STOPPED) from None
+        finally:
+            signal.signal(signal.SIGTERM, before)
+
+
+def _print_commands(loop: Loop) -> None:
+    for each in loop.stages():
+        print(f"# {each.id}")
+        for path, text in each.writes.items():
+            print(f"mkdir -p {shlex.quote(str(path.parent))} && cat > {shlex.quote(str(path))} <<'YAML'\n{text}YAML")
+        print(shlex.join(each.command) + "\n")
+
+
+def _stage_to_json(loop: Loop, stage: Stage) -> dict[str, Any]:
+    """A stage for a scheduler: `argv` is the plain command, `run` the same with the loop's markers around it."""
+    run = command_words("python -m benchmark loop --config", loop.path, "--stage", stage.name, "--round", stage.round)
+    return {
+        "id": stage.id,
+        "name": stage.name,
+        "round": stage.round,
+        "argv": stage.command,
+        "run": run,
+        "depends_on": stage.after,
+        "uses_model": stage.uses_model,
+        "trains": stage.name in ("sft", "dpo"),
+        "log": str(stage.log),
+    }
+
+
+def _run_all(loop: Loop) -> None:
+    with Board(loop) as board:
+        done: set[str] = set()
+        # The stages are asked for anew each time: what has become known may end the loop or leave DPO out.
+        while (following := next((each for each in loop.stages() if each.id not in done), None)) is not None:
+            run_stage(loop, following, board)
+            done.add(following.id)
+    summarise(loop)
+    print(f"the page: {loop.out / 'leaderboard' / 'index.html'}")
+
+
+def _run_one(loop: Loop, name: str, number: int) -> None:
+    stages = {each.id: each for each in loop.stages()}
+    wanted = f"round-{number}/{name}" if number else name
+    if wanted in stages:
+        with Board(loop) as board:
+            run_stage(loop, stages[wanted], board)
+        if name == "leaderboard":
+            summarise(loop)
+        return
+    names = list(dict.fromkeys(each.name for each in stages.values()))
+    stopped = loop.stopped_after()
+    if stopped is not None and number > stopped:
+        print(f"{wanted}: skipped, the loop stopped after round {stopped}: {loop.decision(stopped)['stop']}")
+    elif name in ("dpo-data", "dpo") and 1 <= number <= loop.config.rounds:
+        print(f"{wanted}: skipped, {NO_PAIRS}")
+    else:
+        raise UserError(
+            f"--stage {name} --round {number}: there is no such stage; rounds are 1 to {loop.config.rounds} (0 for tasks and "
+            f"leaderboard), stages {', '.join(names)}.{nearest(name, names)}"
+        )

@@ -1,0 +1,188 @@
+"""Run recorded trajectories again, each in a fresh world, and find the first step that does not give what the record says.
+
+The task is made anew from the world, split, seed and number that the record names, and must be the recorded one to the last
+parameter and fault. Then every call is made again with the recorded input; the world never sees a recorded output. Compared are
+the output, the error and the time of each step, and at the end the outcome, the score and its reason. Inputs and words that
+change nothing of that are found by the checksums that `benchmark.agent.episodes.close_episode` puts into `metadata.replay`.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import re
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import lru_cache
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from benchmark.agent.episodes import LATENCY_SECONDS, SYSTEM, record_checksums, task_to_metadata
+from benchmark.runs.record import in_processes
+from benchmark.worlds.kinds import WORLDS
+from benchmark.worlds.world import Result, Split, Task
+from core.errors import UserError
+from core.json_lines import BadLine
+from data.contribution.quality import Difference, Replay
+from data.records import INVALID_CALL, Action, Trajectory, scan_trajectories
+
+MAX_NUMBER = 100_000
+"""Highest number of a task that is made again; tasks of a seed are made one after the other."""
+_RECORDS_TOGETHER = 50
+_ID = re.compile(r"(?P<world>\w+)(?P<short>-short)?-(?P<split>train|test)-(?P<seed>[0-9]{1,18})-(?P<number>[0-9]{4,9})")
+
+
+@dataclass(frozen=True)
+class CannotReplay:
+    """A record that was not made by this version of a world of ours, and why; or a bad line, said whole in `id`."""
+
+    id: str
+    reason: str
+
+
+NO_RECORD = "the line is no record"
+
+
+class _Lists:
+    """Tasks of one seed, made as far as they are needed."""
+
+    def __init__(self, world: str, split: Split, seed: int, short: bool) -> None:
+        self._world, self._split, self._seed, self._short = world, split, seed, short
+        self._tasks: list[Task] = []
+
+    def task(self, number: int) -> Task | None:
+        """The task of a number; None where the pools do not give so many different ones."""
+        for count in (number + max(number // 2, 100), number + 1):  # further than needed, if that can be
+            if number >= len(self._tasks):
+                with suppress(RuntimeError, UserError):
+                    self._tasks = WORLDS[self._world].tasks(self._split, count, self._seed, short=self._short)
+        return self._tasks[number] if number < len(self._tasks) else None
+
+
+_lists = lru_cache(maxsize=16)(_Lists)
+
+
+def replay(record: Trajectory) -> Replay | CannotReplay:
+    """Run one record again."""
+    extra = record.metadata.model_extra or {}
+    told = extra.get("task")
+    if not isinstance(told, dict):
+        return CannotReplay(record.id, "no task of this benchmark (metadata.task is missing)")
+    made_with = extra.get("replay")
+    if not isinstance(made_with, dict) or not isinstance(made_with.get("sums"), list):
+        return CannotReplay(record.id, "nothing says what was called (metadata.replay is missing)")
+    name = record.environment.name
+    if name not in WORLDS:
+        return CannotReplay(record.id, f"world {name!r} is unknown here")
+    if record.environment.version != WORLDS[name].version:
+        was = record.environment.version
+        return CannotReplay(record.id, f"made by version {was!r} of world {name}, this is {WORLDS[name].version!r}")
+    which = _ID.fullmatch(str(told.get("id")))
+    task = None
+    if which is not None and which["world"] in WORLDS and int(which["number"]) < MAX_NUMBER:
+        split: Split = "test" if which["split"] == "test" else "train"
+        task = _lists(which["world"], split, int(which["seed"]), bool(which["short"])).task(int(which["number"]))
+    if task is None:
+        return CannotReplay(record.id, "metadata.task.id names no task of this benchmark")
+    difference = _other_task(record, told, task) or _other_run(record, extra, made_with["sums"], task)
+    python = str(made_with.get("python"))
+    if difference is not None and python.split(".")[:2] != platform.python_version().split(".")[:2]:
+        # What Python prints, such as a traceback, changes from version to version.
+        return CannotReplay(record.id, f"made under Python {python!r}, this is {platform.python_version()!r}")
+    steps = len(record.action_sequence)
+    return Replay(id=record.id, ok=difference is None, steps=steps, first_difference=difference)
+
+
+def _differs(step: int, field: str, recorded: Any, replayed: Any) -> Difference | None:
+    # As JSON, because Python takes 1, 1.0 and true for equal.
+    if json.dumps(recorded, sort_keys=True) == json.dumps(replayed, sort_keys=True):
+        return None
+    return Difference(step=step, field=field, recorded=recorded, replayed=replayed)
+
+
+def _other_task(record: Trajectory, told: dict[str, Any], task: Task) -> Difference | None:
+    """Where the record's task is not the one that its id names; that is a difference before the first step."""
+    made = json.loads(json.dumps(task_to_metadata(task)))
+    for key in sorted({*made, *told}):
+        if difference := _differs(0, f"metadata.task.{key}", told.get(key), made.get(key)):
+            return difference
+    metadata = record.metadata
+    pairs: dict[str, tuple[Any, Any]] = {
+        "instruction": (metadata.instruction, task.instruction),
+        "system": (metadata.system, SYSTEM),
+        "tools": ([tool.model_dump() for tool in metadata.tools], [tool.model_dump() for tool in task.tools]),
+        "group": (metadata.group, task.id),
+        "language": (metadata.language, task.language),
+    }
+    for key, (recorded, replayed) in pairs.items():
+        if difference := _differs(0, f"metadata.{key}", recorded, replayed):
+            return difference
+    return (
+        _differs(0, "category", record.category, WORLDS[task.world].category)
+        or _differs(0, "environment.name", record.environment.name, task.world)
+        or _differs(0, "tool", record.tool, task.world)
+    )
+
+
+def _other_run(record: Trajectory, extra: dict[str, Any], sums: list[Any], task: Task) -> Difference | None:
+    """The first step at which the world does not do what the record says."""
+    actions, metadata = record.action_sequence, record.metadata
+    made_sums = record_checksums(metadata, actions)
+    injected: list[list[Any]] = []
+    with WORLDS[task.world].open(task) as world:
+        for step, action in enumerate(actions):
+            if action.command != INVALID_CALL:  # text that was no call reached no world
+                given = dict(action.input) if isinstance(action.input, dict) else {}
+                result = world.call(action.command, given)
+                if result.injected is not None:
+                    injected.append([step, result.injected])
+                if difference := _other_result(step, action, result):
+                    return difference
+            if difference := _other_sum(step, sums, made_sums, "input"):
+                return difference
+        if metadata.answer is not None:
+            world.answer(metadata.answer)
+        verdict = world.verdict()
+    end = len(actions)
+    return (
+        _differs(end, "outcome", str(record.outcome), str(verdict.outcome))
+        or _differs(end, "metadata.score", extra.get("score"), verdict.score)
+        or _differs(end, "metadata.why", extra.get("why"), verdict.why)
+        or _differs(end, "metadata.injected", extra.get("injected"), injected)
+        or _differs(end, "action_sequence", len(sums) - 1, end)  # steps are missing at the end
+        or _other_sum(end, sums, made_sums, "metadata.answer")
+    )
+
+
+def _other_result(step: int, action: Action, result: Result) -> Difference | None:
+    seconds = (action.end_time - action.start_time).total_seconds()
+    replayed_s = timedelta(seconds=LATENCY_SECONDS + result.seconds).total_seconds()
+    return (
+        _differs(step, "error", action.error, result.error)
+        or _differs(step, "output", action.output, result.output)
+        or _differs(step, "end_time - start_time", seconds, replayed_s)
+    )
+
+
+def _other_sum(step: int, sums: list[Any], made: list[int], field: str) -> Difference | None:
+    """Whether what was said at a step is not what was said when it was recorded; all that is left of that is a checksum."""
+    return _differs(step, field, sums[step] if step < len(sums) else None, made[step])
+
+
+def replay_file(path: Path, *, workers: int = 1) -> Iterator[Replay | CannotReplay]:
+    """Run every record of a file again, in its order; a line that is no record cannot be.
+
+    Raises:
+        UserError: if the file cannot be read.
+    """
+    lines = scan_trajectories(path)
+    parts = iter(lambda: list(islice(lines, _RECORDS_TOGETHER)), [])
+    for results in in_processes(_replay_lines, parts, workers):
+        yield from results
+
+
+def _replay_lines(lines: list[Trajectory | BadLine]) -> list[Replay | CannotReplay]:
+    return [CannotReplay(str(line), NO_RECORD) if isinstance(line, BadLine) else replay(line) for line in lines]

@@ -1,0 +1,329 @@
+"""The folder of a finished run, read back: its numbers, its tries one by one, and what its model was trained from and on.
+
+`python -m benchmark run` leaves `kpis.json` and `trajectories.jsonl`. Training leaves `run.json` in the folder of each model;
+following these from a model to what it was trained from gives its stages, which `run` keeps in `kpis.json`. So the
+pages and `compare` need the models no more.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pydantic import BaseModel, JsonValue, ValidationError, field_validator
+
+from benchmark.kpis import Kpi, task_of, worked
+from core.config import describe_validation_error
+from core.errors import UserError, nearest
+from core.files import file_sha256
+from core.json_lines import json_to_object
+from data.models import Stage
+from data.records import Outcome, Trajectory, read_trajectories
+from data.wire import Source, Split, TrainingData
+
+RECORDS = "trajectories.jsonl"
+NOTHING = Kpi(None, None, None, 0)
+KIND = {Outcome.SUCCESS: "good", Outcome.FAILURE: "bad", Outcome.PARTIAL: "middling"}
+
+
+class NotApplicable(BaseModel):
+    """Tasks that do not fit into a model's window; they were not tried and are no failures."""
+
+    window: int | None = None
+    """In tokens of the model; null where none is known."""
+    tries: int = 0
+    tasks: list[str] = []
+    by_context: dict[int, int] = {}
+    """Tries by `context_tokens` of their task."""
+
+
+class Replies(BaseModel):
+    """How the model's turns were read (docs/replies.md)."""
+
+    unreadable: int = 0
+    unreadable_by_the_servers_fault: int = 0
+    in_another_form: dict[str, int] = {}
+    """Turns whose calls were read in another form than the template's own, by form."""
+
+
+class Run(BaseModel):
+    """What `kpis.json` of a run folder says, as far as it is shown or compared."""
+
+    label: str
+    model: str
+    model_hash: str | None = None
+    weights_sha256: str | None = None
+    """Of the model's folder, as stages name it; null for a policy and for a model of the hub."""
+    split: str
+    count: int
+    seed: int
+    worlds: str = ""
+    options: dict[str, JsonValue] = {}
+    kpis: dict[str, Kpi]
+    by_world: dict[str, dict[str, Kpi]] = {}
+    by_tier: dict[str, dict[str, Kpi]] = {}
+    by_language: dict[str, dict[str, Kpi]] = {}
+    by_fault: dict[str, dict[str, Kpi]] = {}
+    wall_seconds: float
+    command: str | list[str] = ""
+    versions: dict[str, str] = {}
+    trained_on: list[Stage] = []
+    """How the model came to be, the first training first; empty where no training is known."""
+    trajectories_sha256: str | None = None
+    success_by_context: dict[str, Kpi] = {}
+    not_applicable: NotApplicable = NotApplicable()
+    pass_hat_k: dict[int, Kpi] = {}
+    replies: Replies | None = None
+    """None for a run that did not count them."""
+
+    def kpi(self, name: str) -> Kpi:
+        """A KPI over all records; one without a value where the run has none of this name."""
+        return self.kpis.get(name, NOTHING)
+
+    @field_validator("trained_on", mode="before")
+    @classmethod
+    def _known(cls, value: object) -> object:
+        return value if isinstance(value, list) else []  # null for a policy
+
+
+class Tried(NamedTuple):
+    """One record of a run, as far as tables need it."""
+
+    id: str
+    line: int
+    """In `trajectories.jsonl`, from 1."""
+    task: str
+    content: str
+    """Hash of the instruction: tasks with one id and two contents were made by two versions of a world."""
+    instruction: str
+    world: str
+    tier: str
+    language: str
+    context_tokens: int
+    outcome: Outcome
+    score: str
+    calls: int
+    errors: int
+    faults: int
+
+    @property
+    def solved(self) -> bool:
+        """Whether all goals hold."""
+        return self.outcome is Outcome.SUCCESS
+
+    @property
+    def kind(self) -> str:
+        """Class that colours the outcome on a page."""
+        return KIND[self.outcome]
+
+
+def read_run(folder: Path) -> Run:
+    """What `kpis.json` of a run folder says.
+
+    Raises:
+        UserError: if it is missing, is no JSON, lacks a field, or `trajectories.jsonl` is not the file that it was made of.
+    """
+    path = folder / "kpis.json"
+    try:
+        run = Run.model_validate(json_to_object(path.read_text(encoding="utf-8")))
+    except OSError as error:
+        beside = [each for each in folder.parent.glob("*") if (each / "kpis.json").is_file()]
+        raise UserError(
+            f"{path}: cannot be read: {error.strerror}. Is {folder} the folder of a finished run?"
+            f"{nearest(str(folder), map(str, beside))}"
+        ) from None
+    except ValidationError as error:
+        raise UserError(f"{path}: {describe_validation_error(error, Run)}") from None
+    except ValueError as error:
+        raise UserError(f"{path}: {error}") from None
+    records = folder / RECORDS
+    if run.trajectories_sha256 is not None and records.is_file() and file_sha256(records) != run.trajectories_sha256:
+        raise UserError(
+            f"{records}: changed since kpis.json was written (other sha256), so its numbers are of other records"
+        )
+    return run
+
+
+def read_tries(folder: Path) -> list[Tried]:
+    """The records of a run folder, by task and then as in the file.
+
+    Raises:
+        UserError: at the first bad line.
+    """
+    records = enumerate(read_trajectories(folder / RECORDS), start=1)
+    return sorted((record_to_try(record, line) for line, record in records), key=lambda each: (each.task, each.line))
+
+
+def record_to_try(record: Trajectory, line: int) -> Tried:
+    """A record in short."""
+    task, extra = task_of(record), record.metadata.model_extra or {}
+    instruction, size = record.metadata.instruction or "", task.get("context_tokens")
+    injected = extra.get("injected")
+    return Tried(
+        id=record.id,
+        line=line,
+        task=str(task.get("id", record.id)),
+        content=hashlib.sha256(instruction.encode()).hexdigest()[:16],
+        instruction=instruction[:200],
+        world=str(task.get("world", record.category.value)),
+        tier=str(task.get("tier", "")),
+        language=language_of(record),
+        context_tokens=size if type(size) is int else 0,
+        outcome=record.outcome,
+        score=str(extra.get("score", "")),
+        calls=len(record.action_sequence),
+        errors=sum(not worked(action) for action in record.action_sequence),
+        faults=len(injected) if isinstance(injected, list) else 0,
+    )
+
+
+def language_of(record: Trajectory) -> str:
+    """The record's language as a tag that an attribute may hold, such as `ko`; empty where it states none."""
+    language = record.metadata.language or ""
+    return language if re.fullmatch(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*", language) else ""
+
+
+# ---- what two runs differ in ----
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One thing in which two runs differ; None where one of them has no such thing."""
+
+    about: str
+    """"data", "training", "model" or "benchmark"."""
+    what: str
+    before: str | None
+    after: str | None
+
+
+NO_MATTER = frozenset({
+    "output_dir", "data", "resume", "run_name", "logging_dir", "model_name_or_path", "allow_mismatch", "audit_allow", "dry_run",
+    "report_to", "disable_tqdm", "log_level", "logging_steps", "save_steps", "save_total_limit", "config", "project",
+})  # fmt: skip
+"""Options that name places or what is written down; what they name is compared by its content."""
+
+
+def differences(before: Run, after: Run) -> list[Difference]:
+    """What decides the results of two runs and is not the same: data first, then how it was trained, then how it was run.
+
+    Stages that both models share (with the same weights at their end) are left out.
+    """
+    old, new = list(before.trained_on), list(after.trained_on)
+    while old and new and old[0].sha256 == new[0].sha256 and old[0].sha256 is not None:
+        del old[0], new[0]
+    found: list[Difference] = []
+    while old or new:
+        # Stages go in pairs as long as they are of the same method; the others stand alone.
+        pair = bool(old and new) and old[0].method == new[0].method
+        was = old.pop(0) if old and (pair or len(old) >= len(new)) else None
+        now = new.pop(0) if new and (pair or was is None) else None
+        found += _stage_differences(was, now)
+    if before.weights_sha256 != after.weights_sha256 or (before.weights_sha256 is None and before.model != after.model):
+        found.append(Difference("model", "model", before.model, after.model))
+    for what in ("split", "count", "seed", "worlds"):
+        found += _changed("benchmark", what, getattr(before, what), getattr(after, what))
+    found += _changed_keys("benchmark", "", before.options, after.options)
+    found += _changed_keys("benchmark", "version of ", before.versions, after.versions)
+    order = ("data", "training", "model", "benchmark")
+    return sorted(found, key=lambda difference: order.index(difference.about))
+
+
+def _stage_differences(before: Stage | None, after: Stage | None) -> Iterator[Difference]:
+    stage = after or before
+    assert stage is not None
+    name = stage.method
+    old, new = (side.data if side else TrainingData() for side in (before, after))
+    if before is None or after is None:
+        yield Difference(
+            "training", "stage", *(f"{side.method} in {side.folder}" if side else None for side in (before, after))
+        )
+    else:
+        yield from _changed(
+            "training", f"{name}: started from", before.started_from, after.started_from,
+            same=before.started_sha256 == after.started_sha256,
+        )  # fmt: skip
+    yield from _source_differences(name, old.sources, new.sources)
+    rows_before, rows_after = _by_source(old), _by_source(new)
+    if len(rows_before.keys() | rows_after.keys()) > 1:  # of one alone, the sources tell it already
+        yield from _changed_keys("data", f"{name}: rows from ", rows_before, rows_after)
+    yield from _changed_keys("data", f"{name}: release ", _by_release(old), _by_release(new))
+    for split in ("train", "validation"):
+        was, now = old.splits.get(split), new.splits.get(split)
+        yield from _changed("data", f"{name}: {split} rows", _describe_split(was), _describe_split(now))
+    if before is not None and after is not None:
+        settings: list[Mapping[str, Any]] = [
+            {key: value for key, value in side.config.items() if key not in ("out", "sources")} for side in (old, new)
+        ]
+        yield from _changed_keys("data", f"{name}: ", *settings)
+        options = [
+            {key: value for key, value in side.options.items() if key not in NO_MATTER} for side in (before, after)
+        ]
+        yield from _changed_keys("training", f"{name}: ", *options)
+
+
+def _source_differences(stage: str, before: Sequence[Source], after: Sequence[Source]) -> Iterator[Difference]:
+    """Sources that only one of two sets has, or that have other contents, or gave another number of rows."""
+    left = list(after)
+    for was in before:
+        # The same contents, or else the same name with other contents.
+        now = next((each for each in left if was.files and each.sha256s == was.sha256s), None)
+        now = now or next((each for each in left if each.name == was.name), None)
+        if now is not None:
+            left.remove(now)
+        same = now is not None and (now.sha256s, now.kept, now.hub) == (was.sha256s, was.kept, was.hub)
+        yield from _changed("data", f"{stage}: {was.name}", _describe_source(was), _describe_source(now), same=same)
+    for now in left:
+        yield Difference("data", f"{stage}: {now.name}", None, _describe_source(now))
+
+
+def _describe_source(source: Source | None) -> str | None:
+    if source is None:
+        return None
+    hashes = "".join(f", sha256 {sha256[:12]}" for sha256 in source.sha256s[:3])
+    more = f" and {len(source.files) - 3} more" if len(source.files) > 3 else ""
+    hub = "".join(f", {each.get('id')}@{each.get('revision')}" for each in source.hub)
+    return f"{source.kept} rows{hashes}{more}{hub}"
+
+
+def _describe_split(split: Split | None) -> str | None:
+    return None if split is None else f"{split.rows} rows, sha256 {split.sha256[:12]}"
+
+
+def _by_source(data: TrainingData) -> dict[str, int]:
+    rows: Counter[str] = Counter()
+    for source in data.sources:
+        rows.update(source.kept_by_source)
+    return dict(rows)
+
+
+def _by_release(data: TrainingData) -> dict[str, str]:
+    found: dict[str, set[str]] = {}
+    for file in (file for source in data.sources for file in source.files if file.release):
+        release = file.release or {}
+        text = f"{release.get('version')} (sha256 {str(release.get('release_sha256'))[:12]})"
+        found.setdefault(str(release.get("name")), set()).add(text)
+    return {name: ", ".join(sorted(versions)) for name, versions in found.items()}
+
+
+def _changed_keys(about: str, prefix: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Difference]:
+    names = dict.fromkeys([*before, *after])
+    return [change for name in names for change in _changed(about, prefix + name, before.get(name), after.get(name))]
+
+
+def _changed(about: str, what: str, before: Any, after: Any, *, same: bool | None = None) -> list[Difference]:
+    if same if same is not None else before == after:
+        return []
+    return [Difference(about, what, _as_text(before), _as_text(after))]
+
+
+def _as_text(value: Any) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    return json.dumps(value, ensure_ascii=False)

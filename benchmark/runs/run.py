@@ -1,0 +1,632 @@
+"""`python -m benchmark run`: models on tasks, with everything kept that a stopped run needs to go on.
+
+A finished try is a line of `unfinished-KEY.jsonl` in the label's folder as soon as it ends. KEY names what decides a record
+beside its task: the model by the hash of its files, the options, the code and the libraries. So a run that was killed, or is
+given more tasks, or finds shards, takes the lines of its own key and tries the rest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import platform
+import re
+import sys
+import time
+import warnings
+import zlib
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing, nullcontext
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Annotated, Any, Literal, cast, get_args
+
+import typer
+from pydantic import ValidationError
+from rich.console import Console
+
+from benchmark.agent.episodes import Policy, Try, run_tasks, task_to_metadata, try_to_record_id
+from benchmark.agent.policies import POLICIES, Expert, policy_named
+from benchmark.agent.served_model import ServerPolicy, check_url
+from benchmark.agent.server_answers import SERVERS_FAULT
+from benchmark.agent.transformers_model import Dtype, Model, TransformersPolicy, read_renderer
+from benchmark.kpis import Kpi, kpis, kpis_by, pass_hat_k, success_by_context
+from benchmark.runs.options import ALL_WORLDS, Count, Seed, Short, SplitName, Worlds, draw_tasks
+from benchmark.runs.shown import kpi_table
+from benchmark.worlds.world import Task
+from core.errors import UserError, nearest
+from core.files import appending, claimed_folder, code_sha256, file_sha256, whole_file, whole_result
+from core.json_lines import json_line_to_object
+from core.screen import with_progress
+from data.models import read_stages, weights_sha256
+from data.records import INVALID_CALL, Trajectory
+from data.rendering.renderer import find_base, missing_model_check, read_chat_template
+from data.trajectories import actions_to_messages
+
+_EXPERTS_TURNS = 100
+"""More than any task needs, faults included."""
+
+_API_KEY_ENV = "OPENAI_API_KEY"
+
+
+@dataclass(frozen=True)
+class Options:
+    """What decides a record beside the model and the task."""
+
+    max_steps: int = 12
+    max_same_errors: int | None = None
+    invalid: Literal["stop", "retry"] = "retry"
+    advise: bool = False
+    batch_size: int = 16
+    max_new_tokens: int = 128
+    temperature: float = 0.0
+    sampling_seed: int = 0
+    window: int | None = None
+    dtype: Dtype = "auto"
+
+
+@dataclass(frozen=True)
+class Actor:
+    """Who is to act: a model under transformers, a served one, or a policy without a model."""
+
+    label: str
+    kind: Literal["model", "server", "policy"]
+    name: str
+    server: str | None = None
+    """Base URL of the server, for a served model."""
+    tokenizer: str | None = None
+    """Folder that its prompts are rendered from; null lets the server render them."""
+    chat_template_path: str | None = None
+    api_key: str | None = field(default=None, repr=False)
+    timeout_seconds: float = 300.0
+
+    def identity(self) -> str:
+        """A hash of all that makes the model; a server's weights cannot be seen, so it is its address and name."""
+        if self.kind == "policy":
+            return self.name
+        if self.kind == "model":
+            return model_sha256(self.name, self.chat_template_path)
+        exact = model_sha256(self.tokenizer, self.chat_template_path) if self.tokenizer else None
+        return _sha256_of([self.server, self.name, exact])
+
+    def load(self, options: Options) -> Policy:
+        """The policy, ready to act.
+
+        Raises:
+            UserError: if there is no such model, server or policy.
+        """
+        decoding: dict[str, Any] = {
+            "max_new_tokens": options.max_new_tokens,
+            "temperature": options.temperature,
+            "window": options.window,
+        }
+        if self.kind == "policy":
+            return policy_named(self.name)
+        if self.kind == "model":
+            return TransformersPolicy.from_pretrained(
+                self.name,
+                dtype=options.dtype,
+                chat_template_path=self.chat_template_path,
+                batch_size=options.batch_size,
+                **decoding,
+            )
+        template = self.chat_template_path
+        return ServerPolicy(
+            str(self.server),
+            self.name,
+            renderer=read_renderer(self.tokenizer, chat_template_path=template) if self.tokenizer else None,
+            api_key=self.api_key,
+            concurrency=options.batch_size,
+            timeout_seconds=self.timeout_seconds,
+            **decoding,
+        )
+
+
+def run_models(
+    out: Annotated[Path, typer.Option(help="Folder of the results; one subfolder for each label.")],
+    model: Annotated[
+        list[str] | None,
+        typer.Option(help="Model or adapter folder, or hub id; with --server a name it serves. May be repeated."),
+    ] = None,
+    policy: Annotated[list[str] | None, typer.Option(help=f"A policy without a model: {', '.join(POLICIES)}.")] = None,
+    label: Annotated[
+        list[str] | None, typer.Option(help="Name of each model, in order; default: the last part.")
+    ] = None,
+    server: Annotated[
+        str | None, typer.Option(help="Base URL of an OpenAI-compatible server: vLLM, llama.cpp, transformers serve.")
+    ] = None,
+    tokenizer: Annotated[
+        str | None,
+        typer.Option(
+            help="With --server: folder of the served model's tokenizer; prompts are rendered here, sent as ids."
+        ),
+    ] = None,
+    api_key_env: Annotated[
+        str, typer.Option(help="With --server: the environment variable that holds the API key, if one is needed.")
+    ] = _API_KEY_ENV,
+    timeout_seconds: Annotated[
+        float, typer.Option(min=1, help="With --server: how long one answer may take before it is asked for again.")
+    ] = 300.0,
+    split: Annotated[SplitName, typer.Option(help="Whose tasks.")] = SplitName.test,
+    count: Count = 40,
+    seed: Seed = 1,
+    worlds: Worlds = ALL_WORLDS,
+    short: Short = False,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Try the first so many tasks only; a later run without it goes on there.")
+    ] = None,
+    shard: Annotated[
+        str | None,
+        typer.Option(
+            help="i/n: only every n-th task from the i-th on; the same run without it puts the shards together."
+        ),
+    ] = None,
+    max_steps: Annotated[int, typer.Option(min=1, help="Turns after which a task ends as it is.")] = 12,
+    max_same_errors: Annotated[
+        int | None,
+        typer.Option(min=1, help="A task also ends when one call has failed so many times with the same error."),
+    ] = None,
+    batch_size: Annotated[
+        int, typer.Option(min=1, help="Tasks that generate together; with --server requests at once.")
+    ] = 16,
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest turn of a model.")] = 128,
+    window: Annotated[
+        int | None, typer.Option(min=1, help="Most tokens of prompt and answer; default: what model or server says.")
+    ] = None,
+    dtype: Annotated[
+        str, typer.Option(help="With --model: auto (bfloat16 on a GPU, else float32), float32 or bfloat16.")
+    ] = "auto",
+    temperature: Annotated[float, typer.Option(min=0, help="0 is greedy.")] = 0.0,
+    samples: Annotated[int, typer.Option(min=1, help="Tries of each task, for pass^k; needs a temperature.")] = 1,
+    sampling_seed: Annotated[int, typer.Option(min=0, help="What the seeds of all tries are made from.")] = 0,
+    invalid: Annotated[
+        str, typer.Option(help="An unreadable turn: retry gives it back as an error, stop ends the task.")
+    ] = "retry",
+    chat_template_path: Annotated[
+        str | None, typer.Option("--chat_template_path", help="Chat template file instead of the models' own.")
+    ] = None,
+    advise: Annotated[bool, typer.Option("--advise", help="Store the expert's move at each failed step.")] = False,
+) -> None:
+    r"""Run models on tasks: trajectories, KPIs with intervals, and a table.
+
+    A run that was stopped goes on where it was, and a finished one is reused, as long as model and options are unchanged.
+    Tasks that a model's window cannot hold are left out and counted as not applicable.
+
+    Example: python -m benchmark run --model .cache/smollm2-135m --label base \
+        --model runs/quickstart/sft --label sft --split test --count 40 --out results
+    """
+    warnings.filterwarnings("ignore", category=FutureWarning)  # libraries' advice to developers
+    if invalid not in ("stop", "retry"):
+        raise UserError(f"--invalid {invalid}: expected stop or retry.{nearest(invalid, ['stop', 'retry'])}")
+    if dtype not in get_args(Dtype):
+        raise UserError(f"--dtype {dtype}: expected auto, float32 or bfloat16.{nearest(dtype, get_args(Dtype))}")
+    if server is not None and dtype != "auto":
+        raise UserError("--dtype goes with --model; a server computes in what it was started with")
+    if not math.isfinite(temperature):
+        raise UserError(f"--temperature {temperature}: expected 0 or a number above it")
+    if samples > 1 and temperature == 0:
+        raise UserError(
+            f"--samples {samples} with --temperature 0 gives the same {samples} times: give a --temperature"
+        )
+    if tokenizer is not None and server is None:
+        raise UserError("--tokenizer goes with --server; a model of --model has its own")
+    if chat_template_path is not None:
+        if server is not None and tokenizer is None:
+            raise UserError("--chat_template_path: the server has its own template; give --tokenizer to render here")
+        read_chat_template(chat_template_path)  # missing? say so before anything is loaded
+    actors = _actors(
+        model,
+        policy,
+        label,
+        server=None if server is None else check_url(server),
+        tokenizer=tokenizer,
+        chat_template_path=chat_template_path,
+        api_key=None if server is None else _read_api_key(api_key_env),
+        timeout_seconds=timeout_seconds,
+    )
+    options = Options(
+        max_steps=max_steps,
+        max_same_errors=max_same_errors,
+        invalid="stop" if invalid == "stop" else "retry",
+        advise=advise,
+        batch_size=batch_size,
+        max_new_tokens=max_new_tokens,
+        temperature=temperature,
+        sampling_seed=sampling_seed,
+        window=window,
+        dtype=cast("Dtype", dtype),
+    )
+    tasks = draw_tasks(worlds, split, count, seed, short=short)[:limit]
+    folders = {actor.label: out / actor.label for actor in actors}
+    if shard is not None:
+        number, of = shard_to_numbers(shard, tasks=len(tasks))
+        tasks = tasks[number - 1 :: of]
+        folders = {label: folder / "shards" / f"{number}-of-{of}" for label, folder in folders.items()}
+    tries = tasks_to_tries(tasks, samples=samples, temperature=temperature, sampling_seed=sampling_seed)
+    drawn = {
+        "split": split.value,
+        "count": len(tasks),
+        "seed": seed,
+        "worlds": worlds,
+        "short": short,
+        "samples": samples,
+    }
+    for actor in actors:
+        run_actor(actor, tries, options, folders[actor.label], told=drawn)
+    Console().print(kpi_table(list(folders.values())))
+    for called, folder in folders.items():
+        for line in filter(None, (not_applicable_to_text(folder), replies_to_text(folder))):
+            print(f"{called}: {line}")
+
+
+def _read_api_key(name: str) -> str | None:
+    """The key in an environment variable, if there is one.
+
+    Raises:
+        UserError: if no HTTP header can hold it, or a variable that was named is not set; nothing of it is shown.
+    """
+    if name != _API_KEY_ENV and name not in os.environ:
+        raise UserError("--api-key-env: there is no such environment variable; give its name, not the key itself")
+    key = os.environ.get(name, "").strip()  # a file that it was read from ends with a line break
+    if not (key.isascii() and key.isprintable()):
+        raise UserError(f"--api-key-env {name}: the key in it holds characters that no HTTP header takes")
+    return key or None
+
+
+def shard_to_numbers(shard: str, *, tasks: int) -> tuple[int, int]:
+    """`2/8` as (2, 8).
+
+    Raises:
+        UserError: if it is no such thing, or there are fewer tasks than shards.
+    """
+    found = re.fullmatch(r"(\d{1,6})/(\d{1,6})", shard)
+    number, of = map(int, found.groups()) if found else (0, 0)
+    if not 1 <= number <= of:
+        raise UserError(f"--shard {shard}: expected i/n with i from 1 to n, such as 2/8")
+    if of > tasks:
+        raise UserError(f"--shard {shard}: there are {tasks} tasks only")
+    return number, of
+
+
+def _actors(
+    model: list[str] | None, policy: list[str] | None, label: list[str] | None, *, server: str | None, **how: Any
+) -> list[Actor]:
+    """Who is to act, each with a label of its own.
+
+    Raises:
+        UserError: if nobody is, a model is missing, or the labels do not fit.
+    """
+    if server is not None and not model:
+        with closing(ServerPolicy(server, api_key=how["api_key"], timeout_seconds=how["timeout_seconds"])) as only:
+            model = [only.model]
+    named: list[tuple[Literal["model", "server", "policy"], str]] = [
+        *(("model" if server is None else "server", name) for name in model or []),
+        *(("policy", name) for name in policy or []),
+    ]
+    if not named:
+        raise UserError("nothing to run: give --model, --server or --policy")
+    labels = label or [Path(name).name for _, name in named]
+    if len(labels) != len(named):
+        raise UserError(f"{len(labels)} labels for {len(named)} models: give one --label for each, in order")
+    if len(set(labels)) != len(labels):
+        raise UserError(f"two models are called {max(labels, key=labels.count)!r}: give each its own --label")
+    for name in labels:
+        if not name or name.startswith(".") or "/" in name:
+            raise UserError(f"--label {name!r}: expected the name of a folder, without '/'")
+    for kind, name in named:
+        if kind == "model":
+            missing_model_check(name)
+        elif kind == "policy":
+            policy_named(name)
+    return [
+        Actor(called, kind, name, server=server if kind == "server" else None, **how)
+        for called, (kind, name) in zip(labels, named, strict=True)
+    ]
+
+
+def tasks_to_tries(tasks: Sequence[Task], *, samples: int, temperature: float, sampling_seed: int) -> list[Try]:
+    """Each task `samples` times. Where something is drawn, each try has a seed of its own, whatever else is run."""
+    if temperature == 0:
+        return [Try(task) for task in tasks]
+    return [
+        Try(task, sample, zlib.crc32(f"{sampling_seed}:{task.id}:{sample}".encode()))
+        for task in tasks
+        for sample in range(samples)
+    ]
+
+
+def run_actor(actor: Actor, tries: Sequence[Try], options: Options, folder: Path, *, told: dict[str, Any]) -> None:
+    """Carry out the tries that `folder` does not hold yet, and leave `trajectories.jsonl` and `kpis.json` there.
+
+    Args:
+        told: how the tasks were drawn, for `kpis.json`.
+
+    Raises:
+        UserError: if the model cannot be used. What is finished by then stays, and the same call goes on from there.
+    """
+    with claimed_folder(folder):
+        _run_actor(actor, tries, options, folder, told)
+
+
+def _run_actor(actor: Actor, tries: Sequence[Try], options: Options, folder: Path, told: dict[str, Any]) -> None:
+    identity = actor.identity()
+    key = _key(identity, options)
+    wanted = {try_to_record_id(attempt, label=actor.label): attempt for attempt in tries}
+    done = find_done(folder, key, wanted)
+    if is_finished(folder, key, done, wanted) and not done.left(wanted):
+        note = "; a server's weights cannot be seen: remove the folder if they changed" if actor.server else ""
+        print(f"{actor.label}: already done, reused ({folder}){note}")
+        return
+    if done.records:
+        print(f"{actor.label}: {len(done.records)} of {len(tries)} tries are done already and kept")
+    began = time.monotonic()
+    stages = read_stages(actor.name) if actor.kind == "model" else None  # what is wrong with it is told first
+    if left := done.left(wanted):
+        carry_out(actor, left, options, done, folder / _unfinished(key))
+    records = done.records_of(wanted)
+    lines = [record.to_json().encode() + b"\n" for record in records]
+    beyond = [attempt.task for attempt in tries if attempt.task.id in done.beyond]
+    result = {
+        "label": actor.label,
+        "model": actor.name,
+        "model_hash": identity,
+        "weights_sha256": weights_sha256(actor.name) if actor.kind == "model" else None,
+        "key": key,
+        **told,
+        "server": actor.server,
+        "tokenizer": actor.tokenizer,
+        "options": asdict(options),
+        "kpis": {name: asdict(value) for name, value in kpis(records).items()},
+        "pass_hat_k": {str(k): asdict(pass_hat_k(records, k)) for k in range(1, told["samples"] + 1)},
+        **{f"by_{part}": _plain(kpis_by(records, part)) for part in ("world", "tier", "language", "fault")},
+        "success_by_context": {name: asdict(value) for name, value in success_by_context(records).items()},
+        "not_applicable": {
+            "window": done.window,
+            "tries": len(beyond),
+            "tasks": sorted({task.id for task in beyond}),
+            "by_context": Counter(str(task.context_tokens) for task in beyond),
+        },
+        "replies": count_replies(records),
+        "wall_seconds": round(time.monotonic() - began, 1),
+        "command": ["python", "-m", "benchmark", *sys.argv[1:]],
+        "versions": _versions(),
+        "code_sha256": code_sha256(ROOT, ALL_CODE),
+        "trained_on": None if stages is None else [stage.model_dump(mode="json") for stage in stages],
+        "trajectories_sha256": hashlib.sha256(b"".join(lines)).hexdigest(),
+    }
+    with whole_result(folder / "trajectories.jsonl") as files:
+        files.open(folder / "trajectories.jsonl").writelines(lines)
+        files.write(folder / "kpis.json", json.dumps(result, indent=2, ensure_ascii=False) + "\n")
+    for file_of_a_stopped_run in folder.glob(_unfinished("*")):
+        file_of_a_stopped_run.unlink()
+
+
+def carry_out(actor: Actor, tries: Sequence[Try], options: Options, done: Done, unfinished: Path) -> None:
+    """Run tries into `done`, each record being written to `unfinished` as it ends."""
+    policy = actor.load(options)
+    model = policy if isinstance(policy, Model) else None
+    beyond: list[Try] = []
+    with closing(policy) if isinstance(policy, ServerPolicy) else nullcontext():
+        records = run_tasks(
+            policy,
+            tries if model is None else within_window(model, tries, beyond),
+            label=actor.label,
+            max_steps=options.max_steps,
+            max_same_errors=options.max_same_errors,
+            live=options.batch_size if actor.kind == "server" else max(options.batch_size, 16),
+            advise=options.advise,
+            invalid=options.invalid,
+        )
+        with whole_file(unfinished) as whole:
+            whole.writelines(record.to_json().encode() + b"\n" for record in done.records.values())
+        with appending(unfinished) as file:
+            for record in with_progress(records, f"running {actor.label}", total=len(tries)):
+                file.write(record.to_json().encode() + b"\n")
+                file.flush()  # a kill takes what is in memory, not what the system has
+                done.records[record.id] = record
+    done.beyond |= {attempt.task.id for attempt in beyond}
+    done.window = None if model is None else model.window
+
+
+def within_window(model: Model, tries: Iterable[Try], beyond: list[Try]) -> Iterator[Try]:
+    """The tries whose task the model's window can hold; the others go into `beyond`.
+
+    Whether it can is decided by the expert's own way, one call a turn, faults and repairs included: its longest prompt and
+    one more turn of the model have to fit. So it does not depend on what the model does.
+    """
+    fitting: dict[str, bool] = {}
+    for attempt in tries:
+        task = attempt.task
+        if task.id not in fitting:
+            [record] = run_tasks(Expert(), [task], label="expert", max_steps=_EXPERTS_TURNS)
+            actions = [action.model_copy(update={"turn": None}) for action in record.action_sequence]
+            fitting[task.id] = model.fits(actions_to_messages(record.metadata, actions), task.tools)
+        if fitting[task.id]:
+            yield attempt
+        else:
+            beyond.append(attempt)
+
+
+def not_applicable_to_text(folder: Path) -> str:
+    """One line on the tasks of a finished run that its model's window could not hold; empty where there are none."""
+    beyond = json.loads((folder / "kpis.json").read_text(encoding="utf-8")).get("not_applicable", {})
+    if not beyond.get("tries"):
+        return ""
+    sizes = sorted(beyond["by_context"].items(), key=lambda each: int(each[0]))
+    told = ", ".join(f"{count} with {size} tokens of context" for size, count in sizes)
+    window = "the server's window" if beyond["window"] is None else f"the window of {beyond['window']} tokens"
+    return f"not applicable: {beyond['tries']} tries beyond {window} ({told})"
+
+
+def count_replies(records: Iterable[Trajectory]) -> dict[str, Any]:
+    """How the model's turns were read: what could not be, and what another reader might not have read."""
+    unreadable: list[str] = []
+    other_forms: Counter[str] = Counter()
+    for record in records:
+        unreadable += [action.error or "" for action in record.action_sequence if action.command == INVALID_CALL]
+        read_as = (record.metadata.model_extra or {}).get("read_as", [])
+        other_forms.update(str(form) for _, form in read_as)
+    return {
+        "unreadable": len(unreadable),
+        "unreadable_by_the_servers_fault": sum(reason.startswith(SERVERS_FAULT) for reason in unreadable),
+        "in_another_form": dict(sorted(other_forms.items())),
+    }
+
+
+def replies_to_text(folder: Path) -> str:
+    """One line on the turns of a finished run that the server spoilt, or that were read in another form than the template's."""
+    told = json.loads((folder / "kpis.json").read_text(encoding="utf-8")).get("replies", {})
+    parts = []
+    if spoilt := told.get("unreadable_by_the_servers_fault"):
+        records = folder / "trajectories.jsonl"
+        parts.append(f"{spoilt} turns are unreadable by the server's fault; their `error` in {records} says why")
+    if forms := told.get("in_another_form"):
+        named = ", ".join(f"{count} {form}" for form, count in forms.items())
+        parts.append(
+            f"calls were read in another form than the template's own in {sum(forms.values())} turns ({named})"
+        )
+    return "; ".join(parts)
+
+
+# ---------------------------------------------------------------- what is done already
+
+
+@dataclass
+class Done:
+    """What is known of the tries that a run is to carry out."""
+
+    records: dict[str, Trajectory]
+    """By id, in any order."""
+    beyond: set[str]
+    """Ids of the tasks that the model's window cannot hold."""
+    window: int | None
+
+    def left(self, wanted: dict[str, Try]) -> list[Try]:
+        """The tries of which nothing is known."""
+        known = self.records.keys()
+        return [attempt for name, attempt in wanted.items() if name not in known and attempt.task.id not in self.beyond]
+
+    def records_of(self, wanted: dict[str, Try]) -> list[Trajectory]:
+        """The records in the order of the tries."""
+        return [self.records[name] for name in wanted if name in self.records]
+
+
+def find_done(folder: Path, key: str, wanted: dict[str, Try]) -> Done:
+    """What a folder and its shards hold of a key: from a stopped run, and from a finished one with other tasks."""
+    done = Done({}, set(), None)
+    for part in (folder, *sorted(folder.glob("shards/*"))):
+        files = [part / _unfinished(key)]
+        if (result := _read_result(part, key)) is not None:
+            files.append(part / "trajectories.jsonl")
+            done.beyond |= set(result["not_applicable"]["tasks"])
+            done.window = result["not_applicable"]["window"]
+        done.records |= {record.id: record for file in files for record in _records(file) if _is_of(record, wanted)}
+    return done
+
+
+def is_finished(folder: Path, key: str, done: Done, wanted: dict[str, Try]) -> bool:
+    """Whether a folder holds a run of this key with just what is known of these tries, and numbers that today's code has made
+    of it."""
+    result = _read_result(folder, key)
+    if result is None or result.get("code_sha256") != code_sha256(ROOT, ALL_CODE):
+        return False
+    beyond = {attempt.task.id for attempt in wanted.values()} & done.beyond
+    if set(result["not_applicable"]["tasks"]) != beyond:
+        return False
+    held = [record.id for record in _records(folder / "trajectories.jsonl")]
+    return held == [record.id for record in done.records_of(wanted)]
+
+
+def _unfinished(key: str) -> str:
+    """The file in which the records of a run under way are kept."""
+    return f"unfinished-{key[:16]}.jsonl"
+
+
+def _read_result(folder: Path, key: str) -> dict[str, Any] | None:
+    """What kpis.json says of a finished run of this key, whose records are still those that it counts."""
+    try:
+        result = json.loads((folder / "kpis.json").read_text(encoding="utf-8"))
+        same = result["key"] == key and result["trajectories_sha256"] == file_sha256(folder / "trajectories.jsonl")
+        return result if same and "tasks" in result["not_applicable"] else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _records(file: Path) -> Iterator[Trajectory]:
+    """The whole records of a file. A kill may have left a part of a line at its end."""
+    if not file.exists():
+        return
+    with open(file, "rb") as lines:
+        for line in lines:
+            try:
+                yield Trajectory.model_validate(json_line_to_object(line))
+            except (ValueError, ValidationError):
+                continue
+
+
+def _is_of(record: Trajectory, wanted: dict[str, Try]) -> bool:
+    """Whether a record is of one of the tries: the same task, in all that a world is built from, and the same seed."""
+    attempt = wanted.get(record.id)
+    if attempt is None:
+        return False
+    extra, task = record.metadata.model_extra or {}, attempt.task
+    same_seed = (extra.get("sampling") or {}).get("seed") == attempt.seed
+    made = json.loads(json.dumps(task_to_metadata(task)))
+    return same_seed and extra.get("task") == made and record.metadata.instruction == task.instruction
+
+
+# ---------------------------------------------------------------- what decides a result
+
+_MODEL_FILES = (
+    *("*.safetensors", "config.json", "generation_config.json", "adapter_config.json", "chat_template*", "tokenizer*"),
+    *("special_tokens_map.json", "added_tokens.json", "vocab*", "merges.txt"),
+)
+
+
+def model_sha256(name: str, chat_template_path: str | None = None) -> str:
+    """sha256 over weights, configs, tokenizer and template of a folder, and of an adapter's base; a hub id is its name."""
+    base, adapter = find_base(name)
+    digest = hashlib.sha256((read_chat_template(chat_template_path) if chat_template_path else "").encode())
+    for source in filter(None, (base, adapter)):
+        files = {path for pattern in _MODEL_FILES for path in Path(source).glob(pattern)}
+        for path in sorted(files):
+            digest.update(f"{path.name} {file_sha256(path)}".encode())
+        if not files:
+            digest.update(source.encode())
+    return digest.hexdigest()
+
+
+ROOT = Path(__file__).resolve().parents[2]
+ALL_CODE = ("core/**/*", "data/**/*", "benchmark/**/*")
+DECIDING_CODE = (
+    *("core/**/*", "benchmark/agent/**/*", "benchmark/worlds/**/*", "data/rendering/**/*"),
+    *("data/chats.py", "data/records.py", "data/trajectories.py"),
+)
+"""What makes prompts, reads replies and runs worlds; a change elsewhere makes no record another one."""
+
+
+def _key(identity: str, options: Options) -> str:
+    """Hash of what decides a record beside its task: the model, the options, the code and the libraries."""
+    return _sha256_of([identity, asdict(options), code_sha256(ROOT, DECIDING_CODE), _versions()])
+
+
+def _sha256_of(parts: object) -> str:
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for package in ("torch", "transformers", "peft", "tooltune"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _plain(groups: dict[str, dict[str, Kpi]]) -> dict[str, dict[str, Any]]:
+    return {name: {kpi: asdict(value) for kpi, value in values.items()} for name, values in groups.items()}

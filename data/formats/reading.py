@@ -1,0 +1,240 @@
+"""Rows through an adapter:
+what its function makes of them and what their other keys say, with source, licence and reasons.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from core.errors import UserError
+from core.json_lines import BadLine
+from data.chats import Chat, PreferencePair, Skip
+from data.formats.adapter import Adapter, Result
+from data.formats.catalogue import ADAPTERS
+from data.formats.inputs import Chunk, Input, find_input, neighbours, whole_files
+from data.formats.parts import Row, Unrepresentable, with_reasoning
+from data.formats.preference import SAME
+from data.formats.row_keys import (
+    NO_RULES,
+    KeyCounts,
+    KeyRules,
+    Undecided,
+    in_usual_spelling,
+    look_at_row,
+    undecided_message,
+    without_ignored_weights,
+)
+from data.formats.traces import rows_by_conversation, without_beginnings
+
+
+def adapt(adapter: Adapter, row: Row, *, rules: KeyRules = NO_RULES, counts: KeyCounts | None = None) -> list[Result]:
+    """What an adapter makes of a row and of what its other keys say, with a source and a licence written into each result.
+
+    Args:
+        rules: what the user said of keys that cannot be judged.
+        counts: takes what was not read.
+
+    Raises:
+        Undecided: where a key may say that the answer is bad and its value does not tell.
+        UserError: where a row of a format of ours does not hold what that format promises.
+    """
+    if adapter.reads_all:
+        return [_stamped(adapter, result) for result in _made(adapter, row)]
+    counts = KeyCounts() if counts is None else counts
+    if adapter.spans is not None:
+        spans = row["rows"] if isinstance(row.get("rows"), list) else [span for _, span in adapter.spans(row)]
+        made = [result for span in spans for result in _adapt_one(adapter, span, rules, counts)]
+        return without_beginnings(made) or [Skip("an export without spans")]
+    if adapter.joins_rows and isinstance(row.get("rows"), list):
+        for each in row["rows"]:
+            name = adapter.not_read(each) if adapter.not_read is not None and isinstance(each, dict) else None
+            if name is not None:
+                counts.unread[name] += 1
+            elif isinstance(each, dict):
+                look_at_row(each, adapter.reader, rules, counts)
+        results = _made(adapter, row)
+        if adapter.is_log and rules.redact:
+            results = [_redacted(result, counts) for result in results]
+        return [_stamped(adapter, result) for result in results]
+    return _adapt_one(adapter, row, rules, counts)
+
+
+def _adapt_one(adapter: Adapter, row: Row, rules: KeyRules, counts: KeyCounts) -> list[Result]:
+    if adapter.any_spelling:
+        row = in_usual_spelling(row, adapter.reader.columns)
+    if rules.ignore:
+        row = without_ignored_weights(row, adapter.reader, rules, counts)
+    facts = look_at_row(row, adapter.reader, rules, counts)
+    if isinstance(facts, Skip):
+        return [facts]
+    return [_stamped(adapter, facts.put_into(result)) for result in _made(adapter, row)]
+
+
+def _made(adapter: Adapter, row: Row) -> Sequence[Result]:
+    made = adapter.function(row)
+    results = [made] if isinstance(made, Skip | Chat | PreferencePair) else made
+    assert results, f"{adapter.name} returned nothing; a row that gives nothing is a Skip"
+    return [_with_reasoning(result) for result in results]
+
+
+def _redacted(result: Result, counts: KeyCounts) -> Result:
+    """A chat with placeholders in the place of secrets, in all that was said and called."""
+    if not isinstance(result, Chat):
+        return result
+    from data.contribution.redaction import redact_value  # noqa: PLC0415 - its patterns take a while, and few rows are logs
+
+    messages, found = redact_value([message.model_dump(mode="json") for message in result.messages])
+    counts.redacted.update(finding.kind for finding in found)
+    return Chat.model_validate({**dict(result), "messages": messages}) if found else result
+
+
+def _with_reasoning(result: Result) -> Result:
+    """The result with thoughts that stand in texts as reasoning, whoever read the texts."""
+    parts = ("messages",) if isinstance(result, Chat) else ("prompt", "chosen", "rejected")
+    if isinstance(result, Skip) or not any("think>" in m.content for part in parts for m in getattr(result, part)):
+        return result
+    try:
+        if isinstance(result, Chat):
+            return result.model_copy(update={"messages": with_reasoning(result.messages)})
+        prompt = with_reasoning(result.prompt)
+        sides = {side: with_reasoning(getattr(result, side), prompt) for side in ("chosen", "rejected")}
+        return PreferencePair.model_validate({**dict(result), "prompt": prompt, **sides})
+    except Unrepresentable as reason:
+        return Skip(str(reason))
+    except ValidationError:  # the one thing that can have become wrong
+        return Skip(SAME)
+
+
+def _stamped(adapter: Adapter, result: Result) -> Result:
+    if isinstance(result, Skip):
+        return result
+    if adapter.hub_id is None:
+        source = result.source or adapter.called or adapter.name
+    else:
+        source = f"{adapter.name}/{result.source}" if result.source else adapter.name
+    # The adapter made it just now and nobody else holds it, so it need not be copied, which would take a tenth of all time.
+    result.__dict__["source"] = source
+    if result.licence is None:
+        result.__dict__["licence"] = adapter.terms.licence
+    return result
+
+
+def adapt_chunk(
+    adapter: Adapter,
+    chunk: Chunk,
+    *,
+    line_of_id: dict[str, int] | None = None,
+    rules: KeyRules = NO_RULES,
+    counts: KeyCounts | None = None,
+) -> Iterator[tuple[int, list[Result] | BadLine]]:
+    """Each row of a chunk with its number, as what the adapter makes of it, or as a `BadLine`.
+
+    Bad are: what is no JSON or no object, what does not hold the promises of a format of ours, and a row on which the adapter
+    fails. For trajectories also an id that `line_of_id` has already; it is filled on the way.
+
+    Raises:
+        UserError: where keys of rows may say that an answer is bad and do not tell; it names all of them in this chunk.
+    """
+    ids = line_of_id if adapter.name == "trajectory" else None
+    undecided: dict[str, list[tuple[int, Any]]] = {}
+    for number, row in chunk.rows():
+        if isinstance(row, BadLine):
+            yield number, row
+            continue
+        if not isinstance(row, dict):
+            yield number, BadLine(chunk.path, number, f"a row is a JSON object, got {type(row).__name__}")
+            continue
+        try:
+            results = adapt(adapter, row, rules=rules, counts=counts)
+        except Undecided as keys:
+            for key, value in keys.values.items():
+                undecided.setdefault(key, []).append((number, value))
+            continue  # to the last row of the chunk, so that one message names all keys and some of their values
+        except UserError as error:
+            yield number, BadLine(chunk.path, number, str(error))
+            continue
+        except Exception as error:  # one strange row of a million must not end the work on the others; it is reported
+            fault = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+            yield number, BadLine(chunk.path, number, f"the adapter {adapter.name} failed on it: {fault}")
+            continue
+        if ids is not None and ids.setdefault(row["id"], number) != number:
+            reason = f"id {row['id']!r} stands already on line {ids[row['id']]}"
+            yield number, BadLine(chunk.path, number, reason)
+            continue
+        if not undecided:
+            yield number, results
+    if undecided:
+        raise UserError(undecided_message(chunk.path, undecided))
+
+
+def chunks_for(adapter: Adapter, source: Input) -> Iterator[Chunk]:
+    """The chunks of an input, with rows of one thing put together where the adapter asks for that."""
+    if adapter.spans is not None:
+        return rows_by_conversation(source, adapter.spans)
+    chunks = source.chunks()
+    if adapter.whole_file:
+        return whole_files(chunks)
+    return chunks if adapter.group_by is None else neighbours(chunks, adapter.group_by)
+
+
+def read_adapted(
+    adapter: Adapter, source: Input | str | Path, *, rules: KeyRules = NO_RULES, counts: KeyCounts | None = None
+) -> Iterator[tuple[int, Result]]:
+    """Every row of an input that must be clean, as (number of the row in its file, from 1; what the adapter makes of it).
+
+    Raises:
+        UserError: at the first bad row, naming file:line.
+    """
+    line_of_id: dict[str, int] = {}
+    path = ""
+    for chunk in chunks_for(adapter, source if isinstance(source, Input) else find_input(str(source))):
+        if chunk.path != path:
+            path = chunk.path
+            line_of_id.clear()
+        for number, results in adapt_chunk(adapter, chunk, line_of_id=line_of_id, rules=rules, counts=counts):
+            if isinstance(results, BadLine):
+                advice = f"\n{_ADVICE}" if adapter.name == "trajectory" else ""
+                raise UserError(f"{results}{advice}")
+            for result in results:
+                yield number, result
+
+
+_ADVICE = "`python -m data validate` lists every bad line of a file."
+
+
+def why_not_commercial(adapter: Adapter) -> str | None:
+    """Why a source cannot be used for a commercial model, or null where nothing is known against it."""
+    if adapter.terms.non_commercial:
+        return f"{adapter.name}: its licence ({adapter.terms.licence}) forbids commercial use"
+    if adapter.terms.openai_derived:
+        return f"{adapter.name}: models of OpenAI wrote its answers, and their terms forbid training competing models"
+    if adapter.hub_id is not None and adapter.terms.licence is None:
+        return f"{adapter.name}: its publisher states no licence"
+    return None
+
+
+_NON_COMMERCIAL = re.compile(
+    r"\b(nc|non-?commercial(ly)?|no-commercial(-use)?|not-for-commercial|research(-use|-purposes?)?-only|academic-use(-only)?|academic-only)\b"
+    r"|비-?상업|비-?영리|상업적-?(이용|사용|목적)-?(금지|불가|제한)|연구-?(용|목적)"
+)
+
+
+def why_row_not_commercial(licence: str | None, source: str) -> str | None:
+    """The same of one row, as it travels with the row: by its licence, and by the source that it names."""
+    if licence is not None and _NON_COMMERCIAL.search(re.sub(r"[\s_]+", "-", licence.lower())):
+        return f"not commercial: licence {licence}"
+    adapter = ADAPTERS.get(source.split("/")[0])
+    if adapter is not None and why_not_commercial(adapter):
+        return f"not commercial: source {adapter.name}"
+    return None
+
+
+def not_commercial(result: Chat | PreferencePair) -> Skip | None:
+    """That of a result, as a Skip."""
+    reason = why_row_not_commercial(result.licence, result.source)
+    return None if reason is None else Skip(reason)
