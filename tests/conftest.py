@@ -1,17 +1,17 @@
-"""What several tests share: the tiny random model, and chats that hypothesis makes up."""
+"""Fixtures of several test files. What they import from each other is in tests/support."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from core.errors import run_command
 from data.__main__ import app
+from support.commands import Run
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -28,7 +28,21 @@ def tiny_model() -> Path:
     return folder
 
 
-Run = Callable[..., tuple[int, str, str]]
+@pytest.fixture(scope="session")
+def minute_model(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a random two-layer model with 500 tokens and the ChatML tool template."""
+    from support.training import make_minute_model  # noqa: PLC0415 - loads torch
+
+    return make_minute_model(tiny_model, tmp_path_factory.mktemp("minute") / "model")
+
+
+@pytest.fixture(scope="session")
+def sets(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Prepared sets of 13 chats and 9 pairs: numbers that no batch divides."""
+    from support.training import make_sets, read_chat, read_pair  # noqa: PLC0415 - loads torch
+
+    folder = tmp_path_factory.mktemp("sets")
+    return make_sets(folder, chats=[*map(read_chat, range(13))], pairs=[*map(read_pair, range(9))])
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """Every adapter over sample rows in its exact published schema: tests/samples/NAME.jsonl, and NAME.expected.json with the
 exact result of every row.
 
-After a change of an adapter or of its rows, `python tests/golden.py NAME` shows what changed and writes it down; its
+After a change of an adapter or of its rows, `python tests/support/golden.py NAME` shows what changed and writes it down; its
 docstring has the layout. What it shows is reviewed against the published meaning of the format.
 """
 
@@ -15,7 +15,6 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from golden import difference, expected_file, golden_text, result_of, results_of, sample_file
 
 from core.errors import UserError
 from core.json_lines import BadLine
@@ -26,6 +25,7 @@ from data.formats.inputs import Rows, find_input
 from data.formats.reading import adapt_chunk
 from data.formats.recognise import find_adapter
 from data.formats.row_keys import WEIGHT_KEYS
+from support.golden import difference, expected_file, golden_text, result_of, results_of, sample_file
 
 
 def expected(name: str) -> dict[str, Any]:
@@ -63,7 +63,7 @@ def test_what_comes_out_of_the_samples(name: str) -> None:
     want, got = expected_file(name).read_text(encoding="utf-8"), golden_text(name)
     if want != got:
         changes = difference(name, want, got)
-        pytest.fail(f"{changes}\nIf this is right: python tests/golden.py {name}", pytrace=False)
+        pytest.fail(f"{changes}\nIf this is right: python tests/support/golden.py {name}", pytrace=False)
 
 
 @pytest.mark.parametrize("name", ADAPTERS)

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from record_samples import SAMPLES, record
 
 from core.errors import UserError
 from data.chats import Chat, Message, PreferencePair, Skip
@@ -16,6 +15,8 @@ from data.formats.openai_chat import openai_chat_row
 from data.formats.reading import read_adapted
 from data.formats.sharegpt_tools import sharegpt_tools_row
 from data.records import ToolFunction, ToolSpec
+from support.paths import SAMPLES
+from support.record_samples import record
 
 
 def sample(name: str) -> list[Chat | PreferencePair | Skip]:

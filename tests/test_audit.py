@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from curation_rows import run_steps
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -24,6 +23,7 @@ from data.rendering.renderer import Renderer, read_chat_template
 from data.rendering.templates_page import trl_templates
 from data.sets.build import BuildConfig, build
 from data.sets.prepared import read_prepared
+from support.curation_rows import run_steps
 from train import dpo, orpo, plan, sft
 from train.audit import findings
 from train.audit import rendered as rendered_audit

@@ -381,7 +381,7 @@ SAID = {
 
 def model_folder(template: str, folder: Path) -> Path:
     """A model folder without weights: the tokenizer of a family, with one of TRL's templates."""
-    from test_templates import STOPS, renderer_of  # noqa: PLC0415 - imports trl
+    from support.templates import STOPS, renderer_of  # noqa: PLC0415 - imports trl
 
     stops = next(
         (stops for family, stops in STOPS.items() if template.startswith(family)), ["<|im_end|>", "<|endoftext|>"]

@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import test_train
-from test_checkpoints import forked, kill, launch_two, steps
 
 from benchmark.kpis import kpis
 from core.errors import UserError
 from data.records import read_trajectories
+from support.forking import forked, kill
+from support.training import adapter_hash, launch_two, steps
+from support.training import options as short_options
 from train import benchmarking, sft
 from train.benchmarking import BEST_FILE, Benchmarking, check_benchmark, spared_checkpoints
 from train.checkpoints import checkpoints
@@ -28,14 +29,12 @@ from train.fit import read_metrics
 from train.outcome import run_main
 
 ROOT = Path(__file__).resolve().parents[1]
-sets = test_train.sets
-adapter_hash = test_train.adapter_hash
 
 
 def options(tiny_model: Path, data: Path, out: Path, **more: Any) -> list[str]:
     """Six steps over uneven epochs, dropout on; a benchmark every second step, and no other checkpoints."""
     short = {"max_steps": 6, "per_device_train_batch_size": 4, "benchmark_every": 2}
-    return test_train.options(tiny_model.resolve(), data, out, **{**short, **more})
+    return short_options(tiny_model.resolve(), data, out, **{**short, **more})
 
 
 @pytest.fixture

@@ -7,7 +7,8 @@ import subprocess
 import sys
 
 import pytest
-from recorded_bytes import FILE, PYTHON, ROOT
+
+from support.recorded_bytes import FILE, PYTHON, ROOT
 
 
 def test_records_chats_pairs_sets_and_trees_have_the_recorded_bytes(tiny_model: object) -> None:
@@ -15,6 +16,6 @@ def test_records_chats_pairs_sets_and_trees_have_the_recorded_bytes(tiny_model: 
     if recorded["python"] != PYTHON:
         pytest.skip(f"recorded with Python {recorded['python']}: the code world's outputs hold the interpreter's words")
     # a process of its own: the current folder stands in ids, and the commands' progress in the terminal
-    command = [sys.executable, ROOT / "tests" / "recorded_bytes.py", "--dry-run"]
+    command = [sys.executable, ROOT / "tests" / "support" / "recorded_bytes.py", "--dry-run"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert done.stdout == "", f"changed (meant? then run tests/recorded_bytes.py):\n{done.stdout}"
+    assert done.stdout == "", f"changed (meant? then run tests/support/recorded_bytes.py):\n{done.stdout}"

@@ -6,10 +6,8 @@ import re
 from pathlib import Path
 
 import pytest
-from conftest import Run
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from made_chats import chats
 
 from benchmark.agent.transformers_model import read_renderer
 from core.errors import UserError
@@ -19,6 +17,8 @@ from data.rendering.call_ids import ANY, ID_FORMS, NAMED, NINE, CallIds
 from data.rendering.renderer import Renderer
 from data.rendering.templates_page import small_tokenizer
 from data.rendering.token_tree import TokenTree
+from support.commands import Run
+from support.made_chats import chats
 
 # As Mistral's templates of 2024: ids of nine characters, and the id is part of what the model writes.
 NINE_ONLY = """{{- bos_token }}

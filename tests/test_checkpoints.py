@@ -12,7 +12,6 @@ import re
 import resource
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -20,35 +19,23 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import test_train
 import torch
-from minute_model import forked, forked_two, kill, minute_model
 from safetensors.torch import load_file
 from transformers import AutoTokenizer, TrainerCallback
 
 from core.errors import UserError
+from support.forking import forked, kill
+from support.training import adapter_hash, forked_two, launch_two, six_steps, steps
 from train import checkpoints, fit, outcome, sft
-from train.fit import read_metrics
 from train.outcome import Diverged, NoCheckpoint, Preempted, run_main
 from train.trainers import ChatTrainer
 
-__all__ = ["minute_model"]
-
 ROOT = Path(__file__).resolve().parents[1]
-
-sets = test_train.sets
-adapter_hash = test_train.adapter_hash
 
 
 @pytest.fixture(autouse=True)
 def references_in_a_folder_of_their_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("TOOLTUNE_CACHE", str(tmp_path / "cache"))
-
-
-def options(minute_model: Path, data: Path, out: Path, **more: Any) -> list[str]:
-    """A run of six steps over uneven epochs, dropout on, with a checkpoint every second step."""
-    short = {"max_steps": 6, "save_strategy": "steps", "save_steps": 2, "per_device_train_batch_size": 4}
-    return test_train.options(minute_model, data, out, **{**short, **more})
 
 
 class AtStep(TrainerCallback):
@@ -80,10 +67,6 @@ def with_callback(main: Callable[[list[str]], None], arguments: list[str], callb
         fit.MetricsFile = original  # type: ignore[misc]
 
 
-def steps(folder: Path) -> list[int]:
-    return [line["step"] for line in read_metrics(folder) if "loss" in line]
-
-
 def status(folder: Path) -> dict[str, Any]:
     return json.loads((folder / "status.json").read_text())  # type: ignore[no-any-return] # JSON
 
@@ -92,7 +75,7 @@ def status(folder: Path) -> dict[str, Any]:
 def whole(minute_model: Path, sets: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An SFT run that nothing happened to."""
     out = tmp_path_factory.mktemp("whole") / "run"
-    sft.main(options(minute_model, sets["chats"], out))
+    sft.main(six_steps(minute_model, sets["chats"], out))
     return out
 
 
@@ -103,7 +86,7 @@ def test_a_kill_while_the_final_adapter_is_made_changes_nothing(
     minute_model: Path, sets: dict[str, Path], whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The last checkpoint is resumed without a further step, which the HF Trainer would make."""
-    arguments = options(minute_model, sets["chats"], tmp_path / "run")
+    arguments = six_steps(minute_model, sets["chats"], tmp_path / "run")
     with monkeypatch.context() as patched:
         patched.setattr(fit, "save_model", lambda *_: kill())
         assert forked(lambda: sft.main(arguments)) == -signal.SIGKILL
@@ -116,7 +99,7 @@ def test_a_resumed_run_may_choose_its_checkpoint_and_later_ones_are_set_aside(
     minute_model: Path, sets: dict[str, Path], whole: Path, tmp_path: Path
 ) -> None:
     shutil.copytree(whole, tmp_path / "run")
-    arguments = options(minute_model, sets["chats"], tmp_path / "run", resume=tmp_path / "run" / "checkpoint-4")
+    arguments = six_steps(minute_model, sets["chats"], tmp_path / "run", resume=tmp_path / "run" / "checkpoint-4")
     sft.main(arguments)
     assert adapter_hash(tmp_path / "run") == adapter_hash(whole)
     assert [path.name for path in checkpoints.checkpoints(tmp_path / "run" / checkpoints.EARLIER)] == ["checkpoint-6"]
@@ -220,12 +203,12 @@ def test_a_kill_at_every_file_operation_of_a_save_leaves_a_whole_checkpoint(
     arguments = ["--save_total_limit", "1"]
     with monkeypatch.context() as patched:
         patched.setattr(ChatTrainer, "_save_checkpoint", save)
-        sft.main([*options(minute_model, sets["chats"], out), *arguments])
+        sft.main([*six_steps(minute_model, sets["chats"], out), *arguments])
     assert len(outcomes) > 40
     assert outcomes == sorted(outcomes)  # first the old one, from some operation on the new one
     assert set(outcomes) == {"checkpoint-2", "checkpoint-4"}
     for state in states.values():
-        sft.main([*options(minute_model, sets["chats"], state), *arguments])
+        sft.main([*six_steps(minute_model, sets["chats"], state), *arguments])
         assert adapter_hash(state) == adapter_hash(out)
         assert steps(state) == list(range(1, 7))
         assert not (state / checkpoints.SAVING).exists()
@@ -236,7 +219,7 @@ def test_a_command_killed_inside_its_save_goes_on_from_the_last_good_checkpoint(
     operation: int, minute_model: Path, sets: dict[str, Path], whole: Path, tmp_path: Path
 ) -> None:
     """At the first files, at the flush of the last ones, and after the rename, when older checkpoints are deleted."""
-    arguments = [*options(minute_model, sets["chats"], tmp_path / "run"), "--save_total_limit", "1"]
+    arguments = [*six_steps(minute_model, sets["chats"], tmp_path / "run"), "--save_total_limit", "1"]
     original = ChatTrainer._save_checkpoint
 
     def save(trainer: Any, model: Any, trial: Any) -> None:
@@ -291,7 +274,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_is_used(
         assert named in complaint and kind in complaint, complaint
     run = tmp_path / "truncated"
     unfinished(run)
-    sft.main(options(minute_model, sets["chats"], run))
+    sft.main(six_steps(minute_model, sets["chats"], run))
     assert adapter_hash(run) == adapter_hash(whole)
     assert checkpoints.problems_of(run / "checkpoint-6") == []
 
@@ -310,7 +293,7 @@ def test_where_no_checkpoint_is_whole_the_exit_code_is_3(
     unfinished(tmp_path / "run")
     for checkpoint in checkpoints.checkpoints(tmp_path / "run"):
         damage(checkpoint, "truncated")
-    arguments = options(minute_model, sets["chats"], tmp_path / "run")
+    arguments = six_steps(minute_model, sets["chats"], tmp_path / "run")
     with pytest.raises(NoCheckpoint, match=r"none of its 3 checkpoints is whole .*optimizer\.pt: truncated"):
         sft.main(arguments)
     assert {"status": "no_checkpoint", "exit_code": 3}.items() <= status(tmp_path / "run").items()
@@ -323,7 +306,7 @@ def test_a_full_disk_is_a_message_and_the_older_checkpoint_stays(
     minute_model: Path, sets: dict[str, Path], whole: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """The disk is full from the second save on: no file of that save may grow beyond 100 kB."""
-    arguments = options(minute_model, sets["chats"], tmp_path / "run")
+    arguments = six_steps(minute_model, sets["chats"], tmp_path / "run")
     limit = (100_000, resource.RLIM_INFINITY)
     fill = AtStep(3, lambda: resource.setrlimit(resource.RLIMIT_FSIZE, limit))
     assert forked(lambda: run_main(lambda: with_callback(sft.main, arguments, fill))) == 2
@@ -342,7 +325,7 @@ def test_room_for_a_checkpoint_is_looked_for_before_training(
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=5_000))
     with pytest.raises(UserError, match=r"a checkpoint needs [\d,]+ bytes, 5,000 bytes are free"):
-        sft.main(options(minute_model, sets["chats"], tmp_path / "run", audit_allow="disk"))
+        sft.main(six_steps(minute_model, sets["chats"], tmp_path / "run", audit_allow="disk"))
     assert not (tmp_path / "run" / "metrics.jsonl").exists()
 
 
@@ -365,7 +348,7 @@ def test_signals_finish_the_step_save_and_exit_75(
     minute_model: Path, sets: dict[str, Path], whole: Path, tmp_path: Path
 ) -> None:
     """SIGTERM and a second one in the save; then SIGUSR1 at a step that ends an epoch; the bytes stay the same."""
-    arguments = options(minute_model, sets["chats"], tmp_path / "run")
+    arguments = six_steps(minute_model, sets["chats"], tmp_path / "run")
     original = ChatTrainer._save_checkpoint
 
     def twice(trainer: Any, model: Any, trial: Any) -> None:
@@ -391,7 +374,7 @@ def test_signals_finish_the_step_save_and_exit_75(
 def test_ctrl_c_ends_at_once_and_the_same_command_goes_on(
     minute_model: Path, sets: dict[str, Path], whole: Path, tmp_path: Path
 ) -> None:
-    arguments = options(minute_model, sets["chats"], tmp_path / "run")
+    arguments = six_steps(minute_model, sets["chats"], tmp_path / "run")
     typed = AtStep(3, lambda: os.kill(os.getpid(), signal.SIGINT))
 
     def interrupted() -> None:
@@ -408,7 +391,7 @@ def test_a_signal_before_the_first_step_stops_at_once(
     minute_model: Path, sets: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sft, "load_model", lambda *_: os.kill(os.getpid(), signal.SIGUSR1))
-    arguments = options(minute_model, sets["chats"], tmp_path / "run")
+    arguments = six_steps(minute_model, sets["chats"], tmp_path / "run")
     assert forked(lambda: run_main(lambda: sft.main(arguments))) == 75
     assert status(tmp_path / "run")["status"] == "preempted"
 
@@ -418,7 +401,7 @@ def test_signalling_one_of_two_processes_stops_both_at_the_same_step(
 ) -> None:
     """Two gloo processes with dropout: the second one alone gets SIGTERM; resumed, they end with an unbroken pair's bytes."""
     more = {"per_device_train_batch_size": 2, "save_steps": 3, "max_steps": 7}
-    two = options(minute_model, sets["chats"], tmp_path / "two", **more)
+    two = six_steps(minute_model, sets["chats"], tmp_path / "two", **more)
     script = tmp_path / "signalled.py"
     script.write_text(
         f"import os, signal, sys\nsys.path[0:0] = [{str(ROOT)!r}, {str(ROOT / 'tests')!r}]\n"
@@ -433,21 +416,10 @@ def test_signalling_one_of_two_processes_stops_both_at_the_same_step(
     assert told.items() <= status(tmp_path / "two").items(), stopped.stderr
     assert time.monotonic() - began < 120
     assert forked_two(lambda: run_main(lambda: sft.main(two))) == [0, 0]
-    unbroken = options(minute_model, sets["chats"], tmp_path / "unbroken", **more)
+    unbroken = six_steps(minute_model, sets["chats"], tmp_path / "unbroken", **more)
     assert forked_two(lambda: run_main(lambda: sft.main(unbroken))) == [0, 0]
     assert adapter_hash(tmp_path / "two") == adapter_hash(tmp_path / "unbroken")
     assert steps(tmp_path / "two") == list(range(1, 8))
-
-
-def launch_two(script: Path, arguments: list[str]) -> subprocess.CompletedProcess[str]:
-    launch = [
-        Path(sys.executable).parent / "accelerate",
-        "launch",
-        "--config_file",
-        ROOT / "configs/accelerate/cpu-2.yaml",
-    ]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.run([*launch, script, *arguments], capture_output=True, env=environment, text=True)
 
 
 # Bad numbers
@@ -476,7 +448,7 @@ def test_a_number_that_is_not_finite_stops_the_run_within_the_step(
 
     monkeypatch.setattr(fit.UnitCollator, "__call__", remember)
     monkeypatch.setattr(ChatTrainer, "training_step", spoil)
-    arguments = options(minute_model, sets["chats"], tmp_path / "run")
+    arguments = six_steps(minute_model, sets["chats"], tmp_path / "run")
     with pytest.raises(Diverged, match=r"step 4: the (loss|norm of the gradients) is not a finite number"):
         sft.main(arguments)
     told = {"status": "diverged", "exit_code": 4, "step": 3, "checkpoint": "checkpoint-2"}
@@ -511,7 +483,7 @@ def test_weights_that_are_not_finite_are_neither_saved_nor_published(
     fit.Watch = Spoiled  # type: ignore[misc, attr-defined] # for this run
     try:
         with pytest.raises(Diverged, match="step 6: a trained weight is not a finite number"):
-            sft.main(options(minute_model, sets["chats"], tmp_path / "run", save_strategy="no"))
+            sft.main(six_steps(minute_model, sets["chats"], tmp_path / "run", save_strategy="no"))
     finally:
         fit.Watch = outcome.Watch  # type: ignore[misc, attr-defined]
     assert caught
@@ -530,7 +502,7 @@ def test_changes_since_the_checkpoint_are_refused_with_a_diff(
     model, data = tmp_path / "model", tmp_path / "data"
     shutil.copytree(minute_model, model)
     shutil.copytree(sets["chats"], data)
-    arguments = options(model, data, tmp_path / "run")
+    arguments = six_steps(model, data, tmp_path / "run")
 
     def refused(*more: str) -> str:
         with pytest.raises(UserError) as caught:
@@ -569,13 +541,13 @@ def test_a_copied_model_another_place_and_another_number_of_processes_are_no_cha
     """One process, then two with half the batch each: the same units in the same steps, so the same weights to 1e-4."""
     plain = {"lora_dropout": 0.0}
     run, alone = tmp_path / "run", tmp_path / "alone"
-    sft.main(options(minute_model, sets["chats"], alone, **plain))
+    sft.main(six_steps(minute_model, sets["chats"], alone, **plain))
     shutil.copytree(alone, run)
     unfinished(run)
     shutil.rmtree(run / "checkpoint-6")
     shutil.copytree(minute_model, tmp_path / "copied")
     more = {**plain, "per_device_train_batch_size": 2}
-    two = options(tmp_path / "copied", sets["chats"], run, **more)
+    two = six_steps(tmp_path / "copied", sets["chats"], run, **more)
     assert forked_two(lambda: run_main(lambda: sft.main(two))) == [0, 0]
     assert "checkpoint-4: written by 1 processes, now 2: the same units in the same steps" in capfd.readouterr().err
     one, two = (load_file(folder / "adapter_model.safetensors") for folder in (alone, run))
@@ -585,7 +557,7 @@ def test_a_copied_model_another_place_and_another_number_of_processes_are_no_cha
 def test_the_second_run_on_a_folder_is_refused_and_told_by_whom(
     minute_model: Path, sets: dict[str, Path], tmp_path: Path
 ) -> None:
-    arguments = options(minute_model, sets["chats"], tmp_path / "run")
+    arguments = six_steps(minute_model, sets["chats"], tmp_path / "run")
     codes: list[int] = []
 
     def second() -> None:

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from written_tests import CHEATING, HONEST
 
 from benchmark.agent.episodes import FROZEN_START, run_tasks
 from benchmark.agent.policies import POLICIES, Expert, policy_named
@@ -26,6 +25,7 @@ from benchmark.worlds.world import Fault, Task
 from core.errors import UserError
 from data.records import Outcome
 from data.trajectories import trajectory_to_chat
+from support.written_tests import CHEATING, HONEST
 
 ROOT = Path(__file__).resolve().parents[1]
 

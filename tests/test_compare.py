@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from run_folders import PLANTED, made, sha, source, stage, write_run
 
 from benchmark.__main__ import app
 from benchmark.kpis import compare_shares
@@ -18,6 +17,7 @@ from benchmark.reports.compare import Paired, compare_runs
 from benchmark.runs.results import differences, read_run, read_tries
 from core.errors import run_command
 from data.models import read_stages, weights_sha256
+from support.run_folders import PLANTED, made, sha, source, stage, write_run
 
 
 @pytest.fixture

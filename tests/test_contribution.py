@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 import yaml
-from conftest import ROOT
-from record_samples import with_metadata
+
+from support.paths import ROOT
+from support.record_samples import with_metadata
 
 SCRIPT = ROOT / "scripts" / "check_contribution.py"
 GITHUB = ROOT / ".github"

@@ -11,8 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from golden import expected_file, result_of
-from record_samples import SAMPLES
 
 import data.formats.inputs
 from core.config import read_config
@@ -24,6 +22,8 @@ from data.formats.inputs import find_input
 from data.formats.recognise import find_adapter
 from data.sets.build import BuildConfig, build
 from data.sets.convert import convert
+from support.golden import expected_file, result_of
+from support.paths import SAMPLES
 
 ROOT = Path(__file__).parents[1]
 Run = Callable[..., tuple[int, str, str]]

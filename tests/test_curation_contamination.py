@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from curation_rows import chat, pair, run_steps, trajectory, write_rows
 from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
@@ -20,6 +19,7 @@ from data.curation.contamination import Decontaminate, Reference
 from data.curation.rows import record_to_row, value_to_record
 from data.curation.text import Words
 from data.records import read_trajectories
+from support.curation_rows import chat, pair, run_steps, trajectory, write_rows
 
 QUESTION = (
     "A farmer has 17 sheep, sells 5 of them at the market on Monday and buys twice as many goats as he has sheep left; "

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from curation_rows import chat, pair, read_rows, run_steps, trajectory, write_rows
 from typer.testing import CliRunner
 
 from benchmark.__main__ import app as benchmark_app
 from core.errors import UserError
 from data.curation.text import Words
+from support.curation_rows import chat, pair, read_rows, run_steps, trajectory, write_rows
 
 WORDS = [f"{start}{end}" for start in "ba ke li mo nu pa re si to vu".split() for end in "ron lim tas dek por".split()]  # noqa: SIM905 - reads better
 

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from curation_rows import chat, pair, read_rows, run_steps, trajectory, write_rows
 
 from core.errors import UserError
 from data.curation.pipeline import CurateConfig, curate
+from support.curation_rows import chat, pair, read_rows, run_steps, trajectory, write_rows
 
 GOOD = chat(
     ("user", "Move a.txt to b."), ("call", "move", {"from": "a.txt"}, "ok"), ("assistant", "I moved it."), id="good"

@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 import yaml
-from curation_rows import chat, messages_of, pair, read_rows, run_steps, trajectory, write_rows
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
@@ -22,6 +21,7 @@ from core.config import read_config
 from core.errors import UserError
 from data.curation.pipeline import CurateConfig, curate
 from data.curation.shards import plan_shards, read_lines
+from support.curation_rows import chat, messages_of, pair, read_rows, run_steps, trajectory, write_rows
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ("curated.jsonl", "dropped.jsonl", "clusters.jsonl", "report.json", "report.md", "report.png")

@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import Run
-from record_samples import SAMPLES, record
 
 from core.config import read_yaml
 from data.records import Trajectory, read_trajectories, write_trajectories
+from support.commands import Run
+from support.paths import SAMPLES
+from support.record_samples import record
 
 ROOT = Path(__file__).parents[1]
 COMMANDS = ["validate", "redact", "score", "plan", "schema", "build", "pairs", "show"]

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from record_samples import action
-from run_folders import PLANTED, made, write_run
 
 from benchmark.__main__ import app
 from benchmark.reports.failures import ENDS, count_failures, error_to_shape
 from core.errors import run_command
 from data.records import Trajectory
+from support.record_samples import action
+from support.run_folders import PLANTED, made, write_run
 
 
 def failed(number: int, actions: list[dict[str, Any]], *, world: str = "files", **metadata: Any) -> Trajectory:

@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT, Run
-from curation_rows import chat, trajectory, write_rows
 
 from core.errors import UserError
 from core.files import Lock, Taken, claimed, claimed_folder, whole_file, whole_result, write_whole
+from support.commands import Run
+from support.curation_rows import chat, trajectory, write_rows
+from support.paths import ROOT
 
 
 def names(folder: Path) -> list[str]:

@@ -14,10 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import test_train
 import torch
-from conftest import Run
-from test_checkpoints import options
 from transformers import AutoTokenizer
 
 from core.errors import UserError
@@ -25,11 +22,11 @@ from data.rendering.chat_template import ChatTemplate
 from data.rendering.control_tokens import Unrenderable
 from data.rendering.renderer import Renderer, find_base
 from data.rendering.replies import text_to_message
+from support.commands import Run
+from support.training import options, six_steps
 from train import checkpoints, dpo, sft
 
 ROOT = Path(__file__).resolve().parents[1]
-
-sets = test_train.sets
 
 
 @pytest.fixture(autouse=True)
@@ -66,7 +63,7 @@ def stopped(tiny_model: Path, sets: dict[str, Path], tmp_path_factory: pytest.Te
     """A run as if it had been killed after its checkpoint of step 4."""
     out = tmp_path_factory.mktemp("hostile") / "run"
     os.environ["TOOLTUNE_CACHE"] = str(out.parent / "cache")
-    sft.main(options(tiny_model, sets["chats"], out))
+    sft.main(six_steps(tiny_model, sets["chats"], out))
     for name in ("run.json", "status.json", "adapter_model.safetensors"):
         (out / name).unlink()
     shutil.rmtree(out / "checkpoint-6")
@@ -93,7 +90,7 @@ def test_a_pickle_in_a_checkpoint_with_a_fitting_manifest_runs_nothing(
     checkpoints.write_manifest(checkpoint, step=4, settings=manifest["settings"])
     assert all("a pickle that asks for posix.system" in problem for problem in checkpoints.problems_of(checkpoint))
     capsys.readouterr()
-    sft.main(options(tiny_model, sets["chats"], out))
+    sft.main(six_steps(tiny_model, sets["chats"], out))
     said = capsys.readouterr().err
     used = "checkpoint-4" if name == "training_args.bin" else "checkpoint-2"  # arguments are never read
     assert f"going on from {out / used}" in said
@@ -108,7 +105,7 @@ def test_pickled_weights_are_not_read(tiny_model: Path, tmp_path: Path, pwned: P
     torch.save(Payload(pwned), base / "pytorch_model.bin")
     data = tmp_path / "none"
     with pytest.raises(UserError, match="cannot be loaded"):
-        sft.main(test_train.options(base, data, tmp_path / "out"))
+        sft.main(options(base, data, tmp_path / "out"))
     adapter = tmp_path / "adapter"
     adapter.mkdir()
     (adapter / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": str(tiny_model)}))
@@ -116,7 +113,7 @@ def test_pickled_weights_are_not_read(tiny_model: Path, tmp_path: Path, pwned: P
     with pytest.raises(UserError, match="pickle"):
         find_base(str(adapter))
     with pytest.raises(UserError, match="pickle"):
-        dpo.main(test_train.options(adapter, data, tmp_path / "out2"))
+        dpo.main(options(adapter, data, tmp_path / "out2"))
     assert not pwned.exists()
 
 
@@ -126,7 +123,7 @@ def test_a_pickle_of_training_arguments_beside_an_adapter_is_never_read(
     adapter = tmp_path / "adapter"
     shutil.copytree(stopped / "checkpoint-4", adapter)
     torch.save(Payload(pwned), adapter / "training_args.bin")
-    dpo.main(test_train.options(adapter, sets["pairs"], tmp_path / "dpo", max_steps=1))
+    dpo.main(options(adapter, sets["pairs"], tmp_path / "dpo", max_steps=1))
     assert not pwned.exists()
 
 
@@ -147,17 +144,17 @@ def test_code_in_a_models_folder_is_not_run(tiny_model: Path, tmp_path: Path, pw
         (base / name).write_text(json.dumps(config))
     Renderer.from_pretrained(base)
     with pytest.raises(UserError):  # the data are not there; the model was loaded before
-        sft.main(test_train.options(base, tmp_path / "none", tmp_path / "out"))
+        sft.main(options(base, tmp_path / "none", tmp_path / "out"))
     config = json.loads((base / "config.json").read_text())
     (base / "config.json").write_text(json.dumps(config | {"model_type": "evil"}))
     with pytest.raises(UserError, match="cannot be loaded"):
-        sft.main(test_train.options(base, tmp_path / "none", tmp_path / "out"))
+        sft.main(options(base, tmp_path / "none", tmp_path / "out"))
     assert not pwned.exists()
 
 
 def test_no_option_trusts_remote_code(tiny_model: Path, sets: dict[str, Path], tmp_path: Path) -> None:
     with pytest.raises(UserError, match="trust_remote_code"):
-        sft.main([*test_train.options(tiny_model, sets["chats"], tmp_path / "out"), "--trust_remote_code", "true"])
+        sft.main([*options(tiny_model, sets["chats"], tmp_path / "out"), "--trust_remote_code", "true"])
     for folder in ("data", "train", "benchmark", "scripts"):
         for file in (ROOT / folder).rglob("*.py"):
             assert "trust_remote_code=True" not in file.read_text(encoding="utf-8"), file

@@ -10,16 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from browser import CHROMIUM, Browser
-from record_samples import record
 from rich.console import Console
-from run_folders import PLANTED, made, sha, source, stage, write_run
 
 from benchmark.kpis import UNITS, Kpi
 from benchmark.reports.leaderboard import leaderboard_command, write_leaderboard
 from benchmark.runs.shown import TITLES, kpi_table, kpi_to_text
 from core.errors import UserError
 from data.records import Trajectory
+from support.browser import CHROMIUM, Browser
+from support.record_samples import record
+from support.run_folders import PLANTED, made, sha, source, stage, write_run
 
 needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")
 

@@ -24,8 +24,6 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from record_samples import record
-from test_checkpoints import forked
 
 from benchmark.__main__ import app
 from benchmark.kpis import kpis
@@ -39,6 +37,8 @@ from data.curation.contamination import Decontaminate
 from data.curation.rows import record_to_row
 from data.records import Outcome, Trajectory, read_trajectories, write_trajectories
 from data.trajectories import trajectory_to_chat
+from support.forking import forked
+from support.record_samples import record
 from train.audit.rows import read_test_tasks
 from train.outcome import run_main
 

@@ -15,7 +15,6 @@ import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from record_samples import action, record
 
 from core.config import read_config
 from core.errors import UserError
@@ -23,6 +22,7 @@ from data.chats import Chat, Message, PreferencePair, ToolCall
 from data.release.build import build_release
 from data.sets.build import BuildConfig, build
 from data.sets.prepared import Prepared, dataset_row, read_prepared, rows_to_dataset
+from support.record_samples import action, record
 
 
 def write_jsonl(path: Path, rows: list[dict[str, Any]]) -> Path:

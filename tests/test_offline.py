@@ -13,13 +13,11 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
-import test_train
-from test_train import options
+
+from support.training import options
 
 ROOT = Path(__file__).resolve().parents[1]
 NOBODY = "http://127.0.0.1:9"  # the discard port: a connection is refused
-
-sets = test_train.sets
 
 
 def environment(**more: str) -> dict[str, str]:

@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 import yaml
-from conftest import ROOT, Run
-from record_samples import record
 
 from core.config import read_config
 from data.contribution.coverage import PlanSpec, need_to_cells
+from support.commands import Run
+from support.paths import ROOT
+from support.record_samples import record
 
 SPEC: dict[str, Any] = {
     "service": "고객지원 데스크",

@@ -10,10 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Run
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from record_samples import SAMPLES
 
 from data.chats import Chat, Message, PreferencePair, Skip, what_is_said
 from data.formats.catalogue import ADAPTERS
@@ -25,6 +23,8 @@ from data.formats.rated_answers import ultrafeedback_row
 from data.formats.reading import adapt
 from data.formats.row_keys import meaning_of, name_of
 from data.sets.convert import convert
+from support.commands import Run
+from support.paths import SAMPLES
 
 PAIR_ADAPTERS = [name for name, adapter in ADAPTERS.items() if adapter.kind == "pair" and name != "pairs"]
 

@@ -16,14 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import test_train
-import test_trees
 import torch
 import yaml
 from accelerate.state import PartialState
 from accelerate.utils import DistributedType
 from bitsandbytes.nn import Linear4bit
-from minute_model import forked, forked_two, kill, minute_model
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch.distributed.tensor import DTensor
 from transformers import AutoModelForCausalLM
@@ -33,58 +30,38 @@ from trl import SFTConfig
 from trl.trainer.utils import add_fused_lm_head
 
 from core.errors import UserError
-from data.sets.build import BuildConfig, build
 from data.sets.prepared import read_prepared
-from train import dpo, orpo, sft
-from train.fit import read_metrics
+from support.forking import forked, kill
+from support.paths import ROOT
+from support.training import (
+    MAIN,
+    STEPS,
+    adapter_hash,
+    eight_steps,
+    forked_two,
+    losses,
+    make_sets,
+    metrics,
+    read_chat,
+    read_pair,
+)
+from support.trees import brute_force, largest_difference, made_pairs, on_trees
+from train import dpo, sft
 from train.model import load_model
 from train.outcome import Watch, run_main
 from train.parsing import ModelOptions
-
-__all__ = ["minute_model"]
-
-MAIN = {"sft": sft.main, "dpo": dpo.main, "orpo": orpo.main}
-STEPS = 8
-CLOCK = ("time", "runtime", "samples_per_second", "steps_per_second")
-
-adapter_hash = test_train.adapter_hash
-losses = test_train.losses
 
 
 @pytest.fixture(scope="module")
 def sets(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Prepared sets of nine chats and nine units of pairs for training: of a batch of four, the last holds one."""
     folder = tmp_path_factory.mktemp("sets")
-    made = {}
-    for kind, rows in (
-        ("chats", [test_train.read_chat(n) for n in range(10)]),
-        ("pairs", [test_train.read_pair(n) for n in range(20)]),
-    ):
-        source = folder / f"{kind}.jsonl"
-        source.write_text("".join(row.model_dump_json() + "\n" for row in rows), encoding="utf-8")
-        build(BuildConfig.model_validate({"sources": [{"adapter": kind, "path": str(source)}]}), out=folder / kind)
-        made[kind] = folder / kind
-    return made
+    return make_sets(folder, chats=[*map(read_chat, range(10))], pairs=[*map(read_pair, range(20))])
 
 
 @pytest.fixture(autouse=True)
 def references_in_a_folder_of_their_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("TOOLTUNE_CACHE", str(tmp_path / "cache"))
-
-
-def options(model: Path, data: Path, out: Path, *, processes: int = 1, **more: Any) -> list[str]:
-    """Eight steps over three uneven epochs; a checkpoint every third step, a line every second, an evaluation every fourth."""
-    run = {
-        "max_steps": STEPS, "save_strategy": "steps", "save_steps": 3, "logging_steps": 2, "eval_strategy": "steps",
-        "eval_steps": 4, "eval_on_start": "true", "per_device_train_batch_size": 4 // processes,
-        "per_device_eval_batch_size": 2, **more,
-    }  # fmt: skip
-    return test_train.options(model, data, out, **run)
-
-
-def metrics(folder: Path) -> list[dict[str, Any]]:
-    """The lines of metrics.jsonl without what a clock has measured."""
-    return [{name: value for name, value in line.items() if not name.endswith(CLOCK)} for line in read_metrics(folder)]
 
 
 def with_events(then: Callable[[int], object]) -> Callable[[], None]:
@@ -119,9 +96,9 @@ def test_killed_at_any_event_a_run_ends_with_bytes_and_lines_of_an_unbroken_one(
         more["precompute_ref_log_probs"] = "true"
     elif method == "dpo":
         model = tmp_path / "adapter"
-        sft.main(options(minute_model, sets["chats"], model, max_steps=1))
+        sft.main(eight_steps(minute_model, sets["chats"], model, max_steps=1))
     unbroken, killed = (
-        options(model, data, tmp_path / name, processes=processes, **more) for name in ("unbroken", "killed")
+        eight_steps(model, data, tmp_path / name, processes=processes, **more) for name in ("unbroken", "killed")
     )
 
     def counted() -> None:
@@ -153,7 +130,7 @@ def test_options_that_would_make_a_resumed_run_another_one_are_refused(
     option: str, minute_model: Path, sets: dict[str, Path], tmp_path: Path
 ) -> None:
     with pytest.raises(UserError, match=f"{option}: expected false"):
-        sft.main([*options(minute_model, sets["chats"], tmp_path / "run"), f"--{option}", "true"])
+        sft.main([*eight_steps(minute_model, sets["chats"], tmp_path / "run"), f"--{option}", "true"])
 
 
 def merged(model: Path, adapter: Path) -> dict[str, torch.Tensor]:
@@ -191,8 +168,8 @@ def test_two_processes_make_the_steps_of_one(
     units = len({row.group for row in read_prepared(sets[kind]).train})
     assert units % 4 == 1
     more = {**PLAIN, "tree": tree, "load_best_model_at_end": "true", "eval_steps": 3}
-    MAIN[method](options(minute_model, sets[kind], tmp_path / "one", **more))
-    two = options(minute_model, sets[kind], tmp_path / "two", processes=2, **more)
+    MAIN[method](eight_steps(minute_model, sets[kind], tmp_path / "one", **more))
+    two = eight_steps(minute_model, sets[kind], tmp_path / "two", processes=2, **more)
     assert forked_two(lambda: run_main(lambda: MAIN[method](two))) == [0, 0]
     assert_same_training(minute_model, tmp_path / "one", tmp_path / "two")
     assert_same_metrics(tmp_path / "one", tmp_path / "two")
@@ -201,12 +178,10 @@ def test_two_processes_make_the_steps_of_one(
 
 def test_more_processes_than_units_make_the_steps_of_one(minute_model: Path, tmp_path: Path) -> None:
     """One chat: the second process has nothing but fillers in the whole run."""
-    source = tmp_path / "one.jsonl"
-    source.write_text(test_train.read_chat(1).model_dump_json() + "\n", encoding="utf-8")
-    build(BuildConfig.model_validate({"sources": [{"adapter": "chats", "path": str(source)}]}), out=tmp_path / "set")
+    data = make_sets(tmp_path, chats=[read_chat(1)])["chats"]
     more = {**PLAIN, "eval_strategy": "no", "eval_on_start": "false"}
-    sft.main(options(minute_model, tmp_path / "set", tmp_path / "one", **more))
-    two = options(minute_model, tmp_path / "set", tmp_path / "two", processes=2, **more)
+    sft.main(eight_steps(minute_model, data, tmp_path / "one", **more))
+    two = eight_steps(minute_model, data, tmp_path / "two", processes=2, **more)
     assert forked_two(lambda: run_main(lambda: sft.main(two))) == [0, 0]
     assert_same_training(minute_model, tmp_path / "one", tmp_path / "two")
     assert_same_metrics(tmp_path / "one", tmp_path / "two")
@@ -218,7 +193,7 @@ def with_fsdp2() -> None:
     accelerate turns FSDP on where a GPU's backend was found and nowhere else (AcceleratorState.__init__), although its FSDP2
     runs on gloo and CPU. So it is told that the backend is one of GPUs; all that follows is accelerate's own.
     """
-    config = yaml.safe_load((test_train.ROOT / "configs/accelerate/fsdp2.yaml").read_text(encoding="utf-8"))
+    config = yaml.safe_load((ROOT / "configs/accelerate/fsdp2.yaml").read_text(encoding="utf-8"))
     for name, value in config["fsdp_config"].items():  # what `accelerate launch` does with them
         os.environ[name.upper()] = str(value).lower() if isinstance(value, bool) else str(value)
     os.environ |= {"ACCELERATE_USE_FSDP": "true", "ACCELERATE_TORCH_DEVICE": "cpu"}
@@ -249,11 +224,11 @@ def test_fsdp2_makes_the_steps_of_one_process_and_resumes_to_the_same_bytes(
     data, start_from = sets["chats" if method == "sft" else "pairs"], minute_model
     if method == "dpo":
         start_from = tmp_path / "adapter"
-        sft.main(options(minute_model, sets["chats"], start_from, max_steps=1))
+        sft.main(eight_steps(minute_model, sets["chats"], start_from, max_steps=1))
 
     def command(name: str, before: Callable[[], object] = with_fsdp2, **others: Any) -> Callable[[], object]:
         processes = 1 if name == "one" else 2
-        arguments = options(start_from, data, tmp_path / name, processes=processes, **PLAIN, **more, **others)
+        arguments = eight_steps(start_from, data, tmp_path / name, processes=processes, **PLAIN, **more, **others)
 
         def work() -> None:
             before()
@@ -298,9 +273,9 @@ def test_gradients_through_a_four_bit_base_are_the_same_on_trees(minute_model: P
             trained(input_ids=torch.tensor([[5, 6, 7]]))
         return trained.train()
 
-    rows = test_trees.made_pairs(3)
-    truth = test_trees.brute_force(adapted(), rows)
-    assert test_trees.largest_difference(test_trees.on_trees(adapted(), rows, "segments"), truth) < 1e-4
+    rows = made_pairs(3)
+    truth = brute_force(adapted(), rows)
+    assert largest_difference(on_trees(adapted(), rows, "segments"), truth) < 1e-4
     lower = [gradient for name, gradient in truth[1].items() if "layers.0" in name]
     assert len(lower) == 14 and all(gradient.abs().max() > 0 for gradient in lower)
 
@@ -312,8 +287,8 @@ def test_runs_on_a_four_bit_base_resume_to_the_same_bytes(
     """TRL holds the adapter in bf16 then."""
     more = {"max_steps": 6, "load_in_4bit": "true", "tree": "true"}
     data = sets["chats" if method == "sft" else "pairs"]
-    MAIN[method](options(minute_model, data, tmp_path / "unbroken", **more))
-    killed = options(minute_model, data, tmp_path / "killed", **more)
+    MAIN[method](eight_steps(minute_model, data, tmp_path / "unbroken", **more))
+    killed = eight_steps(minute_model, data, tmp_path / "killed", **more)
 
     def dies() -> None:
         with_events(lambda number: kill() if number == 30 else None)
@@ -330,7 +305,7 @@ def test_four_bit_is_refused_with_the_reason_where_it_cannot_run(
 ) -> None:
     monkeypatch.setattr("train.model.find_spec", lambda _: None)
     with pytest.raises(UserError, match=r"--load_in_4bit needs bitsandbytes: pip install"):
-        dpo.main(options(minute_model, sets["pairs"], tmp_path / "run", load_in_4bit="true"))
+        dpo.main(eight_steps(minute_model, sets["pairs"], tmp_path / "run", load_in_4bit="true"))
 
 
 # Determinism
@@ -340,12 +315,12 @@ def test_deterministic_runs_are_the_same_and_say_that_they_are(
     minute_model: Path, sets: dict[str, Path], tmp_path: Path
 ) -> None:
     for name in ("one", "two"):
-        dpo.main(options(minute_model, sets["pairs"], tmp_path / name, deterministic="true"))
+        dpo.main(eight_steps(minute_model, sets["pairs"], tmp_path / name, deterministic="true"))
     assert adapter_hash(tmp_path / "one") == adapter_hash(tmp_path / "two")
     assert json.loads((tmp_path / "one" / "run.json").read_text())["options"]["deterministic"] is True
     assert not torch.are_deterministic_algorithms_enabled()  # the switch is the run's alone
     with pytest.raises(UserError, match="deterministic: true -> false"):
-        dpo.main(options(minute_model, sets["pairs"], tmp_path / "one"))
+        dpo.main(eight_steps(minute_model, sets["pairs"], tmp_path / "one"))
 
 
 @pytest.mark.parametrize("wanted", ["true", "false"])
@@ -365,7 +340,7 @@ def test_an_operation_that_is_not_deterministic_ends_the_run_only_where_it_was_a
         return original(layer, states)
 
     monkeypatch.setattr(LlamaMLP, "forward", forward)
-    arguments = options(minute_model, sets["chats"], tmp_path / "run", deterministic=wanted, eval_on_start="false")
+    arguments = eight_steps(minute_model, sets["chats"], tmp_path / "run", deterministic=wanted, eval_on_start="false")
     assert forked(lambda: run_main(lambda: sft.main(arguments))) == (2 if wanted == "true" else 0)
     if wanted == "true":
         message = capfd.readouterr().err
@@ -382,7 +357,7 @@ def test_attention_that_torch_cannot_vouch_for_is_refused_by_name(
     with pytest.raises(
         UserError, match=r"--deterministic true: attn_implementation flex_attention .* expected sdpa or eager"
     ):
-        sft.main(options(minute_model, sets["chats"], tmp_path / "run", **more))
+        sft.main(eight_steps(minute_model, sets["chats"], tmp_path / "run", **more))
     monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":0:0")
     with pytest.raises(UserError, match=r"CUBLAS_WORKSPACE_CONFIG=:0:0: expected :4096:8 or :16:8"):
-        sft.main(options(minute_model, sets["chats"], tmp_path / "run", deterministic="true"))
+        sft.main(eight_steps(minute_model, sets["chats"], tmp_path / "run", deterministic="true"))

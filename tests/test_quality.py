@@ -8,14 +8,15 @@ import random
 from pathlib import Path
 from typing import Any
 
-from conftest import ROOT, Run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
-from record_samples import SAMPLES, TOOLS, action, record
 
 from data.contribution.quality import POINTS, checklist, error_type, label_signature, sane_steps, score_record
 from data.records import Trajectory
+from support.commands import Run
+from support.paths import ROOT, SAMPLES
+from support.record_samples import TOOLS, action, record
 
 FULL_METADATA = {
     "instruction": "What does a.txt say?",

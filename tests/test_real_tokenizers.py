@@ -13,8 +13,6 @@ from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
-from made_chats import chats
-from test_templates import check_exact, served_ids
 
 from benchmark.agent.episodes import Episode, Turn, run_tasks
 from benchmark.agent.policies import Expert
@@ -27,6 +25,8 @@ from data.rendering.renderer import Renderer
 from data.rendering.templates_page import facts_to_markdown, template_facts
 from data.rendering.token_tree import TokenTree
 from data.sets.build import BuildConfig, build
+from support.made_chats import chats
+from support.templates import check_exact, served_ids
 from train import dpo, orpo, sft
 
 ROOT = Path(__file__).resolve().parents[1]

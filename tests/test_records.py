@@ -11,7 +11,6 @@ import jsonschema
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from record_samples import SAMPLES, action, record, with_action, with_metadata
 
 from core.errors import UserError
 from core.json_lines import BadLine, json_to_object
@@ -24,6 +23,8 @@ from data.records import (
     trajectory_json_schema,
     write_trajectories,
 )
+from support.paths import SAMPLES
+from support.record_samples import action, record, with_action, with_metadata
 
 SCHEMA_FILE = Path(__file__).parents[1] / "docs" / "trajectory.schema.json"
 

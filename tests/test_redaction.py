@@ -17,16 +17,17 @@ from typing import Any
 import pyarrow.parquet as parquet
 import pytest
 import yaml
-from conftest import ROOT, Run
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from planted_secrets import HEX, LETTERS, OTHER_NAMES, SECRETS, SPELLINGS, needles
-from record_samples import action, record, with_metadata
 
 from data.contribution.patterns import our_patterns
 from data.contribution.redaction import detect_secrets_finder, findings, redact_value
 from data.contribution.redaction import redact_text as redact
 from data.contribution.spellings import MAX_CHARACTERS
+from support.commands import Run
+from support.paths import ROOT
+from support.planted_secrets import HEX, LETTERS, OTHER_NAMES, SECRETS, SPELLINGS, needles
+from support.record_samples import action, record, with_metadata
 
 # Made up here: each has the shape of the real thing and belongs to nobody.
 PEM = "-----BEGIN RSA PRIVATE KEY-----\nMIIEowIBAAKCAQEA7Zq\nk0b+/x9f=\n-----END RSA PRIVATE KEY-----"

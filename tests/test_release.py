@@ -20,7 +20,6 @@ import pytest
 from huggingface_hub import DatasetCard
 from hypothesis import given
 from hypothesis import strategies as st
-from record_samples import record
 from semver import Version
 from typer.testing import CliRunner
 
@@ -30,6 +29,7 @@ from data.release.changes import Changes, check_level, check_order, record_to_fi
 from data.release.export import cell_to_text, csv_to_records, release_to_dataframe, row_to_record, text_to_cell
 from data.release.licences import ALLOWED, licence_to_spdx
 from data.release.manifest import MANIFEST, Archive, Manifest, read_manifest
+from support.record_samples import record
 
 ROOT = Path(__file__).parents[1]
 Rows = list[dict[str, Any]]

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 import trl
 from hypothesis import HealthCheck, given, settings
-from made_chats import CONTROL_TEXT, chats
 from transformers import PreTrainedTokenizerFast
 from typer.testing import CliRunner
 
@@ -20,6 +19,7 @@ from data.rendering.renderer import Renderer, Unrenderable
 from data.rendering.replies import text_to_message
 from data.rendering.show import cut_before
 from data.rendering.token_tree import TokenTree
+from support.made_chats import CONTROL_TEXT, chats
 
 SETTINGS = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 

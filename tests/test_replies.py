@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_templates import NAMES, renderer_of
 
 from data.chats import Chat, Message, Skip, ToolCall, what_is_said
 from data.records import ToolSpec
 from data.rendering.call_forms import CALL_FORMS, HERMES, Form
 from data.rendering.replies import read_reply, text_to_message
+from support.templates import NAMES, renderer_of
 
 
 def tool(name: str) -> ToolSpec:

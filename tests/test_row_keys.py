@@ -10,7 +10,6 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from golden import sample_file
 
 from core.config import read_config
 from core.errors import UserError
@@ -21,6 +20,7 @@ from data.formats.reading import adapt, chunks_for
 from data.formats.row_keys import CONTAINERS, KeyCounts, Meaning, Undecided, has_side, key_rules, meaning_of, name_of
 from data.sets.build import BuildConfig, build
 from data.sets.convert import convert
+from support.golden import sample_file
 
 Run = Callable[..., tuple[int, str, str]]
 

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_servers import Fake, chat
 
 from benchmark.__main__ import app
 from benchmark.agent.episodes import Try
@@ -23,6 +22,7 @@ from benchmark.runs.run import DECIDING_CODE, model_sha256, tasks_to_tries
 from benchmark.worlds.kinds import make_tasks
 from core.errors import UserError, run_command
 from data.records import Outcome, Trajectory, read_trajectories
+from support.chat_server import Fake, chat
 
 Bench = Callable[..., tuple[int, str, str]]
 ROOT = Path(__file__).resolve().parents[1]

@@ -21,8 +21,9 @@ import jsonschema
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from record_samples import record
 from typer.testing import CliRunner
+
+from support.record_samples import record
 
 pytest.importorskip("fastapi")
 

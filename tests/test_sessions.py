@@ -9,8 +9,6 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from conftest import Run
-from golden import SAMPLES
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -22,6 +20,8 @@ from data.formats.inputs import find_input
 from data.formats.openai_chat import chat_to_openai_row
 from data.formats.reading import adapt, read_adapted
 from data.formats.recognise import find_adapter, find_parts
+from support.commands import Run
+from support.paths import SAMPLES
 
 SESSIONS = ("claude_code_session", "codex_rollout", "pi_session")
 Line = dict[str, Any]

@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 import yaml
-from slurm_cluster import NODES, Cluster, NoSlurm, slurm_cluster, wait_for
 
 from data.sets.build import BuildConfig, build
+from support.slurm_cluster import NODES, Cluster, NoSlurm, slurm_cluster, wait_for
 
 ROOT = Path(__file__).resolve().parents[1]
 GRACE_SECONDS = 60

@@ -10,8 +10,6 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from made_chats import chats
-from record_samples import SAMPLES, record
 from typer.testing import CliRunner
 
 from data.__main__ import app
@@ -31,6 +29,9 @@ from data.formats.toolace import bracket_calls
 from data.formats.trajectory import trajectory_row
 from data.records import Outcome, ToolSpec, Trajectory
 from data.trajectories import trajectory_to_chat
+from support.made_chats import chats
+from support.paths import SAMPLES
+from support.record_samples import record
 
 EVERY_OUTCOME = frozenset(Outcome)
 

@@ -11,8 +11,6 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from made_chats import chats
-from record_samples import SAMPLES
 
 from core.errors import UserError
 from data.chats import Chat, Message, Skip
@@ -23,6 +21,8 @@ from data.formats.reading import adapt, read_adapted
 from data.formats.recognise import find_adapter
 from data.formats.traces import BEGINNING, without_beginnings
 from data.sets.convert import convert
+from support.made_chats import chats
+from support.paths import SAMPLES
 
 TRACES = ("otel_genai", "langfuse")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import subprocess
@@ -20,15 +19,15 @@ from trl.experimental.orpo import ORPOConfig
 from benchmark.loop.plan import LoopConfig
 from core.config import read_config
 from core.errors import UserError
-from data.chats import Chat, Message, PreferencePair, ToolCall
+from data.chats import Chat, PreferencePair
 from data.contribution.coverage import PlanSpec
 from data.curation.pipeline import CurateConfig
 from data.models import read_stages, weights_sha256
-from data.records import ToolSpec
 from data.rendering.renderer import Renderer
 from data.rendering.token_tree import TokenTree
 from data.sets.build import BuildConfig, build
 from data.sets.prepared import read_prepared
+from support.training import adapter_hash, launch_two, losses, options, read_chat, read_pair
 from train import dpo, orpo, sft
 from train.fit import read_metrics
 from train.options import DataOptions, PairOptions
@@ -37,62 +36,6 @@ from train.trainers import PairTrainer
 from train.tree import UnitCollator, rendered_to_unit, tree_to_rendered
 
 ROOT = Path(__file__).resolve().parents[1]
-TOOL = ToolSpec.model_validate(
-    {"function": {"name": "read_file", "parameters": {"type": "object", "properties": {"path": {"type": "string"}}}}}
-)
-
-
-def read_chat(n: int) -> Chat:
-    call = ToolCall(id="c", name="read_file", arguments={"path": f"{'파일' * (n % 3)}{n}.csv"})
-    return Chat(
-        messages=(
-            Message(role="user", content=f"Read {n}"),
-            Message(role="assistant", tool_calls=(call,), weight=0.0 if n % 5 == 0 else None),
-            Message(role="tool", content="1,2 " * (n % 4 + 1), tool_call_id="c", name="read_file"),
-            Message(role="assistant", content="Done."),
-        ),
-        tools=(TOOL,), id=f"chat{n}", source="test", group=f"g{n}",
-    )  # fmt: skip
-
-
-def read_pair(n: int) -> PreferencePair:
-    chat = read_chat(n * 5 + 1)
-    bad = ToolCall(id="c", name="read_file", arguments={"path": "nothing"})
-    return PreferencePair(
-        prompt=chat.messages[:1], chosen=chat.messages[1:], rejected=(Message(role="assistant", tool_calls=(bad,)),),
-        tools=(TOOL,), id=f"pair{n}", source="test", group=f"t{n // 2}", trunk=f"t{n // 2}",
-    )  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def sets(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Prepared sets of 13 chats and 9 pairs: numbers that no batch divides."""
-    folder = tmp_path_factory.mktemp("sets")
-    made = {}
-    for kind, rows in (("chats", [read_chat(n) for n in range(13)]), ("pairs", [read_pair(n) for n in range(9)])):
-        source = folder / f"{kind}.jsonl"
-        source.write_text("".join(row.model_dump_json() + "\n" for row in rows), encoding="utf-8")
-        build(BuildConfig.model_validate({"sources": [{"adapter": kind, "path": str(source)}]}), out=folder / kind)
-        made[kind] = folder / kind
-    return made
-
-
-def options(tiny_model: Path, data: Path, out: Path, **more: Any) -> list[str]:
-    """Command-line options of a short run; commas in a value make a list."""
-    values = {
-        "model_name_or_path": tiny_model, "data": data, "output_dir": out, "use_cpu": "true", "bf16": "false",
-        "gradient_checkpointing": "false", "max_steps": 4, "per_device_train_batch_size": 2, "logging_steps": 1,
-        "learning_rate": 5e-3, "lora_dropout": 0.1, "report_to": "none", "save_strategy": "no", "max_length": 512, **more,
-    }  # fmt: skip
-    return [part for name, value in values.items() for part in (f"--{name}", *str(value).split(","))]
-
-
-def losses(folder: Path) -> list[float]:
-    return [line["loss"] for line in read_metrics(folder) if "loss" in line]
-
-
-def adapter_hash(folder: Path) -> str:
-    return hashlib.sha256((folder / "adapter_model.safetensors").read_bytes()).hexdigest()
 
 
 @pytest.fixture(scope="module")
@@ -190,7 +133,8 @@ def test_batches_of_any_shape_and_two_processes_make_the_same_steps(
         more = {"per_device_train_batch_size": batch, "gradient_accumulation_steps": steps, "tree": tree, **plain}
         main(options(tiny_model, sets[kind], tmp_path / name, **more))
     more = {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 2, "tree": "true", **plain}
-    launch_two(method, options(tiny_model, sets[kind], tmp_path / "two", **more), "cpu-2")
+    done = launch_two(ROOT / f"train/{method}.py", options(tiny_model, sets[kind], tmp_path / "two", **more))
+    assert done.returncode == 0, done.stderr
     assert len(losses(tmp_path / "two")) == 5
     for name in ("narrow", "alone", "two"):
         assert losses(tmp_path / name) == pytest.approx(losses(tmp_path / "wide"), abs=1e-4)
@@ -203,30 +147,13 @@ def test_two_processes_with_activation_checkpointing_train_the_same_adapter(
     plain = {"lora_dropout": 0.0, "tree": "true"}
     dpo.main(options(tiny_model, sets["pairs"], tmp_path / "one", per_device_train_batch_size=4, **plain))
     more = {**plain, "gradient_accumulation_steps": 2, "gradient_checkpointing": "true"}
-    launch_two(
-        "dpo",
-        options(tiny_model, sets["pairs"], tmp_path / "two", **{**more, "per_device_train_batch_size": 1}),
-        "cpu-2",
-    )  # fmt: skip
+    more |= {"per_device_train_batch_size": 1}
+    done = launch_two(ROOT / "train/dpo.py", options(tiny_model, sets["pairs"], tmp_path / "two", **more))
+    assert done.returncode == 0, done.stderr
     assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), abs=1e-4)
     one, two = (load_file(tmp_path / name / "adapter_model.safetensors") for name in ("one", "two"))
     assert one.keys() == two.keys()
     assert all(torch.allclose(one[name], two[name], atol=1e-4) for name in one)
-
-
-def launch_two(method: str, arguments: list[str], config: str) -> None:
-    """Run an entry point in two gloo processes."""
-    launch = [
-        Path(sys.executable).parent / "accelerate",
-        "launch",
-        "--config_file",
-        ROOT / f"configs/accelerate/{config}.yaml",
-    ]
-    done = subprocess.run(
-        [*launch, ROOT / f"train/{method}.py", *arguments],
-        capture_output=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr.decode()
 
 
 def test_sft_loss_is_the_weighted_mean_over_scored_tokens(

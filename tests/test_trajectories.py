@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 from pydantic import ValidationError
-from record_samples import SAMPLES, action, record, with_metadata
 
 from data.chats import Chat, Message, PreferencePair, Skip, ToolCall, check_messages
 from data.records import Outcome, Trajectory, read_trajectories
 from data.trajectories import Level, trajectories_to_pairs, trajectory_to_chat
+from support.paths import SAMPLES
+from support.record_samples import action, record, with_metadata
 
 USER = Message(role="user", content="hi")
 

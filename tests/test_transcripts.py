@@ -7,14 +7,14 @@ import re
 from pathlib import Path
 
 import pytest
-from browser import CHROMIUM, Browser
-from record_samples import action, record
-from run_folders import PLANTED, made, source, stage, write_run
 
 from benchmark.reports.leaderboard import write_leaderboard
 from benchmark.reports.page import file_names
 from benchmark.runs.results import RECORDS
 from data.records import Trajectory, read_trajectories
+from support.browser import CHROMIUM, Browser
+from support.record_samples import action, record
+from support.run_folders import PLANTED, made, source, stage, write_run
 
 needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")
 

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Run
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -17,6 +16,7 @@ from data.formats.openai_chat import openai_chat_row
 from data.formats.reading import adapt
 from data.formats.sharegpt_tools import sharegpt_tools_row
 from data.rendering.assistant_text import split_reasoning
+from support.commands import Run
 
 USER = {"role": "user", "content": "서울과 부산은?"}
 SAID = {"role": "assistant", "content": "네."}

@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT, Run
 from hypothesis import given
 from hypothesis import strategies as st
-from record_samples import SAMPLES, action, record, with_action, with_metadata
 
 from data.contribution.codes import CODES, explain_all
 from data.contribution.validate import Checker, Limits
+from support.commands import Run
+from support.paths import ROOT, SAMPLES
+from support.record_samples import action, record, with_action, with_metadata
 
 GOOD = with_metadata(licence="CC-BY-4.0")
 

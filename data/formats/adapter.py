@@ -22,9 +22,9 @@ Rules that every adapter keeps:
 
 To add one: write `def my_set_row(row: Row) -> Chat | Skip` in the file of its family and its entry at that file's end, then
 tests/samples/my_set.jsonl in the exact published schema with its corner cases (empty answer, system turn, extra columns,
-null fields, odd role order, Korean, every optional column filled once). `python tests/golden.py my_set` writes what comes out
-of each row into tests/samples/my_set.expected.json and shows it: read it against what the format means before you commit it.
-One test runs over all of them. Several datasets of one format are several lines with one function. Then
+null fields, odd role order, Korean, every optional column filled once). `python tests/support/golden.py my_set` writes what
+comes out of each row into tests/samples/my_set.expected.json and shows it: read it against what the format means before you
+commit it. One test runs over all of them. Several datasets of one format are several lines with one function. Then
 `python -m data adapters --markdown --out docs/dataset-catalogue.md`.
 
 `matches` is how `--adapter auto` recognises the first rows of a file: it says why they are of this format, or returns null;

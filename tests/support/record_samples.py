@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import copy
-from pathlib import Path
 from typing import Any
-
-SAMPLES = Path(__file__).parent / "samples"
 
 TOOLS = [
     {

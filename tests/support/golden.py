@@ -1,7 +1,7 @@
 """The exact results of every sample row, and the one command that writes them down: tests/samples/NAME.expected.json.
 
-    python tests/golden.py alpaca dolly_15k      # or --all: shows what changes and writes it
-    python tests/golden.py alpaca --dry-run      # only shows it
+    python tests/support/golden.py alpaca dolly_15k      # or --all: shows what changes and writes it
+    python tests/support/golden.py alpaca --dry-run      # only shows it
 
 Read the diff against what the format means before you commit it: the file says what is right, not what came out. No test
 writes these files.
@@ -29,7 +29,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout, whatever is installed
+sys.path[:0] = map(str, Path(__file__).resolve().parents[1:3])  # this checkout, whatever is installed
 
 from core.errors import UserError
 from core.json_lines import BadLine
@@ -40,8 +40,8 @@ from data.formats.inputs import find_input
 from data.formats.reading import adapt_chunk, chunks_for
 from data.formats.recognise import find_adapter
 from data.records import Outcome
+from support.paths import SAMPLES
 
-SAMPLES = Path(__file__).parent / "samples"
 OTHER_FILE = {"trajectory": "trajectories"}
 LINE_LENGTH = 120
 

@@ -1,7 +1,7 @@
 """Kill a run again and again at random moments, always start the same command again, and compare what it ends with.
 
-    python tests/kill_runs.py sft dpo orpo                       # a tiny model, two gloo processes, 20 kills of each
-    python tests/kill_runs.py dpo --kills 5 --processes 1 -- --config configs/dpo/quickstart.yaml
+    python tests/support/kill_runs.py sft dpo orpo                       # a tiny model, two gloo processes, 20 kills of each
+    python tests/support/kill_runs.py dpo --kills 5 --processes 1 -- --config configs/dpo/quickstart.yaml
 
 Without options of a run after `--`, rows and a model of a few thousand weights are made up, dropout on. Processes are forked
 from one that has torch loaded already; from there on they are the command. The moments are drawn from the time that the
@@ -23,23 +23,30 @@ import time
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path[0:0] = [str(ROOT), str(ROOT / "tests")]
+sys.path[:0] = map(str, Path(__file__).resolve().parents[1:3])  # this checkout, whatever is installed
 
-import test_processes  # noqa: E402 - needs the path
-from minute_model import fork, fork_two, make_minute_model, wait_for_all  # noqa: E402
-from test_train import adapter_hash, read_chat, read_pair  # noqa: E402
-
-from data.sets.build import BuildConfig, build  # noqa: E402
-from train.fit import read_metrics  # noqa: E402
-from train.outcome import run_main  # noqa: E402
+from support.forking import fork, wait_for_all
+from support.paths import ROOT
+from support.training import (
+    MAIN,
+    adapter_hash,
+    eight_steps,
+    fork_two,
+    make_minute_model,
+    make_sets,
+    metrics,
+    read_chat,
+    read_pair,
+)
+from train.fit import read_metrics
+from train.outcome import run_main
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
-    parser.add_argument("methods", nargs="+", choices=list(test_processes.MAIN))
+    parser.add_argument("methods", nargs="+", choices=list(MAIN))
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--processes", type=int, default=2, choices=[1, 2])
     parser.add_argument("--seed", type=int, default=0)
@@ -66,7 +73,7 @@ def killed_often(method: str, arguments: Any, given: list[str], folder: Path) ->
             with open(folder / f"{name}.log", "a") as log:
                 os.dup2(log.fileno(), 1)
                 os.dup2(log.fileno(), 2)
-            run_main(lambda: test_processes.MAIN[method]([*options, "--output_dir", str(folder / name)]))
+            run_main(lambda: MAIN[method]([*options, "--output_dir", str(folder / name)]))
 
         return [fork(work)] if arguments.processes == 1 else fork_two(work)
 
@@ -89,7 +96,7 @@ def killed_often(method: str, arguments: Any, given: list[str], folder: Path) ->
         if any(codes):
             sys.exit(f"exit codes {codes}: {folder / f'run{ended}.log'}")
         same_bytes += adapter_hash(folder / f"run{ended}") == adapter_hash(folder / "unbroken")
-        same_metrics += test_processes.metrics(folder / f"run{ended}") == test_processes.metrics(folder / "unbroken")
+        same_metrics += metrics(folder / f"run{ended}") == metrics(folder / "unbroken")
         ended += 1
     steps = max(line["step"] for line in read_metrics(folder / "unbroken"))
     sys.stdout.write(
@@ -113,14 +120,12 @@ def made_up(method: str, folder: Path, processes: int) -> list[str]:
     folder.mkdir(parents=True)
     model = make_minute_model(ROOT / ".cache" / "tiny", folder / "model")
     kind = "chats" if method == "sft" else "pairs"
-    rows = map(read_chat, range(29)) if method == "sft" else map(read_pair, range(40))
-    source = folder / f"{kind}.jsonl"
-    source.write_text("".join(row.model_dump_json() + "\n" for row in rows), encoding="utf-8")
-    build(BuildConfig.model_validate({"sources": [{"adapter": kind, "path": str(source)}]}), out=folder / kind)
+    rows = [*map(read_chat, range(29))] if method == "sft" else [*map(read_pair, range(40))]
+    make_sets(folder, **{kind: rows})
     more: dict[str, Any] = {"tree": "true", "max_steps": 40, "eval_steps": 10, "learning_rate": 1e-3}
     if method == "dpo":
         more["precompute_ref_log_probs"] = "true"
-    return test_processes.options(model, folder / kind, folder, processes=processes, **more)
+    return eight_steps(model, folder / kind, folder, processes=processes, **more)
 
 
 if __name__ == "__main__":

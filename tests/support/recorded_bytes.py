@@ -1,7 +1,7 @@
 """The bytes that the whole way gives, as one sha256 a file: what a change that only moves code must give again.
 
-    python tests/recorded_bytes.py            # shows what changes and writes tests/recorded_bytes.json
-    python tests/recorded_bytes.py --dry-run  # only shows it
+    python tests/support/recorded_bytes.py            # shows what changes and writes tests/recorded_bytes.json
+    python tests/support/recorded_bytes.py --dry-run  # only shows it
 
 Records of all worlds (two seeds, frozen clock), their pairs, KPIs and tasks; every adapter's sample converted; two sets built
 from what came out; and the token trees of their rows under the embedded model's tokenizer. Counts and manifests hold versions
@@ -21,9 +21,7 @@ from contextlib import redirect_stderr, redirect_stdout
 from io import StringIO
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout, whatever is installed
-
-from golden import entry_of, results_of, sample_file
+sys.path[:0] = map(str, Path(__file__).resolve().parents[1:3])  # this checkout, whatever is installed
 
 from benchmark.__main__ import app as benchmark_app
 from core.errors import run_command
@@ -32,8 +30,9 @@ from data.__main__ import app as data_app
 from data.chats import Chat, PreferencePair
 from data.formats.catalogue import ADAPTERS
 from data.rendering.renderer import Renderer
+from support.golden import entry_of, results_of, sample_file
+from support.paths import ROOT
 
-ROOT = Path(__file__).resolve().parents[1]
 FILE = ROOT / "tests" / "recorded_bytes.json"
 MODEL = ROOT / ".cache" / "tiny"
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"

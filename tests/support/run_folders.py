@@ -8,10 +8,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from record_samples import record
-
 from benchmark.kpis import kpis, kpis_by, pass_hat_k, success_by_context
 from data.records import Trajectory, write_trajectories
+from support.record_samples import record
 
 PLANTED = """<script>alert(1)</script><img src=x onerror="alert(2)" '&amp;>\u202e\x1b[2J\x00javascript:alert(3)"""
 
