@@ -21,10 +21,11 @@ from benchmark.agent.episodes import FROZEN_START, run_tasks
 from benchmark.agent.policies import POLICIES, Expert, policy_named
 from benchmark.kpis import retention_tokens
 from benchmark.runs.replay import replay
-from benchmark.worlds.api.families import FAMILIES, ApiFamily
-from benchmark.worlds.api.site import SCHEMA, TOKEN_EXCHANGE, Rules, Shop
-from benchmark.worlds.api.world import TOOLS, ApiWorld, tasks
-from benchmark.worlds.api.world import open as open_api
+from benchmark.worlds.api.families import FAMILIES
+from benchmark.worlds.api.families.family import ApiFamily
+from benchmark.worlds.api.graph import SCHEMA
+from benchmark.worlds.api.site import TOKEN_EXCHANGE, Rules, Shop
+from benchmark.worlds.api.world import API, ApiWorld
 from benchmark.worlds.family import CONTEXT_TOKENS, families_to_tasks
 from benchmark.worlds.world import Fault, Move, Result, Split, Task
 from data.contribution.quality import Replay
@@ -42,7 +43,7 @@ KINDS = {
 @lru_cache
 def drawn(name: str, size: int = 0, split: Split = "test") -> list[Task]:
     family: ApiFamily = replace(FAMILY_OF[name], context_tokens=(size,) if size else ())
-    return families_to_tasks([family], TOOLS, world="api", split=split, count=12, seed=3)
+    return families_to_tasks([family], API.tools, world="api", split=split, count=12, seed=3)
 
 
 def task_of(name: str, *faults: Fault, language: str = "en", size: int = 0, split: Split = "test") -> Task:
@@ -93,12 +94,12 @@ def test_there_are_families_of_every_size() -> None:
         if family.context_tokens:
             assert family.context_tokens == CONTEXT_TOKENS
     assert {family.name for family in FAMILIES if family.context_tokens} == {"recall-told", "recall", "recall-charge"}
-    assert set(TOOLS) == {tool for family in FAMILIES for tool in family.tools}
+    assert set(API.tools) == {tool for family in FAMILIES for tool in family.tools}
 
 
 @pytest.mark.parametrize("seed", range(10))
 def test_train_knows_nothing_of_test(seed: int) -> None:
-    train, test = tasks("train", 155, seed), tasks("test", 155, seed + 100)
+    train, test = API.tasks("train", 155, seed), API.tasks("test", 155, seed + 100)
     assert not {task.family for task in train} & HELD_OUT and {task.family for task in test} > HELD_OUT
     words = [
         {word for task in part for leaf in leaves(task.parameters) for word in re.findall(r"\w+", str(leaf))}
@@ -109,7 +110,7 @@ def test_train_knows_nothing_of_test(seed: int) -> None:
 
 def test_thousands_of_tasks_of_a_family_are_distinct() -> None:
     for name in ("create", "graph-city"):
-        made = families_to_tasks([FAMILY_OF[name]], TOOLS, world="api", split="test", count=3000, seed=1)
+        made = families_to_tasks([FAMILY_OF[name]], API.tools, world="api", split="test", count=3000, seed=1)
         assert len({json.dumps(task.parameters, sort_keys=True) for task in made}) == 3000
 
 
@@ -121,7 +122,7 @@ def check_solved(task: Task) -> None:
     seen = task.instruction + str(task.tools)
     history: list[Action] = []
     scores = []
-    with open_api(task) as live:
+    with API.open(task) as live:
         while (move := live.expert(history)).command is not None:
             scores.append(live.verdict().score)
             for each in (move, *move.beside):
@@ -174,7 +175,7 @@ def test_the_expert_solves_every_size_of_context(name: str, size: int) -> None:
 
 def test_everything_recorded_replays() -> None:
     for split in ("train", "test"):
-        for record in run_tasks(Expert(mistakes=0.5), tasks(split, 62, 4), label="x", start=FROZEN_START):  # type: ignore[arg-type]
+        for record in run_tasks(Expert(mistakes=0.5), API.tasks(split, 62, 4), label="x", start=FROZEN_START):  # type: ignore[arg-type]
             again = replay(record)
             assert isinstance(again, Replay) and again.ok, again
 
@@ -205,7 +206,7 @@ def test_nothing_listens_and_nothing_is_connected(monkeypatch: pytest.MonkeyPatc
         raise AssertionError("a socket")
 
     monkeypatch.setattr(socket, "socket", refuse)
-    for task in tasks("test", len(FAMILIES), 2):
+    for task in API.tasks("test", len(FAMILIES), 2):
         assert record_of(task).outcome is Outcome.SUCCESS
 
 
@@ -231,7 +232,7 @@ def test_no_call_breaks_the_world(data: st.DataObject, name: str) -> None:
     task = task_of(name, *fault)
     known = [str(value) for value in leaves(task.parameters)]  # right ones, so that some calls get far
     history = []
-    with open_api(task) as live:
+    with API.open(task) as live:
         for _ in range(data.draw(st.integers(1, 8))):
             spec = data.draw(st.sampled_from(task.tools)).function
             properties: Any = spec.parameters["properties"]
@@ -241,7 +242,7 @@ def test_no_call_breaks_the_world(data: st.DataObject, name: str) -> None:
             if data.draw(st.booleans()):
                 expert = live.expert(history)
                 if expert.command is not None:
-                    spec, arguments = TOOLS[expert.command].function, {**expert.input, **arguments}
+                    spec, arguments = API.tools[expert.command].function, {**expert.input, **arguments}
             result = live.call(spec.name, arguments)
             assert (result.error is None) != (result.output is None) and 0 <= result.seconds <= 601
             json.dumps(result.output, allow_nan=False)
@@ -285,7 +286,7 @@ def test_a_fault_says_what_is_wrong_and_is_met_again_until_the_way_out(
 ) -> None:
     task = task_of(name, Fault(kind, tool, nth))
     history: list[Action] = []
-    with open_api(task) as live:
+    with API.open(task) as live:
         while not history or history[-1].error is None:
             move = live.expert(history)
             assert move.command is not None
@@ -303,7 +304,7 @@ def test_a_fault_says_what_is_wrong_and_is_met_again_until_the_way_out(
 def test_faults_count_only_calls_that_were_right() -> None:
     task = task_of("update", Fault("server_error", "update_order", 0))
     p: Any = task.parameters
-    with open_api(task) as shop:
+    with API.open(task) as shop:
         right = {"token": p["token"], "id": p["id"], "city": p["city"]}
         assert shop.call("update_order", {**right, "token": "x"}).error == "401 token not valid"
         assert shop.call("update_order", {**right, "id": "0"}).error == "404 no order '0'"
@@ -316,13 +317,14 @@ def test_a_lost_answer_is_a_deed_that_another_key_does_twice() -> None:
     task = task_of("charge", Fault("lost_answer", "charge_customer", 0))
     p: Any = task.parameters
     charge = {name: p[name] for name in ("token", "customer", "amount", "key")}
-    with open_api(task) as live:
-        assert str(live.call("charge_customer", charge).error).startswith("504")
+    with API.open(task) as live:
+        lost = live.call("charge_customer", charge)
+        assert str(lost.error).startswith("504")
         assert live.verdict().outcome is Outcome.SUCCESS  # but nobody can know, so the expert asks again
-        assert live.expert([as_action("charge_customer", charge, Result(error="504 no answer"))]).input == charge
+        assert live.expert([as_action("charge_customer", charge, lost)]).input == charge
         assert live.call("charge_customer", {**charge, "key": "other"}).error is None
         assert (live.verdict().outcome, live.verdict().score) == (Outcome.PARTIAL, 0.5)
-    with open_api(task) as live:
+    with API.open(task) as live:
         live.call("charge_customer", charge)
         first, second = (live.call("charge_customer", charge).output for _ in range(2))
         assert first == second and len(live.shop.tables["charges"]) == 1
@@ -333,7 +335,7 @@ def test_a_lost_answer_is_a_deed_that_another_key_does_twice() -> None:
 def test_while_one_service_is_down_the_others_work() -> None:
     task = task_of("checkout", Fault("service_down", "get_customer", 0))
     p: Any = task.parameters
-    with open_api(task) as live:
+    with API.open(task) as live:
         live.call("get_token", {"client": p["client"], "secret": p["secret"]})
         down = live.call("get_customer", {"token": p["token"], "name": p["person"]})
         assert down.injected == "service_down"
@@ -351,7 +353,7 @@ def test_waiting_happens_on_the_virtual_clock() -> None:
     task = task_of("create", Fault("rate_limited", "create_order", 0))
     p: Any = task.parameters
     order = {"token": p["token"], "customer": p["customer"], "item": p["item"]}
-    with open_api(task) as shop:
+    with API.open(task) as shop:
         refused = shop.call("create_order", order)
         assert refused.injected == "rate_limited" and refused.seconds == 0.2
         assert refused.error == f"429 too many requests, retry after {p['retry_s']} s"
@@ -369,7 +371,7 @@ def test_a_limit_counts_the_requests_of_a_window() -> None:
         {"token": p["token"], "to": to, "text": p["text"], "key": key}
         for to, key in zip(p["people"], p["keys"], strict=True)
     ]
-    with open_api(task) as live:
+    with API.open(task) as live:
         assert [live.call("send_message", each).error for each in sent[:3]] == [None] * 3
         refused = live.call("send_message", sent[3])
         assert str(refused.error).startswith("429") and refused.injected is None
@@ -384,7 +386,7 @@ def test_a_limit_counts_the_requests_of_a_window() -> None:
 def test_a_report_takes_its_time() -> None:
     task = task_of("report")
     p: Any = task.parameters
-    with open_api(task) as live:
+    with API.open(task) as live:
         assert live.call("get_report", {"token": p["token"], "id": p["job"]}).error is not None
         begun = live.call("start_report", {"token": p["token"], "name": p["report"]}).output
         assert begun == {"id": p["job"], "ready_in_s": p["ready_s"]}
@@ -405,7 +407,7 @@ def test_parts_are_partial_and_damage_is_no_success() -> None:
     def change(item: str, version: str, count: int) -> dict[str, Any]:
         return {"token": p["token"], "item": item, "version": version, "count": count}
 
-    with open_api(task) as live:
+    with API.open(task) as live:
         live.call("set_count", change(p["item"], p["version_2"], p["count"]))
         assert live.verdict().score == 0, "that is another item's version"
         live.call("set_count", change(p["item"], p["version"], p["count"]))
@@ -417,7 +419,7 @@ def test_parts_are_partial_and_damage_is_no_success() -> None:
     task = task_of("create")
     p = task.parameters
     order = {"token": p["token"], "customer": p["customer"], "item": p["item"]}
-    with open_api(task) as live:
+    with API.open(task) as live:
         live.call("create_order", order)
         assert live.verdict().outcome is Outcome.SUCCESS
         live.call("create_order", order)
@@ -429,14 +431,14 @@ def test_changing_more_than_was_asked_is_damage() -> None:
     p: Any = task.parameters
     version = int(p["version"])
     given = {"token": p["token"], "name": p["customer"]}
-    with open_api(task) as live:
+    with API.open(task) as live:
         live.call("change_customer", {**given, "field": "city", "value": p["city"], "version": str(version)})
         assert live.verdict().outcome is Outcome.SUCCESS
         live.call("change_customer", {**given, "field": "phone", "value": "1", "version": str(version + 1)})
         assert (live.verdict().score, live.verdict().outcome) == (0.5, Outcome.PARTIAL)
     task = task_of("graph-city")
     p = task.parameters
-    with open_api(task) as live:
+    with API.open(task) as live:
         live.call("delete_order", {"token": p["token"], "id": p["id"]})
         assert live.verdict().score == 0 and f"{p['id']} of orders is changed" in live.verdict().why
         assert live.expert([]).command is not None  # it tries, and finds out
@@ -447,7 +449,7 @@ def test_changing_more_than_was_asked_is_damage() -> None:
 
 @pytest.mark.parametrize("name", [name for name in POLICIES if name != "expert"])
 def test_trivial_policies_win_nothing(name: str) -> None:
-    records = run_tasks(policy_named(name), tasks("test", 155, 2), label=name, max_steps=4)
+    records = run_tasks(policy_named(name), API.tasks("test", 155, 2), label=name, max_steps=4)
     assert [record.id for record in records if record.outcome is Outcome.SUCCESS] == []
 
 
@@ -461,7 +463,7 @@ def quoted(task: Task) -> tuple[list[str], list[int]]:
 @pytest.mark.parametrize("order", ["tools", "reversed", "shuffled"])
 def test_trying_everything_wins_about_nothing(order: str) -> None:
     """Every tool with every text and number of the instruction, twice."""
-    made = [task for task in tasks("test", 62, 3) if not task.context_tokens]
+    made = [task for task in API.tasks("test", 62, 3) if not task.context_tokens]
     won = []
     for task in made:
         texts, numbers = quoted(task)
@@ -476,7 +478,7 @@ def test_trying_everything_wins_about_nothing(order: str) -> None:
             calls.reverse()
         if order == "shuffled":
             random.Random(task.id).shuffle(calls)
-        with open_api(task) as live:
+        with API.open(task) as live:
             for name, arguments in calls:
                 live.call(name, arguments)
             if live.verdict().outcome is Outcome.SUCCESS:
@@ -679,7 +681,7 @@ def test_an_ended_token_stays_ended() -> None:
     p: Any = task.parameters
     log_in = {"client": p["client"], "secret": p["secret"]}
     order = {"customer": p["customer"], "item": p["item"]}
-    with open_api(task) as shop:
+    with API.open(task) as shop:
         assert shop.call("get_token", {**log_in, "secret": "x"}).error == "401 wrong client or secret"
         assert shop.call("get_token", log_in).output == {"token": p["token"]}
         assert shop.call("create_order", {**order, "token": p["token"]}).injected == "expired_token"

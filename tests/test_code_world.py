@@ -17,7 +17,9 @@ from benchmark.agent.episodes import FROZEN_START, run_tasks
 from benchmark.agent.policies import POLICIES, Expert, policy_named
 from benchmark.kpis import kpis
 from benchmark.worlds.code import world as code_world
-from benchmark.worlds.code.world import _KERNELS, FAMILIES, CodeWorld, _filled, _Function, _value, tasks
+from benchmark.worlds.code.families import FAMILIES
+from benchmark.worlds.code.functions import KERNELS, Function, filled, value_of
+from benchmark.worlds.code.world import CODE, CodeWorld
 from benchmark.worlds.code.written_tests import UnderTest, are_good_tests
 from benchmark.worlds.pools import split_of
 from benchmark.worlds.sandbox.sandbox import check_isolation
@@ -40,7 +42,7 @@ def _isolation() -> None:
 
 def task_of(family: str, split: Any = "train", seed: int = 3, **changes: Any) -> Task:
     """The first task of a family, in English and without faults."""
-    found = (task for task in tasks(split, 120, seed) if (task.family, task.language) == (family, "en"))
+    found = (task for task in CODE.tasks(split, 120, seed) if (task.family, task.language) == (family, "en"))
     return replace(next(found), **{"faults": (), **changes})
 
 
@@ -52,30 +54,30 @@ def record_of(task: Task, policy: Any = None) -> Any:
 # Families.
 
 
-@pytest.mark.parametrize("kernel", _KERNELS, ids=lambda kernel: kernel.source.split("\n", 2)[1].strip()[:20])
+@pytest.mark.parametrize("kernel", KERNELS, ids=lambda kernel: kernel.source.split("\n", 2)[1].strip()[:20])
 def test_every_bug_is_caught_by_the_tests_of_its_task(kernel: Any) -> None:
     assert set(kernel.bugs) == {"syntax", "name", "operator", "boundary", "type"}
     for n in range(3, 100):
-        source = _filled(kernel.source, "f", n)
-        seen, hidden = ([_filled(each, "f", n) for each in calls] for calls in (kernel.seen, kernel.hidden))
-        right = [_value(source, each) for each in seen + hidden]
+        source = filled(kernel.source, "f", n)
+        seen, hidden = ([filled(each, "f", n) for each in calls] for calls in (kernel.seen, kernel.hidden))
+        right = [value_of(source, each) for each in seen + hidden]
         assert len(set(right)) > 1
         for kind, (good, bad) in kernel.bugs.items():
             assert kernel.source.count(good) == 1 or kind == "name" or kernel.source.index(good) >= 0
-            wrong = _filled(kernel.source.replace(good, bad, 1), "f", n)
+            wrong = filled(kernel.source.replace(good, bad, 1), "f", n)
             values = [value_or_none(wrong, each) for each in seen]
             assert values != right[: len(seen)], (kind, n)
 
 
 def value_or_none(source: str, expression: str) -> str | None:
     try:
-        return _value(source, expression)
+        return value_of(source, expression)
     except Exception:
         return None
 
 
 def test_train_lacks_the_families_that_are_held_out() -> None:
-    families = {split: {task.family for task in tasks(split, 400, 1)} for split in ("train", "test")}  # type: ignore[arg-type]
+    families = {split: {task.family for task in CODE.tasks(split, 400, 1)} for split in ("train", "test")}  # type: ignore[arg-type]
     assert families["test"] - families["train"] == {"fix-type", "compute-digits", "write-test"}
     assert families["train"] < families["test"] and len(families["train"]) >= 12
     assert {family.tier for family in FAMILIES} == {1, 2, 3, 4, 5, 6, 12}
@@ -95,7 +97,7 @@ def test_train_lacks_the_families_that_are_held_out() -> None:
 
 def test_hidden_values_and_right_code_are_not_told() -> None:
     """What decides stands in no file of the project and in no instruction; it depends on numbers of the task."""
-    for task in tasks("test", 90, 4):
+    for task in CODE.tasks("test", 90, 4):
         world = CodeWorld(task)
         told = task.instruction + "".join(content.decode() for content in world.before.values())
         assert not any(goal.text in told for goal in world.goals if goal.calls or len(goal.text) > 4)
@@ -237,9 +239,9 @@ def test_parts_of_many_repairs_are_partial() -> None:
         assert world.verdict().score == number / 5
 
 
-def told_apart(tests: str, kernel: Any = _KERNELS[0], n: int = 5) -> bool:
+def told_apart(tests: str, kernel: Any = KERNELS[0], n: int = 5) -> bool:
     """Whether tests of `total` in `sums.py` count. Of the first kernel it sums the values greater than 5, wrong: 5 or more."""
-    function = _Function("total", n, kernel)
+    function = Function("total", n, kernel)
     under_test = UnderTest("sums.py", "total", function.argument, function.source, function.with_bug("boundary"))
     return are_good_tests("test_sums.py", tests.encode("utf-8"), under_test)
 
@@ -260,10 +262,10 @@ def test_tests_that_guess_seldom_count(coin: str) -> None:
     assert sum(told_apart(text.format(number, coin)) for number in range(6)) < 3  # one try in 256 does
 
 
-@pytest.mark.parametrize("kernel", _KERNELS, ids=lambda kernel: kernel.source.split("\n", 2)[1].strip()[:20])
+@pytest.mark.parametrize("kernel", KERNELS, ids=lambda kernel: kernel.source.split("\n", 2)[1].strip()[:20])
 def test_the_tests_that_an_expert_writes_count_for_every_function(kernel: Any) -> None:
     for n in (3, 41, 99):
-        function = _Function("total", n, kernel)
+        function = Function("total", n, kernel)
         assert told_apart(function.tests("sums"), kernel, n)
         right = function.values((*kernel.seen, *kernel.hidden))
         checks = "".join(f"    assert {call} == {value}\n" for call, value in right)
@@ -294,7 +296,7 @@ def test_the_tool_runs_the_same_tests_as_the_verdict() -> None:
     world = opened(task_of("from-tests"))
     for name in list(world.files):
         world.call("delete_file", {"path": name})
-    world.call("write_file", {"path": "sums.py", "text": _Function("total", 5, _KERNELS[0]).source})
+    world.call("write_file", {"path": "sums.py", "text": Function("total", 5, KERNELS[0]).source})
     for text in HONEST.values():
         world.call("write_file", {"path": "test_sums.py", "text": text})
         assert re.search(r"(?m)^[1-9]\d* passed, 0 failed$", str(world.call("run_tests", {}).output)), text
@@ -379,15 +381,15 @@ def test_what_a_box_cannot_hold_is_refused_before() -> None:
 
 @pytest.mark.parametrize("name", [name for name in POLICIES if name != "expert"])
 def test_trivial_policies_win_nothing(name: str) -> None:
-    records = run_tasks(policy_named(name), tasks("test", 54, 2), label=name, max_steps=4)
+    records = run_tasks(policy_named(name), CODE.tasks("test", 54, 2), label=name, max_steps=4)
     assert {record.outcome for record in records} == {Outcome.FAILURE}
 
 
 def test_records_are_the_same_in_every_process_and_tell_nothing_of_the_machine() -> None:
     script = (
         "from benchmark.agent.episodes import FROZEN_START, run_tasks\nfrom benchmark.agent.policies import Expert\n"
-        "from benchmark.worlds.code.world import tasks\n"
-        "for record in run_tasks(Expert(mistakes=0.5, seed=1), tasks('train', 30, 6), label='x', max_steps=40, "
+        "from benchmark.worlds.code.world import CODE\n"
+        "for record in run_tasks(Expert(mistakes=0.5, seed=1), CODE.tasks('train', 30, 6), label='x', max_steps=40, "
         "start=FROZEN_START):\n    print(record.to_json())"
     )
     texts = {
@@ -414,8 +416,8 @@ def test_tasks_need_no_isolation(monkeypatch: pytest.MonkeyPatch) -> None:
         raise UserError("no isolation")
 
     monkeypatch.setattr(code_world, "check_isolation", refuse)
-    [task] = tasks("train", 1, 1)
-    with pytest.raises(UserError, match="no isolation"), code_world.open(task):
+    [task] = CODE.tasks("train", 1, 1)
+    with pytest.raises(UserError, match="no isolation"), CODE.open(task):
         pass
 
 
@@ -425,4 +427,4 @@ def test_tasks_need_no_isolation(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_parameters_that_are_no_names_and_numbers_are_not_run(change: dict[str, Any]) -> None:
     task = task_of("fix-name")
     with pytest.raises(ValueError, match="small letters"):
-        code_world.open(replace(task, parameters={**task.parameters, **change}))
+        CODE.open(replace(task, parameters={**task.parameters, **change}))

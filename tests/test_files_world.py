@@ -25,8 +25,8 @@ from benchmark.agent.episodes import FROZEN_START, run_tasks
 from benchmark.agent.policies import POLICIES, Expert, policy_named
 from benchmark.kpis import kpis
 from benchmark.worlds.family import CONTEXT_TOKENS, families_to_tasks
-from benchmark.worlds.files import world as files_world
-from benchmark.worlds.files.families import FAMILIES, FilesFamily
+from benchmark.worlds.files.families import FAMILIES
+from benchmark.worlds.files.families.family import FilesFamily
 from benchmark.worlds.files.file_formats import (
     FIELDS,
     change_encoding,
@@ -37,7 +37,7 @@ from benchmark.worlds.files.file_formats import (
     same_content,
     write_zip,
 )
-from benchmark.worlds.files.world import TOOLS, FilesWorld, tasks
+from benchmark.worlds.files.world import FILES, FilesWorld
 from benchmark.worlds.tools import ToolError
 from benchmark.worlds.world import Fault, Result, Split, Task
 from data.records import Action, Outcome, Trajectory
@@ -57,7 +57,7 @@ STATES = {"permission_denied", "disk_full", "locked", "unmounted"}
 @lru_cache
 def drawn(name: str, size: int = 0, split: Split = "test", seed: int = 3) -> list[Task]:
     family: FilesFamily = replace(FAMILY_OF[name], context_tokens=(size,) if size else ())
-    return families_to_tasks([family], TOOLS, world="files", split=split, count=12, seed=seed)
+    return families_to_tasks([family], FILES.tools, world="files", split=split, count=12, seed=seed)
 
 
 def task_of(
@@ -108,18 +108,18 @@ def test_there_are_families_of_every_size() -> None:
         assert {fault.tool for fault in family.faults} <= set(family.tools), family.name
         needed = {needs[fault.kind] for fault in family.faults if fault.kind in needs}
         assert needed <= set(family.tools) or family.is_short, family.name
-        used = {move.command for group in FAMILY_OF[family.name].plan(drawn(family.name)[0]).steps for move in group}
+        used = {move.command for group in FAMILY_OF[family.name].plan(drawn(family.name)[0]).stages for move in group}
         assert used < set(family.tools) or family.is_short, f"{family.name} has no tool to be distracted by"
 
 
 def test_every_tool_is_offered_and_used() -> None:
     offered = {tool for family in FAMILIES for tool in family.tools}
-    assert offered == set(TOOLS)
+    assert offered == set(FILES.tools)
 
 
 @pytest.mark.parametrize("seed", range(10))
 def test_train_knows_nothing_of_test(seed: int) -> None:
-    train, test = tasks("train", 150, seed), tasks("test", 150, seed + 100)
+    train, test = FILES.tasks("train", 150, seed), FILES.tasks("test", 150, seed + 100)
     assert not {task.family for task in train} & HELD_OUT and {task.family for task in test} > HELD_OUT
     suffixes = {"txt", "csv", "json", "toml", "xml", "zip", "sh", *FIELDS}
     words = [
@@ -135,7 +135,7 @@ def test_train_knows_nothing_of_test(seed: int) -> None:
 
 def test_thousands_of_tasks_of_a_family_are_distinct() -> None:
     for name in ("write", "encode", "permit", "patch"):
-        made = families_to_tasks([FAMILY_OF[name]], TOOLS, world="files", split="test", count=3000, seed=1)
+        made = families_to_tasks([FAMILY_OF[name]], FILES.tools, world="files", split="test", count=3000, seed=1)
         assert len({json.dumps(task.parameters, sort_keys=True) for task in made}) == 3000
 
 
@@ -199,7 +199,7 @@ def test_the_expert_undoes_wrong_moves() -> None:
     task = task_of("move")
     p: Any = task.parameters
     wrong = [(p["source"], "wrong/a.txt"), (p["other"], p["source"]), ("wrong/a.txt", p["other"])]
-    with files_world.open(task) as live:
+    with FILES.open(task) as live:
         history: list[Action] = []
         for source, target in wrong:
             given = {"source": source, "target": target}
@@ -214,12 +214,12 @@ def test_the_expert_writes_back_what_it_has_read_and_deletes_what_is_too_many() 
     p: Any = task.parameters
     over = ("write_file", {"path": p["source"], "text": "gone"})
     for calls in ([("read_file", {"path": p["source"]}), over], [over]):
-        with files_world.open(task) as live:
+        with FILES.open(task) as live:
             history = [as_action(name, given, live.call(name, given)) for name, given in calls]
             answer = finish(live, history)
             assert (answer == "Done.") == (live.verdict().outcome is Outcome.SUCCESS) == (len(calls) == 2)
     task = task_of("told")
-    with files_world.open(task) as live:
+    with FILES.open(task) as live:
         given = {"path": "more/x.txt", "text": "x"}
         history = [as_action("write_file", given, live.call("write_file", given))]
         assert finish(live, history) == "Done."
@@ -241,7 +241,7 @@ def finish(live: FilesWorld, history: list[Action]) -> str | None:
 def test_every_goal_counts_and_damage_weighs_as_much() -> None:
     task = task_of("convert-price")
     p: Any = task.parameters
-    with files_world.open(task) as live:
+    with FILES.open(task) as live:
         live.call("convert_file", {"source": p["source"], "target": p["target"]})
         assert (live.verdict().outcome, live.verdict().score) == (Outcome.PARTIAL, 0.5)
         live.call("write_file", {"path": p["note"], "text": f"{p['price']}\n"})
@@ -253,10 +253,10 @@ def test_every_goal_counts_and_damage_weighs_as_much() -> None:
 def test_a_copy_is_no_move_and_a_wrong_place_is_nothing() -> None:
     task = task_of("find-move")
     p: Any = task.parameters
-    with files_world.open(task) as live:
+    with FILES.open(task) as live:
         live.call("move_file", {"source": p["source"], "target": "wrong.txt"})
         assert live.verdict().score == 0
-    with files_world.open(task) as live:
+    with FILES.open(task) as live:
         place = live._place(p["target"])
         place.parent.mkdir(exist_ok=True)
         place.write_text(p["text"])
@@ -266,7 +266,7 @@ def test_a_copy_is_no_move_and_a_wrong_place_is_nothing() -> None:
 def test_permissions_are_goals_where_a_task_asks_for_them() -> None:
     task = task_of("permit")
     p: Any = task.parameters
-    with files_world.open(task) as live:
+    with FILES.open(task) as live:
         for number, path in enumerate(p["paths"], 1):
             assert live.call("set_permissions", {"path": path, "mode": p["mode"]}).output == "ok"
             assert live.verdict().score == number / 3
@@ -279,7 +279,7 @@ def test_permissions_are_goals_where_a_task_asks_for_them() -> None:
 def test_parts_of_every_task_score_between_nothing_and_all() -> None:
     for name in FAMILY_OF:
         task = task_of(name)
-        with files_world.open(task) as live:
+        with FILES.open(task) as live:
             scores = [live.verdict().score]
             history: list[Action] = []
             while (move := live.expert(history)).command is not None:
@@ -290,7 +290,7 @@ def test_parts_of_every_task_score_between_nothing_and_all() -> None:
 
 @pytest.mark.parametrize("name", [name for name in POLICIES if name != "expert"])
 def test_trivial_policies_win_nothing(name: str) -> None:
-    records = run_tasks(policy_named(name), tasks("test", 62, 2), label=name, max_steps=4)
+    records = run_tasks(policy_named(name), FILES.tasks("test", 62, 2), label=name, max_steps=4)
     assert {record.outcome for record in records} == {Outcome.FAILURE}
 
 
@@ -301,12 +301,12 @@ def test_a_line_that_somebody_added_stays() -> None:
     task = task_of("correct", faults=[Fault("stale", "edit_file", 0)])
     p: Any = task.parameters
     edit = {"path": p["source"], "old": str(p["number"]), "new": str(p["new"])}
-    with files_world.open(task) as live:
+    with FILES.open(task) as live:
         assert live.call("edit_file", edit).injected == "stale"
         assert "read it again" in str(live.call("edit_file", edit).error)
         live.call("write_file", {"path": p["source"], "text": p["text"].replace(str(p["number"]), str(p["new"]))})
         assert live.verdict().score == 0, "the added line is lost"
-    with files_world.open(task) as live:
+    with FILES.open(task) as live:
         live.call("edit_file", edit)
         assert p["junk"] in str(live.call("read_file", {"path": p["source"]}).output)
         assert live.call("edit_file", edit).output == "ok"
@@ -317,7 +317,7 @@ def test_a_lock_ends_with_the_virtual_clock() -> None:
     task = task_of("told", faults=[Fault("locked", "write_file", 0)])
     p: Any = task.parameters
     write = {"path": p["target"], "text": p["code"]}
-    with files_world.open(task) as live:
+    with FILES.open(task) as live:
         locked = live.call("write_file", write)
         assert (locked.injected, locked.seconds) == ("locked", 0)
         assert locked.error == f"locked by another program: {p['target']}, wait {p['wait_s']} seconds"
@@ -332,7 +332,7 @@ def test_read_only_is_kept_even_as_root() -> None:
     task = task_of("write", faults=[Fault("permission_denied", "write_file", 0)])
     p: Any = task.parameters
     write = {"path": p["path"], "text": p["text"]}
-    with files_world.open(task) as live:
+    with FILES.open(task) as live:
         first = live.call("write_file", write)
         assert first.injected == "permission_denied" and first.error is not None
         locked = first.error.removeprefix("permission denied: ").removesuffix(" is read-only")
@@ -340,7 +340,7 @@ def test_read_only_is_kept_even_as_root() -> None:
         assert (again.error, again.injected) == (first.error, None)
         assert live.call("make_writable", {"path": locked}).error is None
         assert live.call("write_file", write).error is None
-    assert not live._root.exists()
+    assert not live.root.exists()
 
 
 # Calls.
@@ -351,11 +351,11 @@ def test_read_only_is_kept_even_as_root() -> None:
 )
 def test_no_path_leads_out(path: str, tmp_path: Path) -> None:
     (tmp_path / "x.txt").write_text("outside")
-    every = replace(task_of("find-copy"), tools=tuple(TOOLS.values()))
+    every = replace(task_of("find-copy"), tools=tuple(FILES.tools.values()))
     p: Any = every.parameters
-    with files_world.open(every) as live:
-        (live._root / "link").symlink_to(tmp_path)
-        for name, tool in TOOLS.items():
+    with FILES.open(every) as live:
+        (live.root / "link").symlink_to(tmp_path)
+        for name, tool in FILES.tools.items():
             properties: Any = tool.function.parameters["properties"]
             places = {"path", "source", "target", "archive", "folder"} & set(properties)
             fixed = {"source": p["source"], "path": p["source"], "name": "x.txt", "mode": "600", "order": "big"}
@@ -396,13 +396,13 @@ def raw_zip(*names: str, content: bytes = b"x", **given: Any) -> bytes:
 def test_archives_lead_nowhere(archive: bytes, told: str, tmp_path: Path) -> None:
     task = task_of("unpack")
     p: Any = task.parameters
-    with files_world.open(task) as live:
-        (live._root / p["archive"]).write_bytes(archive)
-        (live._root / p["folder"]).mkdir(exist_ok=True)
-        (live._root / p["folder"] / "link").symlink_to(tmp_path)
-        before = live._tree()
+    with FILES.open(task) as live:
+        (live.root / p["archive"]).write_bytes(archive)
+        (live.root / p["folder"]).mkdir(exist_ok=True)
+        (live.root / p["folder"] / "link").symlink_to(tmp_path)
+        before = live.tree()
         assert told in str(live.call("unzip_file", {"archive": p["archive"], "folder": p["folder"]}).error)
-        assert live._tree() == before and not os.listdir(tmp_path)
+        assert live.tree() == before and not os.listdir(tmp_path)
 
 
 TEXTS = st.one_of(
@@ -421,7 +421,7 @@ TEXTS = st.one_of(
     name=st.sampled_from(sorted(FAMILY_OF)),
     calls=st.lists(
         st.tuples(
-            st.sampled_from(sorted(TOOLS)),
+            st.sampled_from(sorted(FILES.tools)),
             st.integers(0, 9),
             st.lists(TEXTS, min_size=4, max_size=4),
             st.lists(st.one_of(st.integers(-2, 70), st.integers()), min_size=3, max_size=3),
@@ -432,7 +432,7 @@ TEXTS = st.one_of(
 )
 def test_no_call_crashes_or_escapes(name: str, calls: list[Any], fault: str) -> None:
     """Random calls of every tool, half of them with paths that are there; then the expert has to come to an end."""
-    task = replace(task_of(name), tools=tuple(TOOLS.values()))
+    task = replace(task_of(name), tools=tuple(FILES.tools.values()))
     task = replace(task, parameters={"elsewhere": "attic", "junk": "x", "wait_s": 30, **task.parameters})
     task = replace(task, faults=(Fault(fault, "write_file", 0),)) if fault not in ("malformed", "stale") else task
     with (
@@ -441,12 +441,12 @@ def test_no_call_crashes_or_escapes(name: str, calls: list[Any], fault: str) -> 
         mock.patch.dict(os.environ, TMPDIR=outer),
     ):
         (Path(outer) / "kept").write_text("kept")
-        with files_world.open(task) as live:
-            (live._root / "link").symlink_to(outer)
+        with FILES.open(task) as live:
+            (live.root / "link").symlink_to(outer)
             there = sorted(live.before)
             history = []
             for command, which, texts, numbers in calls:
-                properties: Any = TOOLS[command].function.parameters["properties"]
+                properties: Any = FILES.tools[command].function.parameters["properties"]
                 given: dict[str, Any] = {}
                 for key, kind in properties.items():
                     given[key] = numbers[len(given) % 3] if kind["type"] == "integer" else texts[len(given) % 4]
@@ -458,15 +458,15 @@ def test_no_call_crashes_or_escapes(name: str, calls: list[Any], fault: str) -> 
                 assert 0 <= live.verdict().score <= 1
             answer = finish(live, history)
             assert (answer == "Done.") == (live.verdict().score == 1)
-            (live._root / "link").unlink()
+            (live.root / "link").unlink()
         assert os.listdir(outer) == ["kept"] and (Path(outer) / "kept").read_text() == "kept"
 
 
 def test_records_are_the_same_in_every_process_and_tell_nothing_of_the_machine() -> None:
     script = (
         "from benchmark.agent.episodes import FROZEN_START, run_tasks\nfrom benchmark.agent.policies import Expert\n"
-        "from benchmark.worlds.files.world import tasks\n"
-        "for record in run_tasks(Expert(mistakes=0.5, seed=1), tasks('test', 62, 6), label='x', max_steps=40, "
+        "from benchmark.worlds.files.world import FILES\n"
+        "for record in run_tasks(Expert(mistakes=0.5, seed=1), FILES.tasks('test', 62, 6), label='x', max_steps=40, "
         "start=FROZEN_START):\n    print(record.to_json())"
     )
     texts = {

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from benchmark.agent.episodes import FROZEN_START, Turn, run_tasks
 from benchmark.agent.policies import POLICIES, Expert, policy_named
 from benchmark.kpis import kpis
-from benchmark.worlds.other.world import FAMILIES, TOOLS, OtherWorld, tasks
+from benchmark.worlds.other.families import FAMILIES
+from benchmark.worlds.other.world import OTHER, OtherWorld
 from benchmark.worlds.world import Fault, Task
 from data.chats import Chat, Message, PreferencePair, ToolCall
 from data.records import Outcome, Trajectory
@@ -25,7 +26,7 @@ from data.trajectories import trajectory_to_chat, trajectory_to_pairs
 
 @cache
 def _tasks(split: Any) -> list[Task]:
-    return tasks(split, 200, 3)
+    return OTHER.tasks(split, 200, 3)
 
 
 def task_of(family: str, split: Any = "train", language: str = "en", **changes: Any) -> Task:
@@ -120,7 +121,7 @@ def test_every_tool_is_offered_and_each_family_offers_more_than_it_needs() -> No
     assert {family.tier for family in FAMILIES} == {0, 1, 2, 3, 4, 6, 12}
     for family in FAMILIES:
         used = {action.command for action in record_of(task_of(family.name, "test")).action_sequence}
-        assert used < set(family.tools) <= set(TOOLS), family.name
+        assert used < set(family.tools) <= set(OTHER.tools), family.name
 
 
 # Faults.
@@ -223,7 +224,7 @@ def test_a_call_where_none_fits_is_advised_against() -> None:
 
 
 def test_turns_with_several_calls_are_what_the_expert_would_do() -> None:
-    records = list(run_tasks(Expert(), tasks("train", 96, 8), label="x", max_steps=40, advise=True))
+    records = list(run_tasks(Expert(), OTHER.tasks("train", 96, 8), label="x", max_steps=40, advise=True))
     assert all(record.outcome is Outcome.SUCCESS and record.metadata.advice == [] for record in records)
     sizes = {sum(action.turn == turn for action in record.action_sequence) for record in records for turn in (1, 2)}
     assert 6 in sizes  # one turn of a twelve-call task
@@ -231,7 +232,7 @@ def test_turns_with_several_calls_are_what_the_expert_would_do() -> None:
 
 def test_instructions_do_not_tell_whether_a_tool_fits() -> None:
     """Every task says what to do where none fits, and the tools of the others are there too."""
-    for task in tasks("test", 190, 5):
+    for task in OTHER.tasks("test", 190, 5):
         assert task.instruction.endswith(('answer "no tool".', "답하세요.")), task
         names = {tool.function.name for tool in task.tools}
         assert {"save_note", "delete_note"} < names
@@ -243,7 +244,7 @@ def test_instructions_do_not_tell_whether_a_tool_fits() -> None:
 
 def test_a_fact_is_used_as_far_back_as_the_tier_says() -> None:
     for size in (512, 8192):
-        found = (task for task in tasks("train", 2000, 9) if task.context_tokens == size)
+        found = (task for task in OTHER.tasks("train", 2000, 9) if task.context_tokens == size)
         task = next(found)
         record = record_of(replace(task, faults=(), facts={"number": task.facts["number"]}))
         length = kpis([record])["retention_tokens"].value
@@ -255,7 +256,7 @@ def test_a_fact_is_used_as_far_back_as_the_tier_says() -> None:
 
 @pytest.mark.parametrize("name", [name for name in POLICIES if name != "expert"])
 def test_trivial_policies_win_nothing_but_what_needs_no_tool(name: str) -> None:
-    records = list(run_tasks(policy_named(name), tasks("test", 190, 2), label=name, max_steps=4))
+    records = list(run_tasks(policy_named(name), OTHER.tasks("test", 190, 2), label=name, max_steps=4))
     won = Counter(record.metadata.model_extra["task"]["family"] for record in records if record.outcome == "success")  # type: ignore[index]
     assert won == (Counter({"no-tool-act": 10, "no-tool-question": 10}) if name == "say-no-tool" else Counter())
 
@@ -263,7 +264,7 @@ def test_trivial_policies_win_nothing_but_what_needs_no_tool(name: str) -> None:
 def test_guessing_wins_nothing() -> None:
     """Random tools with words of the instruction, then a claim."""
     won = 0
-    for task in tasks("test", 190, 6):
+    for task in OTHER.tasks("test", 190, 6):
         chance = random.Random(task.id)
         words = task.instruction.replace('"', " ").split()
         with OtherWorld(task) as world:

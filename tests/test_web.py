@@ -18,9 +18,11 @@ from hypothesis import strategies as st
 from benchmark.agent.episodes import run_tasks
 from benchmark.agent.policies import Expert
 from benchmark.kpis import retention_tokens
-from benchmark.worlds.web.site import LOGIN, MAP, Form, Page, Site
-from benchmark.worlds.web.world import CONTEXT_TOKENS, FAMILIES, WebWorld, tasks
-from benchmark.worlds.web.world import open as open_web
+from benchmark.worlds.family import CONTEXT_TOKENS
+from benchmark.worlds.web.families import FAMILIES
+from benchmark.worlds.web.pages import LOGIN, MAP, Form, Page
+from benchmark.worlds.web.site import Site
+from benchmark.worlds.web.world import WEB, WebWorld
 from benchmark.worlds.world import Fault, Task
 from data.records import Outcome, Trajectory
 
@@ -29,7 +31,9 @@ HELD_OUT = {family.name for family in FAMILIES if family.held_out}
 
 def task_of(family: str, *faults: Fault, number: int = 0) -> Task:
     """A task of a family, in English, with these faults only."""
-    found = [task for task in tasks("test", 40 * len(FAMILIES), 4) if task.family == family and task.language == "en"]
+    found = [
+        task for task in WEB.tasks("test", 40 * len(FAMILIES), 4) if task.family == family and task.language == "en"
+    ]
     return replace(found[number], faults=faults)
 
 
@@ -169,7 +173,7 @@ def test_no_request_breaks_the_site(path: str, method: str, body: bytes, cookie:
 def test_the_browser_carries_hidden_fields_and_cookies() -> None:
     task = task_of("login-profile")
     p: Any = task.parameters
-    with open_web(task) as live:
+    with WEB.open(task) as live:
         assert live.call("open_page", {"address": p["path"]}).error == "401 log in first, at /login"
         form: Any = live.call("open_page", {"address": "/login"}).output
         assert form == {"title": "login", "fields": {"user": "", "password": ""}, "buttons": ["Log in"]}
@@ -190,7 +194,7 @@ def test_the_browser_carries_hidden_fields_and_cookies() -> None:
 def test_links_fields_and_buttons_that_are_not_there_are_told_with_the_nearest() -> None:
     task = task_of("links-sign-up")
     p: Any = task.parameters
-    with open_web(task) as live:
+    with WEB.open(task) as live:
         for name, arguments in (
             ("follow_link", {"label": "x"}),
             ("fill_field", {"field": "x", "value": "x"}),
@@ -214,7 +218,7 @@ def test_links_fields_and_buttons_that_are_not_there_are_told_with_the_nearest()
 def test_going_back_shows_the_page_with_what_was_filled_in() -> None:
     task = task_of("sign-up")
     p: Any = task.parameters
-    with open_web(task) as live:
+    with WEB.open(task) as live:
         assert live.call("go_back", {"pages": 1}).error == "there are 0 pages to go back"
         live.call("open_page", {"address": p["path"]})
         live.call("fill_field", {"field": "name", "value": p["person"]})
@@ -230,7 +234,7 @@ def test_nothing_listens_and_nothing_is_connected(monkeypatch: pytest.MonkeyPatc
         raise AssertionError("a socket")
 
     monkeypatch.setattr(socket, "socket", refuse)
-    for task in tasks("test", len(FAMILIES), 2):
+    for task in WEB.tasks("test", len(FAMILIES), 2):
         assert expert_run(task).outcome is Outcome.SUCCESS
 
 
@@ -274,7 +278,7 @@ def test_a_fault_with_nothing_to_hit_does_not_strike() -> None:
 
 
 def test_families_are_many_and_some_are_only_tested() -> None:
-    train, test = ({task.family for task in tasks(split, 200, 1)} for split in ("train", "test"))
+    train, test = ({task.family for task in WEB.tasks(split, 200, 1)} for split in ("train", "test"))
     assert len(train) >= 12 and len(HELD_OUT) >= 3
     assert test - train == HELD_OUT and train | HELD_OUT == {family.name for family in FAMILIES}
     tiers = {family.tier for family in FAMILIES}
@@ -295,13 +299,13 @@ def test_independent_calls_are_made_in_one_turn() -> None:
         assert [action.turn for action in record.action_sequence[:together]] == [1] * together
         assert len(record.action_sequence) == task_of(family).tier
         # Whoever makes one call a turn is asked for the others again.
-    with open_web(task_of("collect")) as live:
+    with WEB.open(task_of("collect")) as live:
         assert len(live.expert([]).beside) == 2
 
 
 def test_the_context_tier_puts_the_fact_as_far_away_as_it_says() -> None:
     sizes: Counter[int] = Counter()
-    for task in tasks("test", 600, 3):
+    for task in WEB.tasks("test", 600, 3):
         if not task.context_tokens:
             continue
         sizes[task.context_tokens] += 1
@@ -321,7 +325,7 @@ def test_the_context_tier_puts_the_fact_as_far_away_as_it_says() -> None:
 def test_parts_are_partial_and_damage_is_no_success() -> None:
     task = task_of("confirm-three")
     p: Any = task.parameters
-    with open_web(task) as live:
+    with WEB.open(task) as live:
         live.call("open_page", {"address": p["first"]})
         live.call("open_page", {"address": p["first"]})
         assert live.verdict().score == pytest.approx(1 / 3)
@@ -332,7 +336,7 @@ def test_parts_are_partial_and_damage_is_no_success() -> None:
         assert live.verdict().score == pytest.approx(3 / 4) and live.verdict().outcome is Outcome.PARTIAL
     task = task_of("vote")
     p = task.parameters
-    with open_web(task) as live:
+    with WEB.open(task) as live:
         live.call("open_page", {"address": p["path"]})
         live.call("submit_form", {"button": p["other"]})
         assert live.verdict().score == 0
@@ -343,7 +347,7 @@ def test_parts_are_partial_and_damage_is_no_success() -> None:
 @pytest.mark.parametrize("order", ["tools", "reversed", "shuffled"])
 def test_trying_everything_wins_about_nothing(order: str) -> None:
     """Every tool with every quoted text, twice: what the instruction says not to do gets done, too."""
-    made = tasks("test", 160, 3)
+    made = WEB.tasks("test", 160, 3)
     won = 0
     for task in made:
         quoted = task.instruction.split('"')[1::2]
@@ -356,7 +360,7 @@ def test_trying_everything_wins_about_nothing(order: str) -> None:
             calls.reverse()
         if order == "shuffled":
             random.Random(task.id).shuffle(calls)
-        with open_web(task) as live:
+        with WEB.open(task) as live:
             assert isinstance(live, WebWorld)
             for name, arguments in calls * 2:
                 live.call(name, arguments)

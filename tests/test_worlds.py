@@ -21,8 +21,7 @@ from hypothesis import strategies as st
 
 from benchmark.worlds.api.world import ApiWorld
 from benchmark.worlds.family import Family, families_to_tasks
-from benchmark.worlds.files.world import FilesWorld
-from benchmark.worlds.files.world import open as open_files
+from benchmark.worlds.files.world import FILES, FilesWorld
 from benchmark.worlds.kinds import WORLDS, make_tasks
 from benchmark.worlds.sandbox.sandbox import check_isolation
 from benchmark.worlds.world import Fault, Move, Result, Split, Task, World
@@ -142,7 +141,7 @@ def test_tasks_are_distinct_even_and_the_same_each_time(world: str, split: Split
     korean = sum(task.language == "ko" for task in tasks) / 804
     assert 0.27 < sum(bool(task.faults) for task in tasks) / 804 < 0.40
     drawn = {fault.kind for task in tasks for fault in task.faults}
-    families: Sequence[Family] = WORLDS[world].FAMILIES  # type: ignore[attr-defined]  # every world has them
+    families = WORLDS[world].families
     assert len(drawn) >= 8 and drawn <= {fault.kind for family in families for fault in family.faults} == KINDS[world]
     assert all(bool(re.search("[가-힣]", task.instruction)) == (task.language == "ko") for task in tasks)
     assert tasks[0].parameters != WORLDS[world].tasks(split, 1, 6)[0].parameters
@@ -323,7 +322,7 @@ def test_expert_goes_on_from_any_state(pair: tuple[str, Split], index: int, seed
         # No tool brings back what was overwritten or deleted, so damage of that kind may be beyond repair.
         damage = bool(re.search("is changed|is missing|is too many|has other permissions", live.verdict().why))
         if isinstance(live, FilesWorld):
-            tree = live._tree()
+            tree = live.tree()
             damage = damage or any(tree.get(path) != content for path, content in live.before.items())
         answer = let_expert_work(live, history)
         after = live.verdict()
@@ -445,7 +444,7 @@ def test_no_call_raises(world: str, index: int, calls: Sequence[tuple[int, dict[
 def test_faults_count_only_calls_that_were_right() -> None:
     task = with_fault(task_of("files", "copy"), Fault("malformed", "read_file", 0))
     p: Any = task.parameters
-    with open_files(task) as live:
+    with FILES.open(task) as live:
         assert live.call("read_file", {"path": "nowhere.txt"}).injected is None
         assert live.call("read_file", {"path": p["source"]}).injected == "malformed"
         assert live.call("read_file", {"path": p["source"]}).output == p["text"]
@@ -458,7 +457,7 @@ def test_worlds_repeat_byte_for_byte_and_show_no_temporary_path() -> None:
             with WORLDS[task.world].open(task) as live:
                 history = wrong_calls(live, task, random.Random(task.id), 4)
                 let_expert_work(live, history)
-                folder = str(live._root) if isinstance(live, FilesWorld) else "api.local"
+                folder = str(live.root) if isinstance(live, FilesWorld) else "api.local"
                 assert isinstance(live, FilesWorld | ApiWorld)
             runs.append("\n".join(action.model_dump_json() for action in history))
             assert folder not in runs[-1]

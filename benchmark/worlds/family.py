@@ -1,4 +1,4 @@
-"""Families of tasks: a way to draw parameters and a sentence that states them, and how many tasks are made of them."""
+"""Families of tasks: a way to draw parameters and a sentence that states them; and the kind of world that they belong to."""
 
 from __future__ import annotations
 
@@ -6,14 +6,16 @@ import json
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from functools import cached_property
+from typing import Any, Generic, Literal, TypeVar
 
 from pydantic import JsonValue
 
 from benchmark.worlds.pools import Draw, filler
-from benchmark.worlds.world import Fault, Split, Task
+from benchmark.worlds.tools import function_to_spec
+from benchmark.worlds.world import Fault, Split, Task, World
 from core.errors import UserError
-from data.records import ToolSpec
+from data.records import Category, ToolSpec
 
 _KOREAN_SHARE = 1 / 2
 _KOREAN_SHARE_OF_SHORT = 1 / 8
@@ -142,3 +144,40 @@ def families_to_tasks(
             )
         )
     return tasks
+
+
+AnyFamily = TypeVar("AnyFamily", bound=Family, covariant=True)
+AnyWorld = TypeVar("AnyWorld", bound=World, covariant=True)
+
+
+@dataclass(frozen=True)
+class WorldKind(Generic[AnyFamily, AnyWorld]):
+    """A kind of world: its families of tasks, and the world that a task of them opens."""
+
+    name: str
+    category: Category
+    version: str
+    """Goes up when the same task gives another world or another record."""
+    families: tuple[AnyFamily, ...]
+    world: Callable[[Task], AnyWorld]
+    """A class whose methods are the tools."""
+
+    @cached_property
+    def tools(self) -> dict[str, ToolSpec]:
+        """Every tool that some family offers, by name."""
+        names = dict.fromkeys(name for family in self.families for name in family.tools)
+        return {name: function_to_spec(getattr(self.world, name)) for name in names}
+
+    def tasks(self, split: Split, count: int, seed: int, *, short: bool = False) -> list[Task]:
+        """`count` distinct tasks over all families, or those that have short tasks; the same for the same arguments."""
+        return families_to_tasks(
+            self.families, self.tools, world=self.name, split=split, count=count, seed=seed, short=short
+        )
+
+    def family_of(self, task: Task) -> AnyFamily:
+        """The family that a task was drawn from."""
+        return next(family for family in self.families if family.name == task.family)
+
+    def open(self, task: Task) -> AnyWorld:
+        """The world of a task. Nothing is there before it is entered."""
+        return self.world(task)

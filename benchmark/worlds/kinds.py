@@ -4,21 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import benchmark.worlds.api.world
-import benchmark.worlds.code.world
-import benchmark.worlds.files.world
-import benchmark.worlds.other.world
-import benchmark.worlds.web.world
-from benchmark.worlds.world import Split, Task, WorldKind
+from benchmark.worlds.api.world import API
+from benchmark.worlds.code.world import CODE
+from benchmark.worlds.family import Family, WorldKind
+from benchmark.worlds.files.world import FILES
+from benchmark.worlds.other.world import OTHER
+from benchmark.worlds.web.world import WEB
+from benchmark.worlds.world import Split, Task, World
 from core.errors import UserError, nearest
 
-WORLDS: dict[str, WorldKind] = {
-    "code": benchmark.worlds.code.world,
-    "web": benchmark.worlds.web.world,
-    "api": benchmark.worlds.api.world,
-    "files": benchmark.worlds.files.world,
-    "other": benchmark.worlds.other.world,
-}
+WORLDS: dict[str, WorldKind[Family, World]] = {kind.name: kind for kind in (CODE, WEB, API, FILES, OTHER)}
 
 
 def make_tasks(worlds: Sequence[str], split: Split, count: int, seed: int, *, short: bool = False) -> list[Task]:

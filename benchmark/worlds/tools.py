@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import inspect
 import json
+import math
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass
 from functools import cache
 from typing import Any, ClassVar
 
 from pydantic import JsonValue
 
+from benchmark.worlds.troubles import Trouble, Troubles, Values
 from benchmark.worlds.world import Fault, Move, Result, Task, Verdict
 from core.errors import nearest
 from data.records import Action, Outcome, ToolFunction, ToolSpec
@@ -67,16 +69,25 @@ def check_call(world: object, tools: Sequence[ToolSpec], name: str, arguments: d
     """Check a call against the task's tools and the world's state; returns what does the work.
 
     Raises:
-        ToolError: unknown tool or argument (with the nearest right name), missing argument, wrong type, or whatever the
-            world has against it.
+        ToolError: what `check_arguments` or the world has against it.
+    """
+    given = check_arguments(type(world), tools, name, arguments)
+    commit: Commit = getattr(world, name)(**given)
+    return commit
+
+
+def check_arguments(world: type, tools: Sequence[ToolSpec], name: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of a call, if they are such as the tool takes.
+
+    Raises:
+        ToolError: unknown tool or argument (with the nearest right name), missing argument, wrong type.
     """
     names = [tool.function.name for tool in tools]
     if name not in names:
         raise ToolError(f"unknown tool {name!r}.{nearest(name, names) or ' There are: ' + ', '.join(names) + '.'}")
     if not isinstance(arguments, dict):
         raise ToolError(f"arguments must be a JSON object, got {type(arguments).__name__}")
-    method = getattr(type(world), name)
-    known = _parameters(method)
+    known = _parameters(getattr(world, name))
     for key, value in arguments.items():
         if key not in known:
             raise ToolError(f"{name} has no argument {key!r}.{nearest(str(key), known)}")
@@ -88,8 +99,7 @@ def check_call(world: object, tools: Sequence[ToolSpec], name: str, arguments: d
     for key, parameter in known.items():
         if parameter.default is parameter.empty and key not in arguments:
             raise ToolError(f"argument {key!r} is missing")
-    commit: Commit = method(world, **arguments)
-    return commit
+    return arguments
 
 
 def _is_plain_text(value: str) -> bool:
@@ -105,16 +115,6 @@ def failed_in_a_row(history: Sequence[Action], command: str, arguments: dict[str
             break
         count += 1
     return count
-
-
-def first_open_group(groups: Sequence[Sequence[Move]], history: Sequence[Action]) -> Move | None:
-    """The calls of the first group that have not all worked yet, as one turn; None when all have."""
-    done = [(action.command, action.input) for action in history if action.error is None]
-    for group in groups:
-        left = [move for move in group if (move.command, move.input) not in done]
-        if left:
-            return replace(left[0], beside=tuple(left[1:]))
-    return None
 
 
 def score_to_verdict(goals: int, missing: Sequence[str], damage: Sequence[str]) -> Verdict:
@@ -142,23 +142,44 @@ class Schedule:
         return next((fault.kind for fault in self._faults if fault.tool == tool and fault.nth == nth), None)
 
 
+@dataclass(frozen=True)
+class Called:
+    """A call that was right: what a fault may strike."""
+
+    name: str
+    given: dict[str, Any]
+    commit: Commit
+
+
+@dataclass(frozen=True)
+class Standing:
+    """A trouble that later calls meet too, until it is repaired or its time is over."""
+
+    trouble: Trouble[Any, Called]
+    values: Values
+    until_s: float
+
+
+def cut_off(world: object, called: Called) -> Values:
+    """What happens to a call whose output is cut off: it is made, and its error holds how the output begins."""
+    output = str(called.commit())
+    return {"start": json.dumps(output[: min(len(output) // 2, 16)], ensure_ascii=False)[:-1]}
+
+
 class ToolWorld:
     """What worlds share that hold their state themselves: a virtual clock, and calls that a fault may strike.
 
     A subclass has its tools as methods; those of a task are the ones that can be called.
     """
 
-    TOLD: ClassVar[dict[str, str]]
-    """Kinds of faults that change nothing -> what the model reads. A call that is made again works."""
+    troubles: ClassVar[Troubles[Any, Called]]
+    """Every kind of fault of this world."""
 
     def __init__(self, task: Task) -> None:
         self.task = task
         self.clock_s = 0.0
         self._schedule = Schedule(task.faults)
-
-    def bring_about(self, kind: str, name: str, arguments: dict[str, Any]) -> None:
-        """Change the world so that a call that was right is wrong; for kinds that are neither in `TOLD` nor `malformed`."""
-        raise NotImplementedError
+        self._standing: list[Standing] = []
 
     def wait(self, seconds: int) -> Commit:
         """Wait."""
@@ -174,9 +195,43 @@ class ToolWorld:
     def answer(self, text: str) -> None:
         """Words change nothing, unless a world says otherwise."""
 
+    def plain(self, name: str, value: Any) -> Any:
+        """An argument in the spelling in which arguments are compared."""
+        return value
+
+    # Troubles.
+
+    def error(self, kind: str, **values: Any) -> ToolError:
+        """What a trouble says."""
+        return ToolError(self.troubles[kind].text(values))
+
+    def told(self, each: Standing) -> Values:
+        """What the names in the error of a trouble stand for now."""
+        return {**each.values, "seconds": round(each.until_s - self.clock_s) if each.until_s < math.inf else 0}
+
+    def standing(self, kind: str) -> list[Values]:
+        """What happened, for each trouble of a kind that stands."""
+        return [each.values for each in self._standing if each.trouble.kind == kind and self.clock_s < each.until_s]
+
+    def stands(self, trouble: Trouble[Any, Any], values: Values) -> bool:
+        """Whether a trouble that an error told of has not been repaired yet."""
+        if trouble.stands is not None:
+            return trouble.stands(self, values)
+        told = {name: value for name, value in values.items() if name != "seconds"}
+        return any(told.items() <= each.items() for each in self.standing(trouble.kind))
+
+    # A call.
+
     def check(self, name: str, arguments: dict[str, Any]) -> Commit:
         """Whether a call is right as things are; see `check_call`."""
-        return check_call(self, self.task.tools, name, arguments)
+        given = check_arguments(type(self), self.task.tools, name, arguments)
+        for each in self._standing:
+            refuses = each.trouble.refuses
+            plain = {key: self.plain(key, value) for key, value in given.items()}
+            if self.clock_s < each.until_s and refuses is not None and refuses(self, name, plain, each.values):
+                raise self.error(each.trouble.kind, **self.told(each))
+        commit: Commit = getattr(self, name)(**given)
+        return commit
 
     def call(self, name: str, arguments: dict[str, Any]) -> Result:
         """Run one tool call; see `World`."""
@@ -185,26 +240,38 @@ class ToolWorld:
         try:
             commit = self.check(name, arguments)
             if kind := self._schedule.due(name):
-                self._strike(kind, name, arguments, commit)
+                self._strike(kind, Called(name, arguments, commit))
             output = commit()
+            self._repaired_by(name, arguments)
         except ToolError as fault:
             error, injected = str(fault), fault.injected
         return Result(output, error, injected, seconds=round(self.clock_s - before_s, 3))
 
-    def _strike(self, kind: str, name: str, arguments: dict[str, Any], commit: Commit) -> None:
+    def _strike(self, kind: str, called: Called) -> None:
         """Let a fault hit a call that was right.
 
         Raises:
             ToolError: what the model reads. Nothing is raised where the fault has nothing to hit.
         """
-        if kind == "malformed":
-            output = str(commit())
-            start = json.dumps(output[: min(len(output) // 2, 16)], ensure_ascii=False)
-            raise ToolError(f"malformed output, cut off: {start[:-1]}", kind)
-        if kind in self.TOLD:
-            raise ToolError(self.TOLD[kind], kind)
-        self.bring_about(kind, name, arguments)
+        trouble = self.troubles[kind]
+        if not trouble.may_hit(self, called):
+            return
+        values = trouble.happens(self, called)
+        if values is not None:
+            if trouble.refuses is None:
+                raise ToolError(trouble.text(values), kind)
+            lasts_s = values.get("lasts_s", math.inf)
+            self._standing.append(Standing(trouble, values, self.clock_s + lasts_s))
         try:
-            self.check(name, arguments)
+            self.check(called.name, called.given)
         except ToolError as error:
             raise ToolError(str(error), kind) from None
+
+    def _repaired_by(self, name: str, arguments: dict[str, Any]) -> None:
+        """End the troubles that this call repairs. Those that have a time end by it alone."""
+        given = {key: self.plain(key, value) for key, value in arguments.items()}
+        self._standing = [
+            each
+            for each in self._standing
+            if each.until_s < math.inf or each.trouble.repair.move(each.values) != Move(name, given)
+        ]

@@ -16,7 +16,7 @@ from typing import Any, Literal, Protocol
 
 from pydantic import JsonValue
 
-from data.records import Action, Category, Outcome, ToolSpec
+from data.records import Action, Outcome, ToolSpec
 
 Split = Literal["train", "test"]
 
@@ -113,16 +113,3 @@ class World(Protocol):
     def expert(self, history: Sequence[Action]) -> Move:
         """The expert's next move from this very state and history; used for recording and for advice."""
         ...
-
-
-class WorldKind(Protocol):
-    """One module under benchmark/worlds/: makes tasks and opens them."""
-
-    category: Category
-    version: str
-
-    def tasks(self, split: Split, count: int, seed: int, *, short: bool = False) -> list[Task]:
-        """`count` distinct tasks over all families, or those that have short tasks; the same for the same arguments."""
-        ...
-
-    def open(self, task: Task) -> World: ...

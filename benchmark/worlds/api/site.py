@@ -35,49 +35,40 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import cache
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, NamedTuple
-from urllib.parse import parse_qs
+from typing import TYPE_CHECKING, Any
 
 from pydantic import JsonValue
 
+from benchmark.worlds.api.graph import SCHEMA, answer_query
+from benchmark.worlds.api.requests import (
+    AUTH,
+    TABLES,
+    Answer,
+    Refusal,
+    Request,
+    environ_to_request,
+    number_of,
+    text_of,
+    version_of,
+)
+from benchmark.worlds.api.troubles import TROUBLES, Served
 from benchmark.worlds.tools import Schedule
+from benchmark.worlds.troubles import Values
 from benchmark.worlds.world import Task
 from core.errors import nearest
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
-    from graphql import GraphQLSchema
 
 CALL_SECONDS = 0.2
 TIMEOUT_SECONDS = 30.0
-TABLES = ("orders", "customers", "items", "charges", "refunds", "messages")
-AUTH = "oauth"
 TOKEN_EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
+_UNAUTHORIZED = {"WWW_Authenticate": 'Bearer error="invalid_token"'}
 _PAGE_ROWS = 2
 _MOST_ROWS = 200
 _GRANTS = {"client_credentials": "get_token", "refresh_token": "refresh_token", TOKEN_EXCHANGE: "exchange_token"}
-_MOST_QUERY_TOKENS, _MOST_QUERY_DEPTH = 300, 12
-
-SCHEMA = """\
-type Query {
-  customer(name: String!): Customer
-  order(id: ID!): Order
-  orders(after: String): OrderPage
-}
-type Mutation {
-  setCity(order: ID!, city: String!): Order
-  createOrder(customer: String!, item: String!, key: String!): Order
-  sendMessage(to: String!, text: String!, key: String!): Message
-}
-type Customer { name: String! city: String! code: String! orders: [Order!] }
-type Order { id: ID! item: String! city: String! customer: Customer }
-type OrderPage { orders: [Order!]! next: String }
-type Message { id: ID! to: String! text: String! }
-"""
 
 Row = dict[str, str]
 
@@ -90,36 +81,6 @@ class Rules:
     """Services that take only a token that was exchanged for them."""
     calls_per_window: int = 0
     """Most requests within the task's `window_s`; 0 where there is no such limit."""
-
-
-class _Refusal(Exception):
-    """An HTTP error answer."""
-
-    def __init__(self, status: int, text: str, **headers: str) -> None:
-        super().__init__(text)
-        self.status = status
-        self.headers = headers
-
-
-class _Answer(NamedTuple):
-    body: JsonValue = None
-    status: int = 200
-    version: str | None = None
-
-
-@dataclass(frozen=True)
-class _Request:
-    method: str
-    path: list[str]
-    body: dict[str, Any]
-    cursor: str
-    token: str | None
-    key: str | None
-    version: str | None
-
-    @property
-    def service(self) -> str:
-        return self.path[0]
 
 
 @dataclass
@@ -163,9 +124,9 @@ class Shop:
         self._is_refresh_ended = False
         self._cursor = ""
         """The cursor that the request under way has used."""
-        self._crossings = 0
+        self.crossings: int = 0
         """How often a GraphQL query went from one type to another; with `partial_data` the first of them fails."""
-        self._is_broken = False
+        self.is_broken = False
 
     # What others may see.
 
@@ -197,65 +158,78 @@ class Shop:
         self.clock_s = round(self.clock_s + CALL_SECONDS, 3)
         headers = [("Content-Type", "application/json")]
         try:
-            answer = self._answer(_to_request(environ))
+            answer = self._answer(environ_to_request(environ))
             body = (
                 b""
                 if answer.body is None
                 else json.dumps(answer.body, ensure_ascii=False).encode("utf-8", errors="replace")
             )
-            if self.struck == "malformed":
+            if answer.is_cut_off:
                 body = body[: len(body) // 2]
             status = answer.status
             if answer.version is not None:
                 headers.append(("ETag", f'"{answer.version}"'))
-        except _Refusal as refusal:
+        except Refusal as refusal:
             status = refusal.status
             body = json.dumps({"error": str(refusal)}, ensure_ascii=False).encode("utf-8", errors="replace")
             headers += [(name.replace("_", "-"), value) for name, value in refusal.headers.items()]
         start_response(f"{status} {HTTPStatus(status).phrase}", headers)
         return [body]
 
-    def _answer(self, request: _Request) -> _Answer:
+    def _answer(self, request: Request) -> Answer:
         self._refuse_if_closed(request.service)
         self._requests_s.append(self.clock_s)
         operation, run = self._route(request)
         if request.service != AUTH:
             self._check_token(request)
         before = self._state.copy()
-        self._cursor, self._crossings = "", 0
+        self._cursor, self.crossings = "", 0
         try:
             answer = run()
-            self.struck = self._due(operation, request, answer)
-        except _Refusal:
+        except Refusal:
             self._state = before
             raise
-        if self.struck is None:
+        kind = self._schedule.due(operation)
+        served = Served(operation, request, answer)
+        if kind is None or not TROUBLES[kind].may_hit(self, served):
             return answer
-        if self.struck != "lost_answer":
+        self.struck = kind
+        if not TROUBLES[kind].is_done:
             self._state = before
-        return self._strike(self.struck, request, run, answer)
+        happened = TROUBLES[kind].happens(self, served)
+        if isinstance(happened, Answer):
+            return happened
+        if happened is not None:
+            raise self._refusal(kind, **happened)
+        self._refuse_if_closed(request.service)
+        return run()
+
+    def _refusal(self, kind: str, **values: Any) -> Refusal:
+        """What is answered to a request that meets a trouble."""
+        status, text = TROUBLES[kind].text(values).split(" ", 1)
+        headers = {"Retry_After": str(values["seconds"])} if "seconds" in values else {}
+        return Refusal(int(status), text, **headers, **(_UNAUTHORIZED if status == "401" else {}))
 
     def _refuse_if_closed(self, service: str) -> None:
         if seconds := self.wait_s(service):
             is_down = self._closed_until_s.get(service, 0) > self.clock_s
-            status, text = (503, f"the service {service} is down") if is_down else (429, "too many requests")
-            raise _Refusal(status, f"{text}, retry after {seconds} s", Retry_After=str(seconds))
+            raise self._refusal("service_down" if is_down else "rate_limited", service=service, seconds=seconds)
 
-    def _check_token(self, request: _Request) -> None:
+    def _check_token(self, request: Request) -> None:
         if request.token not in self._state.tokens:
-            raise _Refusal(401, "token not valid", WWW_Authenticate='Bearer error="invalid_token"')
+            raise Refusal(401, "token not valid", **_UNAUTHORIZED)
         made_for = self._state.tokens[request.token]
         if made_for not in ("", request.service) or (request.service in self.rules.restricted and not made_for):
-            raise _Refusal(403, f"this token is not for the service {request.service}, exchange it")
+            raise Refusal(403, f"this token is not for the service {request.service}, exchange it")
 
-    def _route(self, request: _Request) -> tuple[str, Callable[[], _Answer]]:
+    def _route(self, request: Request) -> tuple[str, Callable[[], Answer]]:
         """The operation, under the name of the tool that leads to it, so that a fault can name its target."""
         body = request.body
         match request.method, request.path:
             case "POST", ["oauth", "token"]:
                 grant = _GRANTS.get(str(body.get("grant_type")))
                 if grant is None:
-                    raise _Refusal(400, "unsupported_grant_type")
+                    raise Refusal(400, "unsupported_grant_type")
                 return grant, lambda: self._grant(grant, body)
             case "GET", ["orders" | "charges" as table]:
                 return f"list_{table}", lambda: self._list(table, request.cursor)
@@ -264,15 +238,15 @@ class Shop:
             case "POST", ["orders"]:
                 return "create_order", lambda: self._add_order(body)
             case "PATCH", ["orders", key]:
-                return "update_order", lambda: self._change("orders", key, {"city": _text(body, "city")})
+                return "update_order", lambda: self.change("orders", key, {"city": text_of(body, "city")})
             case "DELETE", ["orders", key]:
                 return "delete_order", lambda: self._delete("orders", key)
             case "PATCH", ["items", key]:
-                return "set_count", lambda: self._change(
-                    "items", key, {"count": _number(body, "count")}, _version(request)
+                return "set_count", lambda: self.change(
+                    "items", key, {"count": number_of(body, "count")}, version_of(request)
                 )
             case "PATCH", ["customers", key]:
-                return "change_customer", lambda: self._change_customer(key, body, _version(request))
+                return "change_customer", lambda: self._change_customer(key, body, version_of(request))
             case "POST", ["charges"]:
                 return "charge_customer", lambda: self._charge(body, request.key)
             case "POST", ["charges", key, "refund"]:
@@ -282,70 +256,65 @@ class Shop:
             case "GET", ["documents", key]:
                 return "read_document", lambda: self._document(key)
             case "POST", ["reports"]:
-                return "start_report", lambda: self._start_report(_text(body, "name"))
+                return "start_report", lambda: self._start_report(text_of(body, "name"))
             case "GET", ["reports", key]:
                 return "get_report", lambda: self._report(key)
             case "GET", ["graphql"]:
-                return "read_schema", lambda: _Answer({"schema": SCHEMA})
+                return "read_schema", lambda: Answer({"schema": SCHEMA})
             case "POST", ["graphql"]:
-                return "graphql", lambda: self._graphql(_text(body, "query"))
-        raise _Refusal(404, "no such page")
+                return "graphql", lambda: answer_query(self, text_of(body, "query"))
+        raise Refusal(404, "no such page")
 
-    # Faults.
+    # What faults do. What they lead to is what anybody would meet from now on.
 
-    def _due(self, operation: str, request: _Request, answer: _Answer) -> str | None:
-        """The fault that strikes a request that was right. Where it has nothing to hit, nothing happens."""
-        kind = self._schedule.due(operation)
-        may_hit = {
-            "malformed": answer.body is not None and operation != "refresh_token",
-            "expired_token": request.service != AUTH or operation == "exchange_token",
-            "invalid_grant": operation == "refresh_token",
-            "lost_answer": request.key is not None or operation == "graphql",
-            "stale_cursor": bool(self._cursor),
-            "version_conflict": request.version is not None,
-            "renamed_field": operation == "change_customer",
-            "moved": len(request.path) > 1 and request.service in TABLES,
-            "partial_data": self._crossings > 0,
-        }
-        return kind if kind is not None and may_hit.get(kind, True) else None
+    @property
+    def has_used_cursor(self) -> bool:
+        """Whether the request under way has used a cursor."""
+        return bool(self._cursor)
 
-    def _strike(self, kind: str, request: _Request, run: Callable[[], _Answer], answer: _Answer) -> _Answer:
-        """Let the fault happen; what it leads to is what anybody would meet from now on."""
-        retry_s = self._parameters["retry_s"]
-        if kind == "malformed":
-            return answer
-        if kind == "server_error":
-            raise _Refusal(500, "server error, nothing was done")
-        if kind in ("timeout", "lost_answer"):
-            self.clock_s += TIMEOUT_SECONDS
-            raise _Refusal(504, f"no answer within {TIMEOUT_SECONDS:.0f} s, it may have been done or not")
-        if kind == "expired_token":
-            del self._state.tokens[str(request.token or request.body["subject_token"])]
-            raise _Refusal(401, "token expired", WWW_Authenticate='Bearer error="invalid_token"')
-        if kind in ("rate_limited", "service_down"):
-            self._closed_until_s["" if kind == "rate_limited" else request.service] = self.clock_s + retry_s
-            self._refuse_if_closed(request.service)
-        if kind == "partial_data":
-            self._is_broken, self._crossings = True, 0
-            try:
-                return run()
-            finally:
-                self._is_broken = False
-        if kind == "stale_cursor":
-            self._cursors_ended += 1
-        elif kind == "invalid_grant":
-            self._is_refresh_ended = True
-        elif kind == "renamed_field":
-            [name] = request.body
-            self._renamed[name] = f"{name}_name"
-        elif kind == "moved":
-            self._moved[request.service, request.path[1]] = self._parameters["spare"]
-        elif kind == "version_conflict":
-            row = self.tables[request.service][self._key(request.service, request.path[1])]
-            row["version"] = str(int(row["version"]) + 1)
-        else:
-            raise AssertionError(f"no fault {kind!r}")
-        return run()
+    def close(self, service: str) -> None:
+        """A service refuses requests for a while; all of them with ""."""
+        self._closed_until_s[service] = self.clock_s + self._parameters["retry_s"]
+
+    def lose_answer(self) -> Values:
+        """No answer comes."""
+        self.clock_s += TIMEOUT_SECONDS
+        return {}
+
+    def end_token(self, request: Request) -> Values:
+        """The token of a request ends."""
+        del self._state.tokens[str(request.token or request.body["subject_token"])]
+        return {}
+
+    def end_refresh(self) -> None:
+        """The refresh token ends."""
+        self._is_refresh_ended = True
+
+    def end_cursors(self) -> None:
+        """Lists have new cursors."""
+        self._cursors_ended += 1
+
+    def rename_field(self, request: Request) -> None:
+        """The field that a request changes is called otherwise."""
+        [name] = request.body
+        self._renamed[name] = f"{name}_name"
+
+    def move_row(self, request: Request) -> None:
+        """The row that a request names has another id."""
+        self._moved[request.service, request.path[1]] = self._parameters["spare"]
+
+    def write_meanwhile(self, request: Request) -> None:
+        """Somebody else changes the row that a request names."""
+        row = self.tables[request.service][self.key_of(request.service, request.path[1])]
+        row["version"] = str(int(row["version"]) + 1)
+
+    def answer_partly(self, request: Request) -> Answer:
+        """Answer a query though one service behind it does not."""
+        self.is_broken, self.crossings = True, 0
+        try:
+            return self._route(request)[1]()
+        finally:
+            self.is_broken = False
 
     # Tokens.
 
@@ -366,49 +335,50 @@ class Shop:
     def _refresh(self) -> str:
         return f"{self._parameters['refresh']}{self._state.refreshes_used or ''}"
 
-    def _grant(self, grant: str, body: dict[str, Any]) -> _Answer:
+    def _grant(self, grant: str, body: dict[str, Any]) -> Answer:
         p = self._parameters
         if grant == "get_token":
             if (body.get("client_id"), body.get("client_secret")) != (p["client"], p["secret"]):
-                raise _Refusal(401, "wrong client or secret")
-            return _Answer({"access_token": self._issue_token("")})
+                raise Refusal(401, "wrong client or secret")
+            return Answer({"access_token": self._issue_token("")})
         if grant == "refresh_token":
             if self._is_refresh_ended:
-                raise _Refusal(400, "invalid_grant: the refresh token has ended, log in with client and secret")
+                raise self._refusal("invalid_grant")
             if "refresh" not in p or body.get("refresh_token") != self._refresh:
-                raise _Refusal(400, "invalid_grant: no such refresh token")
+                raise Refusal(400, "invalid_grant: no such refresh token")
             self._state.refreshes_used += 1
-            return _Answer({"access_token": self._issue_token(""), "refresh_token": self._refresh})
+            return Answer({"access_token": self._issue_token(""), "refresh_token": self._refresh})
         if self._state.tokens.get(str(body.get("subject_token"))) != "":
-            raise _Refusal(401, "token not valid")
+            raise Refusal(401, "token not valid")
         service = str(body.get("audience"))
         if service not in self.rules.restricted:
-            raise _Refusal(
+            raise Refusal(
                 400, f"invalid_target: no tokens for {service[:40]!r}.{nearest(service, self.rules.restricted)}"
             )
-        return _Answer({"access_token": self._issue_token(service)})
+        return Answer({"access_token": self._issue_token(service)})
 
     # Rows.
 
-    def _key(self, table: str, named: str) -> str:
+    def key_of(self, table: str, named: str) -> str:
         """The key of the row that has this id now.
 
         Raises:
-            _Refusal: if it has moved, or there is none.
+            Refusal: if it has moved, or there is none.
         """
         if (table, named) in self._moved:
             new = self._moved[table, named]
-            raise _Refusal(301, f"{named!r} has moved to {new!r}", Location=f"/{table}/{new}")
+            raise self._refusal("moved", name=named, now=new)
         key = next((old for (where, old), new in self._moved.items() if (where, new) == (table, named)), named)
         if key not in self.tables[table]:
-            raise _Refusal(404, f"no {table[:-1]} {named[:40]!r}")
+            raise Refusal(404, f"no {table[:-1]} {named[:40]!r}")
         return key
 
-    def _id(self, table: str, key: str) -> str:
+    def id_of(self, table: str, key: str) -> str:
+        """The id that a row has now."""
         return self._moved.get((table, key), key)
 
-    def _read(self, table: str, named: str) -> _Answer:
-        row = self.tables[table][self._key(table, named)]
+    def _read(self, table: str, named: str) -> Answer:
+        row = self.tables[table][self.key_of(table, named)]
         shown: dict[str, JsonValue] = {
             self._renamed.get(name, name) if table == "customers" else name: int(value)
             if name in ("price", "count", "amount")
@@ -416,247 +386,110 @@ class Shop:
             for name, value in row.items()
             if name not in ("id", "key", "version") and (table, name) != ("orders", "customer")
         }
-        return _Answer(shown, version=row["version"])
+        return Answer(shown, version=row["version"])
 
-    def _page(self, table: str, cursor: str) -> tuple[list[Row], str | None]:
+    def page_of(self, table: str, cursor: str) -> tuple[list[Row], str | None]:
+        """The rows of a page and the cursor of the next, which is None on the last."""
         words: list[str] = self._parameters.get("cursors", [])
         cursors = ["", *(word + str(self._cursors_ended or "") for word in words)]
         if cursor not in cursors:
             if cursor.rstrip("0123456789") in words:
-                raise _Refusal(410, f"the cursor {cursor!r} has ended, begin again without one")
-            raise _Refusal(400, f"unknown cursor {cursor[:40]!r}")
+                raise self._refusal("stale_cursor", cursor=cursor)
+            raise Refusal(400, f"unknown cursor {cursor[:40]!r}")
         self._cursor = cursor
         at = cursors.index(cursor)
         rows = list(self.tables[table].values())
         has_next = (at + 1) * _PAGE_ROWS < len(rows) and at + 1 < len(cursors)
         return rows[at * _PAGE_ROWS : (at + 1) * _PAGE_ROWS], cursors[at + 1] if has_next else None
 
-    def _list(self, table: str, cursor: str) -> _Answer:
-        rows, following = self._page(table, cursor)
-        page: dict[str, JsonValue] = {table: {self._id(table, row["id"]): row["customer"] for row in rows}}
-        return _Answer(page if following is None else {**page, "next": following})
+    def _list(self, table: str, cursor: str) -> Answer:
+        rows, following = self.page_of(table, cursor)
+        page: dict[str, JsonValue] = {table: {self.id_of(table, row["id"]): row["customer"] for row in rows}}
+        return Answer(page if following is None else {**page, "next": following})
 
-    def _change(self, table: str, named: str, change: Row, version: str | None = None) -> _Answer:
-        row = self.tables[table][self._key(table, named)]
+    def change(self, table: str, named: str, change: Row, version: str | None = None) -> Answer:
+        """Change values of a row; with `version` only if it still has that one."""
+        row = self.tables[table][self.key_of(table, named)]
         if version not in (None, row["version"]):
-            raise _Refusal(412, f"version {str(version)[:40]} of {named!r} is out of date, read it again")
+            raise self._refusal("version_conflict", version=str(version)[:40], name=named)
         row.update(change, version=str(int(row["version"]) + 1))
-        return _Answer(status=204)
+        return Answer(status=204)
 
-    def _change_customer(self, named: str, body: dict[str, Any], version: str) -> _Answer:
+    def _change_customer(self, named: str, body: dict[str, Any], version: str) -> Answer:
         fields = {self._renamed.get(name, name): name for name in ("city", "phone")}
         if len(body) != 1:
-            raise _Refusal(422, "one field at a time")
+            raise Refusal(422, "one field at a time")
         [name] = body
         if name in self._renamed:
-            raise _Refusal(422, f"no field {name!r}, it is called {self._renamed[name]!r} now")
+            raise self._refusal("renamed_field", name=name, now=self._renamed[name])
         if name not in fields:
-            raise _Refusal(422, f"no field {name[:40]!r}.{nearest(name, fields)}")
-        return self._change("customers", named, {fields[name]: _text(body, name)}, version)
+            raise Refusal(422, f"no field {name[:40]!r}.{nearest(name, fields)}")
+        return self.change("customers", named, {fields[name]: text_of(body, name)}, version)
 
-    def _delete(self, table: str, named: str) -> _Answer:
-        del self.tables[table][self._key(table, named)]
-        return _Answer(status=204)
+    def _delete(self, table: str, named: str) -> Answer:
+        del self.tables[table][self.key_of(table, named)]
+        return Answer(status=204)
 
-    def _add(self, table: str, row: Row, *, is_keyed: bool = True) -> str:
+    def add(self, table: str, row: Row, *, is_keyed: bool = True) -> str:
         """Add a row and return its id. A key that was used for the same row gives that row again, and adds none."""
         if is_keyed:
             if not row.get("key"):
-                raise _Refusal(428, "Idempotency-Key is missing")
+                raise Refusal(428, "Idempotency-Key is missing")
             for name, rows in self.tables.items():
                 for key, other in rows.items():
                     if other.get("key") == row["key"]:
                         if name == table and row.items() <= other.items():
                             return key
-                        raise _Refusal(422, f"the key {row['key'][:40]!r} was used for something else")
+                        raise Refusal(422, f"the key {row['key'][:40]!r} was used for something else")
         rows = self.tables[table]
         if len(rows) >= _MOST_ROWS:
-            raise _Refusal(409, f"there are too many {table}")
+            raise Refusal(409, f"there are too many {table}")
         number = int(self._parameters["new_id"])
         while str(number) in rows:
             number += 1
         rows[str(number)] = {"id": str(number), "version": "1", **row}
         return str(number)
 
-    def _add_order(self, body: dict[str, Any]) -> _Answer:
-        row = {"customer": _text(body, "customer"), "item": _text(body, "item"), "city": ""}
-        self._add("orders", row, is_keyed=False)
-        return _Answer(status=201)
+    def _add_order(self, body: dict[str, Any]) -> Answer:
+        row = {"customer": text_of(body, "customer"), "item": text_of(body, "item"), "city": ""}
+        self.add("orders", row, is_keyed=False)
+        return Answer(status=201)
 
-    def _charge(self, body: dict[str, Any], key: str | None) -> _Answer:
-        customer = self._key("customers", _text(body, "customer"))
-        amount = _number(body, "amount")
-        return _Answer({"id": self._add("charges", {"customer": customer, "amount": amount, "key": key or ""})}, 201)
+    def _charge(self, body: dict[str, Any], key: str | None) -> Answer:
+        customer = self.key_of("customers", text_of(body, "customer"))
+        amount = number_of(body, "amount")
+        return Answer({"id": self.add("charges", {"customer": customer, "amount": amount, "key": key or ""})}, 201)
 
-    def _refund(self, named: str, key: str | None) -> _Answer:
-        charge = self._key("charges", named)
+    def _refund(self, named: str, key: str | None) -> Answer:
+        charge = self.key_of("charges", named)
         for other in self.tables["refunds"].values():
             if other["charge"] == charge and other["key"] != key:
-                raise _Refusal(409, f"{named!r} is refunded already")
-        return _Answer({"id": self._add("refunds", {"charge": charge, "key": key or ""})}, 201)
+                raise Refusal(409, f"{named!r} is refunded already")
+        return Answer({"id": self.add("refunds", {"charge": charge, "key": key or ""})}, 201)
 
-    def _send(self, body: dict[str, Any], key: str | None) -> _Answer:
-        row = {"to": _text(body, "to"), "text": _text(body, "text"), "key": key or ""}
-        return _Answer({"id": self._add("messages", row)}, 201)
+    def _send(self, body: dict[str, Any], key: str | None) -> Answer:
+        row = {"to": text_of(body, "to"), "text": text_of(body, "text"), "key": key or ""}
+        return Answer({"id": self.add("messages", row)}, 201)
 
     # Documents and reports.
 
-    def _document(self, name: str) -> _Answer:
+    def _document(self, name: str) -> Answer:
         documents = self._documents()  # they may be long, so they are written when somebody reads
         if name not in documents:
-            raise _Refusal(404, f"no document {name[:40]!r}.{nearest(name, documents)}")
-        return _Answer({"text": documents[name]})
+            raise Refusal(404, f"no document {name[:40]!r}.{nearest(name, documents)}")
+        return Answer({"text": documents[name]})
 
-    def _start_report(self, name: str) -> _Answer:
+    def _start_report(self, name: str) -> Answer:
         p = self._parameters
         if name != p.get("report"):
-            raise _Refusal(404, f"no report {name[:40]!r}")
+            raise Refusal(404, f"no report {name[:40]!r}")
         ready_s = self._state.jobs.setdefault(p["job"], self.clock_s + p["ready_s"])
-        return _Answer({"id": p["job"], "ready_in_s": max(0, math.ceil(round(ready_s - self.clock_s, 3)))}, 202)
+        return Answer({"id": p["job"], "ready_in_s": max(0, math.ceil(round(ready_s - self.clock_s, 3)))}, 202)
 
-    def _report(self, job: str) -> _Answer:
+    def _report(self, job: str) -> Answer:
         if job not in self._state.jobs:
-            raise _Refusal(404, f"no report {job[:40]!r}")
+            raise Refusal(404, f"no report {job[:40]!r}")
         left_s = math.ceil(round(self._state.jobs[job] - self.clock_s, 3))
         if left_s > 0:
-            return _Answer({"state": "running", "ready_in_s": left_s})
-        return _Answer({"state": "done", "total": self._parameters["total"]})
-
-    # GraphQL: parsed, checked and carried out by graphql-core, https://spec.graphql.org.
-
-    def _graphql(self, query: str) -> _Answer:
-        from graphql import GraphQLError, execute_sync, parse, validate  # noqa: PLC0415 - few tasks need it
-
-        depth = deepest = 0
-        for character in query:
-            depth += (character in "{([") - (character in "})]")
-            deepest = max(deepest, depth)
-        if deepest > _MOST_QUERY_DEPTH:  # before a parser that calls itself for each level
-            raise _Refusal(400, f"the query is nested more than {_MOST_QUERY_DEPTH} deep")
-        try:
-            document = parse(query, max_tokens=_MOST_QUERY_TOKENS)
-            errors = validate(_schema(), document, max_errors=3)
-        except GraphQLError as error:
-            errors = [error]
-        if errors:
-            raise _Refusal(400, "; ".join(error.message for error in errors))
-        result = execute_sync(_schema(), document, _Graph(self))
-        errors = result.errors or []
-        if errors and not self._is_broken:
-            if isinstance(errors[0].original_error, _Refusal):
-                raise errors[0].original_error
-            raise _Refusal(422, "; ".join(error.message for error in errors))
-        told: list[JsonValue] = [{"message": error.message, "path": list(error.path or ())} for error in errors]
-        data: JsonValue = result.data
-        return _Answer({"data": data, "errors": told} if told else {"data": data})
-
-
-class _Graph:
-    """The root of GraphQL's types: what each field gives."""
-
-    def __init__(self, shop: Shop) -> None:
-        self._shop = shop
-
-    def customer(self, info: Any, name: str) -> dict[str, Any]:
-        """A customer by name."""
-        return self._customer(self._shop._key("customers", name))
-
-    def order(self, info: Any, id: str) -> dict[str, Any]:
-        """An order by id."""
-        return self._order(self._shop._key("orders", id))
-
-    def orders(self, info: Any, after: str = "") -> dict[str, Any]:
-        """A page of orders."""
-        rows, following = self._shop._page("orders", after)
-        return {"orders": [self._order(row["id"]) for row in rows], "next": following}
-
-    def setCity(self, info: Any, order: str, city: str) -> dict[str, Any]:
-        """Change an order's city."""
-        self._shop._change("orders", order, {"city": _text({"city": city}, "city")})
-        return self._order(self._shop._key("orders", order))
-
-    def createOrder(self, info: Any, customer: str, item: str, key: str) -> dict[str, Any]:
-        """Create an order once for a key."""
-        row = {"customer": self._shop._key("customers", customer), "item": _text({"item": item}, "item")}
-        return self._order(self._shop._add("orders", {**row, "city": "", "key": key}))
-
-    def sendMessage(self, info: Any, to: str, text: str, key: str) -> Row:
-        """Send a message once for a key."""
-        row = {"to": _text({"to": to}, "to"), "text": _text({"text": text}, "text"), "key": key}
-        return self._shop.tables["messages"][self._shop._add("messages", row)]
-
-    def _customer(self, key: str) -> dict[str, Any]:
-        def orders(info: Any) -> list[dict[str, Any]]:
-            self._cross("orders")
-            return [self._order(row["id"]) for row in self._shop.tables["orders"].values() if row["customer"] == key]
-
-        row = self._shop.tables["customers"][key]
-        return {"name": self._shop._id("customers", key), "city": row["city"], "code": row["code"], "orders": orders}
-
-    def _order(self, key: str) -> dict[str, Any]:
-        row = self._shop.tables["orders"][key]
-
-        def customer(info: Any) -> dict[str, Any] | None:
-            self._cross("customers")
-            return self._customer(row["customer"]) if row["customer"] in self._shop.tables["customers"] else None
-
-        return {**row, "id": self._shop._id("orders", key), "customer": customer}
-
-    def _cross(self, service: str) -> None:
-        self._shop._crossings += 1
-        if self._shop._is_broken and self._shop._crossings == 1:
-            raise _Refusal(503, f"the service {service} did not answer")
-
-
-@cache
-def _schema() -> GraphQLSchema:
-    from graphql import build_schema  # noqa: PLC0415 - few tasks need it
-
-    return build_schema(SCHEMA)
-
-
-def _to_request(environ: WSGIEnvironment) -> _Request:
-    path = environ["PATH_INFO"]
-    with suppress(UnicodeError):  # WSGI hands bytes on as Latin-1; httpx hands text on as it is
-        path = path.encode("latin-1").decode("utf-8")
-    length = int(environ.get("CONTENT_LENGTH") or 0)
-    content = environ["wsgi.input"].read(length)
-    if environ.get("CONTENT_TYPE", "").startswith("application/x-www-form-urlencoded"):
-        body: Any = {name: values[0] for name, values in parse_qs(content.decode("utf-8", errors="replace")).items()}
-    else:
-        try:
-            body = json.loads(content) if content else {}
-        except (ValueError, RecursionError):
-            raise _Refusal(400, "the body is no JSON") from None
-    if not isinstance(body, dict):
-        raise _Refusal(400, "the body is no JSON object")
-    authorization = environ.get("HTTP_AUTHORIZATION", "")
-    return _Request(
-        method=environ["REQUEST_METHOD"],
-        path=path.split("/")[1:] or [""],
-        body=body,
-        cursor=parse_qs(environ["QUERY_STRING"]).get("cursor", [""])[0],
-        token=authorization.removeprefix("Bearer ") if authorization.startswith("Bearer ") else None,
-        key=environ.get("HTTP_IDEMPOTENCY_KEY"),
-        version=environ["HTTP_IF_MATCH"].strip('"') if "HTTP_IF_MATCH" in environ else None,
-    )
-
-
-def _version(request: _Request) -> str:
-    if request.version is None:
-        raise _Refusal(428, "If-Match with the version is missing")
-    return request.version
-
-
-def _text(body: dict[str, Any], name: str) -> str:
-    value = body.get(name)
-    if not isinstance(value, str) or not value:
-        raise _Refusal(422, f"{name} is empty" if value in ("", None) else f"{name} must be text")
-    return value
-
-
-def _number(body: dict[str, Any], name: str) -> str:
-    value = body.get(name)
-    if type(value) is not int or not 1 <= value <= 10**6:
-        raise _Refusal(422, f"{name} must be a number from 1 to 1000000")
-    return str(value)
+            return Answer({"state": "running", "ready_in_s": left_s})
+        return Answer({"state": "done", "total": self._parameters["total"]})

@@ -1,24 +1,11 @@
 """API: a shop's real HTTP services, run in process and reached through httpx.
 
-`Shop` (`api_site.py`) is a WSGI app with its own rows, tokens and clock: REST and GraphQL, OAuth, pages with cursors, entity
+`Shop` (`site.py`) is a WSGI app with its own rows, tokens and clock: REST and GraphQL, OAuth, pages with cursors, entity
 tags, idempotency keys, limits. `ApiWorld` offers it to the model as typed functions and turns each call into one HTTP
 request. Nothing listens on a port and nothing sleeps: a request takes 0.2 s on the shop's virtual clock, and `wait` moves
-that clock. The families of tasks are in `api_families.py`, what the expert knows in
-`api_expert.py`.
+that clock. The families of tasks are in `families/`, what the expert knows in `expert.py`.
 
-Faults, each striking a request that was right and changing nothing that the verdict looks at:
-
-* `expired_token` (401): the token has ended. Way out: `get_token`, `refresh_token` or `exchange_token`, then again.
-* `invalid_grant` (400): the refresh token has ended. Way out: `get_token`.
-* `rate_limited` (429): every request is refused until a time is over. Way out: `wait`, then again.
-* `service_down` (503): so with one service, while the others work.
-* `server_error` (500): nothing was done. Way out: the same call again. So with `malformed` (the answer is cut off).
-* `timeout` (504): nothing was done, but nobody can know. Way out: the same call again, with the same idempotency key.
-* `lost_answer` (504): the same, and it *was* done: who takes another key does it twice. The one fault that lets a call act.
-* `stale_cursor` (410): the list has new cursors. Way out: begin with the first page again.
-* `version_conflict` (412): somebody else wrote meanwhile. Way out: read again, use the new version.
-* `renamed_field` (422): the error tells the new name. Way out: use it. So with `moved` (301) and an id.
-* `partial_data`: GraphQL answers in part, with errors beside the data. Way out: ask again.
+Its faults stand in `troubles.py`.
 
 The verdict compares all rows with those that the task asks for. Goals are the rows that must be changed or created (a charge,
 a refund, a message are rows; one with a second key is a second row). Any other change, and any row too many, is damage: the
@@ -29,32 +16,27 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import quote
 
 import httpx
 from pydantic import JsonValue
 
-from benchmark.worlds.api.expert import NAMED_BY, Act, Goal, Known
+from benchmark.worlds.api.expert import ApiExpert, Goal
 from benchmark.worlds.api.families import FAMILIES
 from benchmark.worlds.api.site import AUTH, TOKEN_EXCHANGE, Row, Shop
-from benchmark.worlds.family import families_to_tasks
+from benchmark.worlds.api.troubles import TROUBLES
+from benchmark.worlds.expert import Act, Plan
+from benchmark.worlds.family import WorldKind
 from benchmark.worlds.tools import (
-    DONE,
-    GIVEN_UP,
     Commit,
     ToolError,
     check_call,
-    failed_in_a_row,
-    function_to_spec,
     score_to_verdict,
 )
-from benchmark.worlds.world import Move, Result, Split, Task, Verdict
+from benchmark.worlds.troubles import Trouble, Values
+from benchmark.worlds.world import Move, Result, Task, Verdict
 from data.records import Action, Category
-
-category: Category = Category.API_ORCHESTRATION
-version: str = "2"
 
 _MOST_SHOWN = 12
 """Characters of a cut-off answer that the error shows."""
@@ -63,12 +45,15 @@ _MOST_SHOWN = 12
 class ApiWorld:
     """One task's shop and the functions that reach it. Entering opens the HTTP client, leaving closes it."""
 
+    troubles: ClassVar = TROUBLES
+
     def __init__(self, task: Task) -> None:
         self.task = task
-        family = _FAMILY_OF[task.family]
+        family = API.family_of(task)
         self.shop = Shop(task, family.rules, lambda: family.documents(task))
-        self._stages = family.stages(task.parameters)
-        self._acts = [step for stage in self._stages for step in stage if isinstance(step, Act)]
+        stages = family.stages(task.parameters)
+        self.acts = [step for stage in stages for step in stage if isinstance(step, Act)]
+        self.plan = Plan([act.goal for act in self.acts], stages)
         self._at_start = {
             name: {key: dict(row) for key, row in rows.items()} for name, rows in self.shop.tables.items()
         }
@@ -230,7 +215,8 @@ class ApiWorld:
         try:
             answer: Any = response.json()
         except ValueError:
-            raise ToolError(f"malformed answer, cut off: {response.text[:_MOST_SHOWN]}", self.shop.struck) from None
+            start = response.text[:_MOST_SHOWN]
+            raise ToolError(TROUBLES["malformed"].text({"start": start}), self.shop.struck) from None
         if not response.is_success:
             raise ToolError(f"{response.status_code} {answer['error']}", self.shop.struck)
         return {**answer, "version": response.headers["ETag"].strip('"')} if with_version else answer
@@ -251,14 +237,14 @@ class ApiWorld:
         if "errors" in answer:
             told = "; ".join(f"{'.'.join(map(str, error['path']))}: {error['message']}" for error in answer["errors"])
             shown = json.dumps(data, ensure_ascii=False)
-            raise ToolError(f"partial answer {shown}, errors: {told}", self.shop.struck)
+            raise ToolError(TROUBLES["partial_data"].text({"data": shown, "errors": told}), self.shop.struck)
         return data
 
     # Judgement.
 
     def missing_goals(self) -> list[Goal]:
         """The goals that do not hold."""
-        return [goal for goal in (act.goal for act in self._acts) if not self._holds(goal)]
+        return [goal for goal in self.plan.goals if not self._holds(goal)]
 
     def _holds(self, goal: Goal) -> bool:
         rows = self.shop.tables[goal.table]
@@ -269,7 +255,7 @@ class ApiWorld:
 
     def verdict(self) -> Verdict:
         """Judge the rows as they are now; see the module's docstring."""
-        goals = [act.goal for act in self._acts]
+        goals: list[Goal] = self.plan.goals
         missing = [f"no row of {goal.table} with {goal.values}" for goal in self.missing_goals()]
         wanted_new = [goal for goal in goals if "id" not in goal.values]
         damage = []
@@ -298,76 +284,17 @@ class ApiWorld:
 
     # The expert.
 
+    def stands(self, trouble: Trouble[Any, Any], values: Values) -> bool:
+        """Whether a trouble that an error told of has not been repaired yet."""
+        return trouble.stands is not None and trouble.stands(self.shop, values)
+
     def expert(self, history: Sequence[Action]) -> Move:
         """The calls of the first stage that is not done, and before them whatever they need."""
-        missing = self.missing_goals()
-        known = Known(self.task, history, missing)
-        if not missing and not any(known.is_unsure(act.command, act.input) for act in self._acts):
-            return Move(None, answer=DONE if self.verdict().score == 1 else GIVEN_UP)
-        moves: list[Move] = []
-        for stage in self._stages:
-            if moves := [move for step in stage if (move := step.next(known)) is not None]:
-                break
-        ready = [self._ready(known, move) for move in moves]
-        first = next((way for way, move in zip(ready, moves, strict=True) if way.command != move.command), None)
-        if first is None and ready:
-            first = replace(ready[0], beside=tuple(ready[1 : self.shop.calls_left]))
-        if first is None or first.command is None or failed_in_a_row(history, first.command, first.input) > 2:
-            return Move(None, answer=GIVEN_UP)
-        return first
-
-    def _ready(self, known: Known, move: Move) -> Move:
-        """The call as it can be made now; or what must be called before it, without a command if nothing helps."""
-        command, p = str(move.command), self.task.parameters
-        names = {tool.function.name for tool in self.task.tools}
-        service = _SERVICE_OF[command]
-        seconds = p["window_s"] if self.shop.calls_left == 0 else known.retry_s
-        if service and self.shop.wait_s(service) and seconds is not None and "wait" in names:
-            return Move("wait", {"seconds": seconds})
-        if service in ("", AUTH) and command != "exchange_token":
-            return move
-        made_for = service if service in self.shop.rules.restricted else ""
-        if made_for in known.tokens:
-            named = NAMED_BY.get(command)
-            given = {
-                name: known.moved.get(value, value) if name == named else value for name, value in move.input.items()
-            }
-            return Move(command, {"token": known.tokens[made_for], **given})
-        if made_for:
-            return self._ready(known, Move("exchange_token", {"service": made_for}))
-        if known.refresh is not None and "refresh_token" in names:
-            return self._ready(known, Move("refresh_token", {"refresh": known.refresh}))
-        if "get_token" in names:
-            return self._ready(known, Move("get_token", {"client": p["client"], "secret": p["secret"]}))
-        return Move(None)
+        return ApiExpert(self, history).move()
 
 
 def _without(row: Row, names: set[str]) -> Row:
     return {name: value for name, value in row.items() if name not in names}
 
 
-def open(task: Task) -> ApiWorld:
-    """The world of a task."""
-    return ApiWorld(task)
-
-
-_SERVICE_OF = {
-    **dict.fromkeys(("get_token", "refresh_token", "exchange_token"), AUTH),
-    **dict.fromkeys(("list_orders", "get_order", "create_order", "update_order", "delete_order"), "orders"),
-    **dict.fromkeys(("get_customer", "change_customer"), "customers"),
-    **dict.fromkeys(("get_item", "set_count"), "items"),
-    **dict.fromkeys(("list_charges", "get_charge", "charge_customer", "refund_charge"), "charges"),
-    "send_message": "messages",
-    "read_document": "documents",
-    **dict.fromkeys(("start_report", "get_report"), "reports"),
-    **dict.fromkeys(("read_schema", "graphql"), "graphql"),
-    "wait": "",
-}
-"""The service that a tool asks; "" for none."""
-_FAMILY_OF = {family.name: family for family in FAMILIES}
-TOOLS = {name: function_to_spec(getattr(ApiWorld, name)) for name in _SERVICE_OF}
-
-
-def tasks(split: Split, count: int, seed: int, *, short: bool = False) -> list[Task]:
-    """`count` distinct tasks over all families, or those that have short tasks; the same for the same arguments."""
-    return families_to_tasks(FAMILIES, TOOLS, world="api", split=split, count=count, seed=seed, short=short)
+API = WorldKind("api", Category.API_ORCHESTRATION, "2", FAMILIES, ApiWorld)

@@ -1,18 +1,10 @@
-"""Files: a real temporary folder, worked on by path. The families of its tasks are in `files_families.py`.
+"""Files: a real temporary folder, worked on by path. The families of its tasks are in `families/`.
 
 Paths are relative to that folder. Absolute paths, `..` and symbolic links are errors, and so is an archive whose members lead
 out; no output ever holds the path of the folder itself. Write permission is checked from the mode bits by the tools, because
 a process that runs as root could write anyway.
 
-Faults, each striking a call that was right and changing nothing that the verdict looks at:
-
-* `busy`, `timed_out`: nothing was done. Way out: the same call again. So with `malformed` (the output is cut off).
-* `not_found`: somebody has moved the file meanwhile; the error names the new place. Way out: use the new path.
-* `permission_denied`: the file (or the folder of a new file) has become read-only. Way out: `make_writable`, then again.
-* `disk_full`: nothing can be written until a file that the error names is deleted. Way out: `delete_file`, then again.
-* `locked`: another program uses the file, and for how long. Way out: `wait`, then again.
-* `unmounted`: the folder is not mounted. Way out: `mount_folder`, then again.
-* `stale`: somebody has added a line to a file after it was read. Way out: read it again, then edit it; the line stays.
+Its faults stand in `troubles.py`.
 
 The verdict compares all files with the tree that the task asks for. Goals are the files that must be new or changed, and
 permissions where a task asks for them; formats are compared as values, everything else to the byte, white space at its end
@@ -26,15 +18,16 @@ import os
 import re
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar
 
 from pydantic import JsonValue
 
-from benchmark.worlds.family import families_to_tasks
-from benchmark.worlds.files.families import FAMILIES, Content
+from benchmark.worlds.family import WorldKind
+from benchmark.worlds.files.expert import FilesExpert
+from benchmark.worlds.files.families import FAMILIES
+from benchmark.worlds.files.families.family import Content
 from benchmark.worlds.files.file_formats import (
     MAX_BYTES,
     MAX_FILES,
@@ -45,36 +38,23 @@ from benchmark.worlds.files.file_formats import (
     same_content,
     write_zip,
 )
+from benchmark.worlds.files.troubles import PATHS, TROUBLES, plain
 from benchmark.worlds.tools import (
-    DONE,
-    GIVEN_UP,
+    Called,
     Commit,
     ToolError,
     ToolWorld,
-    failed_in_a_row,
-    function_to_spec,
     score_to_verdict,
 )
-from benchmark.worlds.world import Move, Split, Task, Verdict
+from benchmark.worlds.troubles import Values
+from benchmark.worlds.world import Move, Task, Verdict
 from data.records import Action, Category
-
-category: Category = Category.FILE_OPS
-version: str = "2"
 
 _MEMORY = Path("/dev/shm")
 """Files in memory, where the system has such and TMPDIR does not say otherwise: a busy disk takes 10 ms to remove a folder."""
 _WRITABLE = 0o200
 _MAX_DEPTH = 12
-_NOW_AT = re.compile(r"not found: (.+), it is now (.+)")
-_READ_ONLY = re.compile(r"permission denied: (.+) is read-only")
-_FULL = re.compile(r"no space left, delete (.+)")
-_LOCKED = re.compile(r"locked by another program: (.+), wait (\d+) seconds")
-_UNMOUNTED = re.compile(r"not mounted: (.+)")
-_STALE = re.compile(r"(.+) was changed after it was read, read it again")
 
-_LOOKS = ("list_folder", "find_files", "search_text", "read_file", "file_info", "read_bytes", "read_number", "list_zip")
-_OF_THERE = ("path", "source", "archive")
-"""Arguments that name files which may have been moved meanwhile."""
 _WRITTEN = {
     "move_file": "source",
     "convert_file": "target",
@@ -88,32 +68,27 @@ _WRITTEN = {
 class FilesWorld(ToolWorld):
     """One task's folder. Made on entering, removed on leaving."""
 
-    TOLD: ClassVar = {"busy": "device busy, try again", "timed_out": "timed out before anything was done, try again"}
+    troubles: ClassVar = TROUBLES
 
     def __init__(self, task: Task) -> None:
         super().__init__(task)
-        plan = _FAMILY_OF[task.family].plan(task)
-        self.before = {path: _to_bytes(content) for path, content in plan.before.items()}
+        self.plan = plan = FILES.family_of(task).plan(task)
+        self.before: dict[str, bytes] = {path: _to_bytes(content) for path, content in plan.before.items()}
         """The files that are there at the start (with the changes that faults make), by path."""
-        self.made = {path: _to_bytes(content) for path, content in plan.made.items()}
+        self.made: dict[str, bytes] = {path: _to_bytes(content) for path, content in plan.goals.items()}
         """The files that must be new or changed at the end."""
-        self.modes = dict(plan.modes)
+        self.modes: dict[str, str] = dict(plan.modes)
         """File -> the permissions that it must have at the end, in octal; empty where they are nobody's business."""
         self.gone = set(plan.gone)
         """The files that must have been moved away."""
-        self.steps = plan.steps
         self._now_at: dict[str, str] = {}
-        self._stale: set[str] = set()
-        self._unmounted: set[str] = set()
-        self._free_at_s: dict[str, float] = {}
-        self._in_the_way: str | None = None
 
     def __enter__(self) -> FilesWorld:
         in_memory = "TMPDIR" not in os.environ and os.access(_MEMORY, os.W_OK | os.X_OK)
         self._folder = tempfile.TemporaryDirectory(prefix="files-world-", dir=_MEMORY if in_memory else None)
-        self._root = Path(self._folder.name)
+        self.root = Path(self._folder.name)
         for path, content in self.before.items():
-            place = self._root / path
+            place = self.root / path
             place.parent.mkdir(parents=True, exist_ok=True)
             place.write_bytes(content)
             place.chmod(0o644)
@@ -143,7 +118,7 @@ class FilesWorld(ToolWorld):
             raise ToolError("argument 'pattern' must have 1 to 100 characters")
 
         def commit() -> JsonValue:
-            hits = [path for path in self._tree() if fnmatchcase(PurePosixPath(path).name, pattern)]
+            hits = [path for path in self.tree() if fnmatchcase(PurePosixPath(path).name, pattern)]
             return "\n".join(hits) or "no file has such a name"
 
         return commit
@@ -151,12 +126,7 @@ class FilesWorld(ToolWorld):
     def read_file(self, path: str) -> Commit:
         """Read a file."""
         text = self._text(path)
-
-        def commit() -> JsonValue:
-            self._stale.discard(_plain(path))
-            return text
-
-        return commit
+        return lambda: text
 
     def file_info(self, path: str) -> Commit:
         """Tell the size, the permissions and the encoding of a file."""
@@ -186,7 +156,7 @@ class FilesWorld(ToolWorld):
             raise ToolError("argument 'text' is empty")
 
         def commit() -> JsonValue:
-            hits = [path for path, content in self._tree().items() if text.encode("utf-8") in content]
+            hits = [path for path, content in self.tree().items() if text.encode("utf-8") in content]
             return "\n".join(hits) or "no file contains it"
 
         return commit
@@ -198,8 +168,6 @@ class FilesWorld(ToolWorld):
     def edit_file(self, path: str, old: str, new: str) -> Commit:
         """Replace a text that stands once in a file."""
         text = self._text(path)
-        if _plain(path) in self._stale:
-            raise ToolError(f"{_plain(path)} was changed after it was read, read it again")
         if not old or text.count(old) != 1:
             raise ToolError(f"the old text stands {text.count(old) if old else 0} times in {path}, not once")
         return self._put(path, text.replace(old, new).encode("utf-8"))
@@ -236,8 +204,6 @@ class FilesWorld(ToolWorld):
 
         def commit() -> JsonValue:
             place.unlink()
-            if _plain(path) == self._in_the_way:
-                self._in_the_way = None
             return "ok"
 
         return commit
@@ -310,36 +276,26 @@ class FilesWorld(ToolWorld):
 
     def mount_folder(self, path: str) -> Commit:
         """Mount a folder that is not mounted."""
-        if _plain(path) not in self._unmounted:
+        if {"folder": plain(path)} not in self.standing("unmounted"):
             raise ToolError(f"not unmounted: {path[:100]}")
-
-        def commit() -> JsonValue:
-            self._unmounted.discard(_plain(path))
-            return "ok"
-
-        return commit
+        return lambda: "ok"
 
     # What the tools are made of.
 
     def _place(self, path: str) -> Path:
-        """The place of a path in the folder; refuses every way out of it, and what cannot be reached now."""
+        """The place of a path in the folder; refuses every way out of it."""
         pure = PurePosixPath(path)
         if pure.is_absolute() or ".." in pure.parts:
             raise ToolError(f"outside the workspace: {path[:100]}")
         if len(pure.parts) > _MAX_DEPTH or any(len(part.encode("utf-8")) > 255 for part in pure.parts):
             raise ToolError("the path is too long")
-        place = self._root
+        place = self.root
         for part in pure.parts:
             if place.is_file():
                 raise ToolError(f"a file stands where a folder is needed: {path}")
             place /= part
             if place.is_symlink():
                 raise ToolError(f"symbolic links are not allowed: {path}")
-        if pure.parts and pure.parts[0] in self._unmounted:
-            raise ToolError(f"not mounted: {pure.parts[0]}")
-        if self.is_locked(str(pure)):
-            left_s = round(self._free_at_s[str(pure)] - self.clock_s)
-            raise ToolError(f"locked by another program: {pure}, wait {left_s} seconds")
         return place
 
     def _file(self, path: str) -> Path:
@@ -351,8 +307,12 @@ class FilesWorld(ToolWorld):
         return place
 
     def _not_found(self, path: str) -> ToolError:
-        now_at = self._now_at.get(_plain(path))
-        return ToolError(f"not found: {path}" + (f", it is now {now_at}" if now_at else ""))
+        now_at = self._now_at.get(plain(path))
+        return ToolError(f"not found: {path}") if now_at is None else self.error("not_found", path=path, now=now_at)
+
+    def plain(self, name: str, value: Any) -> Any:
+        """Paths without what means nothing."""
+        return plain(value) if name in PATHS else value
 
     def _text(self, path: str) -> str:
         try:
@@ -372,9 +332,7 @@ class FilesWorld(ToolWorld):
         if place.is_dir():
             raise ToolError(f"is a folder: {path}")
         self._check_writable(path)
-        if self._in_the_way is not None:
-            raise ToolError(f"no space left, delete {self._in_the_way}")
-        if len(content) > MAX_BYTES or files + sum(1 for _ in self._root.rglob("*")) > MAX_FILES:
+        if len(content) > MAX_BYTES or files + sum(1 for _ in self.root.rglob("*")) > MAX_FILES:
             raise ToolError("there is no room for that much")
 
         def commit() -> JsonValue:
@@ -387,57 +345,51 @@ class FilesWorld(ToolWorld):
     def _changed_by_writing(self, path: str) -> list[str]:
         """What has to be writable for a change at `path`: the thing itself, if it is there, and the folder it is in."""
         pure = PurePosixPath(path)
-        there = [pure] if (self._root / pure).exists() else []
-        there += [next(parent for parent in pure.parents if (self._root / parent).exists())]
+        there = [pure] if (self.root / pure).exists() else []
+        there += [next(parent for parent in pure.parents if (self.root / parent).exists())]
         return [str(each) for each in there]
 
     def _check_writable(self, path: str) -> None:
         for each in self._changed_by_writing(path):
             if not self.is_writable(each):
-                raise ToolError(f"permission denied: {each} is read-only")
+                raise self.error("permission_denied", path=each)
 
     def is_writable(self, path: str) -> bool:
         """True unless the path is there and its mode bits forbid its owner to write."""
-        place = self._root / path
+        place = self.root / path
         return not place.exists() or bool(place.stat().st_mode & _WRITABLE)
 
-    def is_locked(self, path: str) -> bool:
-        """True while another program uses the file."""
-        return self.clock_s < self._free_at_s.get(path, 0)
+    # What faults do.
 
-    # Faults.
+    def make_read_only(self, called: Called) -> None:
+        """What a call would change, or the folder of a new file, becomes read-only."""
+        changed = self._changed_by_writing(called.given[_WRITTEN.get(called.name, "path")])[0]
+        place = self.root / changed
+        place.chmod(place.stat().st_mode & ~0o222)
 
-    def bring_about(self, kind: str, name: str, arguments: dict[str, Any]) -> None:
-        """Lock, move, fill or change what the call is about."""
-        p: Any = self.task.parameters
-        path = _plain(next(arguments[key] for key in _OF_THERE if key in arguments))
-        if kind == "not_found":
-            self._move_away(path, f"{p['elsewhere']}/{PurePosixPath(path).name}")
-        elif kind == "permission_denied":
-            locked = self._root / self._changed_by_writing(arguments[_WRITTEN.get(name, "path")])[0]
-            locked.chmod(locked.stat().st_mode & ~0o222)
-        elif kind == "disk_full":
-            self._in_the_way = f"{p['junk']}.tmp"
-            (self._root / self._in_the_way).write_bytes(bytes(1000))
-        elif kind == "locked":
-            self._free_at_s[path] = self.clock_s + p["wait_s"]
-        elif kind == "unmounted":
-            self._unmounted.add(PurePosixPath(path).parts[0])
-        elif path in self.made or path in self.before:
-            self._stale.add(path)
-            line = f"# {p['junk']}\n".encode()
-            with (self._root / path).open("ab") as file:
-                file.write(line)
-            for files in (self.before, self.made):
-                if path in files:
-                    files[path] += line
+    def fill(self) -> Values:
+        """A file takes up all the room."""
+        path = f"{self.task.parameters['junk']}.tmp"
+        (self.root / path).write_bytes(bytes(1000))
+        return {"path": path}
 
-    def _move_away(self, path: str, new: str) -> None:
+    def add_line(self, path: str) -> Values:
+        """Somebody else adds a line to a file of the task, and it has to stay."""
+        line = f"# {self.task.parameters['junk']}\n".encode()
+        with (self.root / path).open("ab") as file:
+            file.write(line)
+        for files in (self.before, self.made):
+            if path in files:
+                files[path] += line
+        return {"path": path}
+
+    def move_away(self, path: str) -> None:
         """Somebody else moves a file of the task; what the task asks of it moves along."""
-        if path not in self.before or (self._root / new).exists():
+        new = f"{self.task.parameters['elsewhere']}/{PurePosixPath(path).name}"
+        if (self.root / new).exists():
             return
-        (self._root / new).parent.mkdir(exist_ok=True)
-        (self._root / path).rename(self._root / new)
+        (self.root / new).parent.mkdir(exist_ok=True)
+        (self.root / path).rename(self.root / new)
         self._now_at[path] = new
         places: tuple[dict[str, Any], ...] = (self.before, self.made, self.modes)
         for files in places:
@@ -449,29 +401,29 @@ class FilesWorld(ToolWorld):
 
     # The verdict.
 
-    def _tree(self) -> dict[str, bytes]:
+    def tree(self) -> dict[str, bytes]:
         """Every file by path, sorted; a link counts as empty."""
         tree: dict[str, bytes] = {}
-        for folder, _, names in os.walk(self._root):
+        for folder, _, names in os.walk(self.root):
             for name in names:
                 place = Path(folder, name)
-                tree[place.relative_to(self._root).as_posix()] = b"" if place.is_symlink() else place.read_bytes()
+                tree[place.relative_to(self.root).as_posix()] = b"" if place.is_symlink() else place.read_bytes()
         return dict(sorted(tree.items()))
 
     def holds(self, path: str) -> bool:
         """Whether the goals of a file hold: what it says, and its permissions."""
-        place = self._root / path
+        place = self.root / path
         if not place.is_file() or place.is_symlink():
             return False
         is_right = path not in self.made or same_content(path, place.read_bytes(), self.made[path])
         return is_right and self.modes.get(path) in (None, self._mode(path))
 
     def _mode(self, path: str) -> str:
-        return f"{(self._root / path).stat().st_mode & 0o777:o}"
+        return f"{(self.root / path).stat().st_mode & 0o777:o}"
 
     def verdict(self) -> Verdict:
         """Judge the files as they are now; see the module's docstring."""
-        tree = self._tree()
+        tree = self.tree()
         goals = self.made.keys() | self.modes.keys()
         missing = [f"{path} is not as asked" for path in sorted(goals) if not self.holds(path)]
         damage = [f"{path} was left behind" for path in sorted(self.gone) if path in tree]
@@ -482,86 +434,13 @@ class FilesWorld(ToolWorld):
                 damage.append(f"{path} is {'changed' if path in tree else 'missing'}")
             elif self.modes and path not in self.modes and self._mode(path) != "644":
                 damage.append(f"{path} has other permissions")
-        known = self.before.keys() | goals | {self._in_the_way}
+        known = {*self.before, *goals, *(values["path"] for values in self.standing("disk_full"))}
         damage += [f"{path} is too many" for path in tree if path not in known]
         return score_to_verdict(len(goals), missing, damage)
 
-    # The expert.
-
     def expert(self, history: Sequence[Action]) -> Move:
-        """First put right what can be put right, then the first steps of the family that are not done."""
-        if self.verdict().score == 1:
-            return Move(None, answer=DONE)
-        known = _history_to_known(history)
-        move = self._repair(known) or self._next_step(known)
-        if move is None or failed_in_a_row(history, str(move.command), move.input) > 2 or known.was_in_vain(move):
-            return Move(None, answer=GIVEN_UP)
-        return move
-
-    def _next_step(self, known: _Known) -> Move | None:
-        """What can be done of the first group that has something to do, as one turn."""
-        seen = "\n".join([self.task.instruction, *known.seen, *known.moved.values()])
-        for group in self.steps:
-            moves = [known.now(move) for move in group if not self._is_done(known, move)]
-            if moves := [move for move in moves if self._can(move) and _is_knowable(move, seen)]:
-                return replace(moves[0], beside=tuple(moves[1:]))
-        return None
-
-    def _is_done(self, known: _Known, move: Move) -> bool:
-        if move.command in _LOOKS:
-            return (move.command, move.input) in known.done
-        given = known.now(move).input
-        if move.command == "add_to_zip":
-            name, archive = PurePosixPath(given["path"]).name, self._root / given["archive"]
-            try:
-                there, asked = read_zip(archive.read_bytes())[name], read_zip(self.made[given["archive"]])[name]
-            except (ToolError, LookupError, OSError):
-                return False
-            return same_content(name, there, asked)
-        if move.command == "unzip_file":
-            return all(self.holds(path) for path in self.made)
-        return self.holds(str(given.get("target", given.get("path"))))
-
-    def _can(self, move: Move) -> bool:
-        try:
-            self.check(str(move.command), move.input)
-        except ToolError:
-            return False
-        return True
-
-    def _repair(self, known: _Known) -> Move | None:
-        """Out of a fault as its error told; write back what was read and then overwritten; undo moves, delete additions."""
-        names = {tool.function.name for tool in self.task.tools}
-        moves = [Move("mount_folder", {"path": path}) for path in known.unmounted if path in self._unmounted]
-        moves += [Move("wait", {"seconds": seconds}) for path, seconds in known.locked if self.is_locked(path)]
-        if known.in_the_way is not None and known.in_the_way == self._in_the_way:
-            moves.append(Move("delete_file", {"path": self._in_the_way}))
-        locked = [path for path in known.read_only if not self.is_writable(path) and path not in self.modes]
-        moves += [Move("make_writable", {"path": path}) for path in locked]
-        moves += [Move("read_file", {"path": path}) for path in known.stale if path in self._stale]
-        tree = self._tree()
-        for path, text in known.texts.items():
-            home = known.now_at.get(path, path)
-            is_fixed = self.before.get(home) == text.encode("utf-8") and home not in self.made and home not in self.gone
-            if is_fixed and tree.get(home) not in (self.before[home], None):
-                moves.append(Move("write_file", {"path": home, "text": text}))
-        for path, now in known.moved.items():
-            home = known.now_at.get(path, path)
-            was_right = home in self.gone and now in self.made
-            if now != home and not was_right and home in self.before and home not in self.gone:
-                moves.append(Move("move_file", {"source": now, "target": home}))
-        kept = {*self.before, *self.made, *self.modes, *known.moved.values()}
-        moves += [Move("delete_file", {"path": path}) for path in sorted(known.written - kept)]
-        return next((move for move in moves if move.command in names and self._can(move)), None)
-
-
-def open(task: Task) -> FilesWorld:
-    """The world of a task; nothing is on disk before it is entered."""
-    return FilesWorld(task)
-
-
-def _plain(path: str) -> str:
-    return str(PurePosixPath(path))
+        """Put right what can be put right, then the first steps of the plan that are not done."""
+        return FilesExpert(self, history).move()
 
 
 def _to_bytes(content: Content) -> bytes:
@@ -574,120 +453,4 @@ def _order(size: int, order: str) -> Any:
     return order
 
 
-@dataclass
-class _Known:
-    """What a model can know after a history; files are named by the path they had at first."""
-
-    seen: list[str] = field(default_factory=list)
-    done: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
-    """Calls that worked."""
-    texts: dict[str, str] = field(default_factory=dict)
-    moved: dict[str, str] = field(default_factory=dict)
-    """File -> where it is now, by the model's own moves and by what errors told."""
-    now_at: dict[str, str] = field(default_factory=dict)
-    """File -> where somebody else has moved it, as an error told."""
-    written: set[str] = field(default_factory=set)
-    read_only: list[str] = field(default_factory=list)
-    unmounted: list[str] = field(default_factory=list)
-    locked: list[tuple[str, int]] = field(default_factory=list)
-    stale: list[str] = field(default_factory=list)
-    in_the_way: str | None = None
-
-    def where(self, path: str) -> str:
-        """Where a file is now, as far as is known."""
-        return self.moved.get(path, path)
-
-    def first(self, path: str) -> str:
-        """The path that a file had at first."""
-        return next((first for first, now in self.moved.items() if now == _plain(path)), _plain(path))
-
-    def now(self, move: Move) -> Move:
-        """The same call of files that were moved meanwhile."""
-        given = {key: self.where(value) if key in _OF_THERE else value for key, value in move.input.items()}
-        return Move(move.command, given)
-
-    def was_in_vain(self, move: Move) -> bool:
-        """Whether a call that changes something has worked so often that it will not help any more."""
-        first = {key: self.first(value) if key in _OF_THERE else value for key, value in move.input.items()}
-        return move.command not in (*_LOOKS, "wait") and self.done.count((str(move.command), first)) > 2
-
-
-def _history_to_known(history: Sequence[Action]) -> _Known:
-    known = _Known()
-    for action in history:
-        if action.error is not None:
-            known.seen.append(action.error)
-            _learn_from_error(known, action.error)
-            continue
-        known.seen.append(str(action.output))
-        given = action.input
-        if not isinstance(given, dict):
-            continue
-        first: dict[str, Any] = {
-            key: known.first(str(value)) if key in _OF_THERE else value for key, value in given.items()
-        }
-        known.done.append((action.command, first))
-        if action.command == "read_file":
-            known.texts[first["path"]] = str(action.output)
-        elif action.command == "move_file":
-            known.moved[first["source"]] = _plain(str(given["target"]))
-        elif action.command not in _LOOKS:
-            known.written |= {_plain(str(given[key])) for key in ("path", "target", "archive") if key in given}
-    return known
-
-
-def _learn_from_error(known: _Known, error: str) -> None:
-    if told := _NOW_AT.fullmatch(error):
-        first = known.first(told[1])
-        known.moved[first] = known.now_at[first] = told[2]
-    elif told := _READ_ONLY.fullmatch(error):
-        known.read_only.append(told[1])
-    elif told := _FULL.fullmatch(error):
-        known.in_the_way = told[1]
-    elif told := _LOCKED.fullmatch(error):
-        known.locked.append((told[1], int(told[2])))
-    elif told := _UNMOUNTED.fullmatch(error):
-        known.unmounted.append(told[1])
-    elif told := _STALE.fullmatch(error):
-        known.stale.append(told[1])
-
-
-def _is_knowable(move: Move, seen: str) -> bool:
-    """Whether every word of a call has been seen; the expert guesses nothing."""
-    texts = [value for value in move.input.values() if isinstance(value, str)]
-    return all(word in seen for text in texts for word in re.findall(r"\w+", text))
-
-
-_FAMILY_OF = {family.name: family for family in FAMILIES}
-TOOLS = {
-    function.__name__: function_to_spec(function)
-    for function in (
-        FilesWorld.list_folder,
-        FilesWorld.find_files,
-        FilesWorld.read_file,
-        FilesWorld.file_info,
-        FilesWorld.read_bytes,
-        FilesWorld.read_number,
-        FilesWorld.list_zip,
-        FilesWorld.search_text,
-        FilesWorld.write_file,
-        FilesWorld.edit_file,
-        FilesWorld.write_number,
-        FilesWorld.move_file,
-        FilesWorld.delete_file,
-        FilesWorld.convert_file,
-        FilesWorld.change_encoding,
-        FilesWorld.add_to_zip,
-        FilesWorld.extract_file,
-        FilesWorld.unzip_file,
-        FilesWorld.set_permissions,
-        FilesWorld.make_writable,
-        FilesWorld.mount_folder,
-        FilesWorld.wait,
-    )
-}
-
-
-def tasks(split: Split, count: int, seed: int, *, short: bool = False) -> list[Task]:
-    """`count` distinct tasks over all families, or those that have short tasks; the same for the same arguments."""
-    return families_to_tasks(FAMILIES, TOOLS, world="files", split=split, count=count, seed=seed, short=short)
+FILES = WorldKind("files", Category.FILE_OPS, "2", FAMILIES, FilesWorld)

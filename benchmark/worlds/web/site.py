@@ -11,13 +11,15 @@ import math
 import re
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from http import HTTPStatus
 from http.cookies import SimpleCookie
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
 
 from benchmark.worlds.tools import Schedule
+from benchmark.worlds.troubles import Values
+from benchmark.worlds.web.pages import ACCOUNT, LOGIN, LOGIN_BUTTON, MAP, Entry, Form, Page, title_of
+from benchmark.worlds.web.troubles import TROUBLES, Visit
 from benchmark.worlds.world import Task
 
 if TYPE_CHECKING:
@@ -25,38 +27,6 @@ if TYPE_CHECKING:
 
 CALL_SECONDS = 0.2
 TIMEOUT_SECONDS = 30.0
-LOGIN, ACCOUNT, MAP = "/login", "/account", "/map"
-LOGIN_BUTTON, SEND = "Log in", "Send"
-
-
-@dataclass(frozen=True)
-class Form:
-    """What a page takes. Every field must be filled in; `ranges` says which are whole numbers, and from where to where."""
-
-    fields: dict[str, str] = field(default_factory=dict)
-    """Name -> value at the start."""
-    buttons: tuple[str, ...] = (SEND,)
-    ranges: dict[str, tuple[int, int]] = field(default_factory=dict)
-    is_kept_once: bool = False
-    """A second sending takes the place of the first."""
-
-
-@dataclass(frozen=True)
-class Page:
-    """One page. Its title is the last part of its first address."""
-
-    lines: tuple[str, ...] = ()
-    table: tuple[tuple[str, ...], ...] = ()
-    links: tuple[str, ...] = ()
-    """Addresses; the label of a link is the title of its page."""
-    form: Form | None = None
-    is_private: bool = False
-    confirms: bool = False
-    """Opening it is already the deed, as with a link in a mail."""
-
-
-Entry = dict[str, str]
-"""What was sent: the fields by name, and the button that was pressed as `button`."""
 
 
 class _Refusal(Exception):
@@ -65,11 +35,6 @@ class _Refusal(Exception):
     def __init__(self, status: int, text: str) -> None:
         super().__init__(text)
         self.status = status
-
-
-def title_of(address: str) -> str:
-    """The title of a page by its first address: the last part."""
-    return address.rsplit("/", 1)[-1].replace("?page=", ", page ")
 
 
 _LOGIN_PAGE = Page(form=Form({"user": "", "password": ""}, (LOGIN_BUTTON,)))
@@ -140,7 +105,7 @@ class Site:
         if self.is_blocked:
             # Rounded first, so that sums of tenths do not ask for a second too many.
             seconds = math.ceil(round(self._blocked_until_s - self.clock_s, 3))
-            raise _Refusal(*self._blocking(seconds))
+            raise self._refusal(self._block, seconds=seconds)
         address = environ["PATH_INFO"]
         with suppress(UnicodeError):  # WSGI hands bytes on as Latin-1; httpx hands text on as it is
             address = address.encode("latin-1").decode("utf-8")
@@ -173,9 +138,9 @@ class Site:
 
     def _find(self, address: str) -> str:
         if address in self._moved_to:
-            raise _Refusal(410, f"{address} has moved to {self._moved_to[address]}")
+            raise self._refusal("moved", address=address, now=self._moved_to[address])
         if address in self._gone:
-            raise _Refusal(404, f"no such page: {address}, look for {self._gone[address]!r} in the site map at {MAP}")
+            raise self._refusal("broken_link", address=address, title=self._gone[address])
         if address not in self.name_at:
             raise _Refusal(404, f"no such page: {address}")
         return self.name_at[address]
@@ -186,13 +151,13 @@ class Site:
         if form is None:
             raise _Refusal(405, "this page takes nothing")
         if ticket is None or self._tickets.get(ticket) != name:
-            raise _Refusal(409, "the form is out of date, open the page again")
+            raise self._refusal("stale_form")
         button = values.pop("button", "")
         if button not in form.buttons:
             raise _Refusal(422, f"no button {button!r}")
         now = self.field_names(name)
         if set(values) != set(now.values()):
-            raise _Refusal(422, "the form has changed, open the page again")
+            raise self._refusal("renamed_field")
         entry = {first: values[called].strip() for first, called in now.items()}
         for first, value in entry.items():
             low, high = form.ranges.get(first, (0, 0))
@@ -211,52 +176,63 @@ class Site:
             self.entries = [each for each in self.entries if each[0] != name]
         self.entries.append((name, entry))
 
-    def _blocking(self, seconds: int) -> tuple[int, str]:
-        what = (429, "too many requests") if self._block == "rate_limited" else (503, "closed for maintenance")
-        return what[0], f"{what[1]}, try again in {seconds} s"
+    def _refusal(self, kind: str, **values: Any) -> _Refusal:
+        """What is answered to a request that meets a trouble."""
+        status, text = TROUBLES[kind].text(values).split(" ", 1)
+        return _Refusal(int(status), text)
 
     def _strike(self, address: str, page: Page, ticket: str | None = None) -> None:
         """Let a fault hit a request that was right. Where it has nothing to hit, nothing happens."""
         tool, self.tool = self.tool, None
         kind = None if tool is None else self._schedule.due(tool)
-        name = self.name_at[address]
-        may_hit = {
-            "truncated": tool == "read_page",
-            "moved": name not in (LOGIN, ACCOUNT, MAP),
-            "broken_link": name not in (LOGIN, ACCOUNT, MAP),
-            "session_expired": page.is_private,
-            "stale_form": ticket is not None,
-            "renamed_field": ticket is not None and name != LOGIN and bool(self.field_names(name)),
-        }
-        if kind is None or not may_hit.get(kind, True):
+        if kind is None or tool is None:
+            return
+        visit = Visit(tool, address, self.name_at[address], page, ticket)
+        if not TROUBLES[kind].may_hit(self, visit):
             return
         self.struck = kind
-        if kind == "server_error":
-            raise _Refusal(500, "server error")
-        if kind == "timeout":
-            self.clock_s += TIMEOUT_SECONDS
-            raise _Refusal(504, f"no answer within {TIMEOUT_SECONDS:.0f} s")
-        if kind in ("rate_limited", "maintenance"):
-            self._block, self._blocked_until_s = kind, self.clock_s + self._parameters["retry_s"]
-            raise _Refusal(*self._blocking(self._parameters["retry_s"]))
-        if kind in ("moved", "broken_link"):
-            new = f"/{self._parameters['elsewhere']}{address}"
-            self.name_at[new] = self.name_at.pop(address)
-            if kind == "moved":
-                self._moved_to[address] = new
-            else:
-                self._gone[address] = title_of(name)
-            self._find(address)
-        if kind == "session_expired":
-            self._sessions.clear()
-            raise _Refusal(401, f"the session has ended, log in again at {LOGIN}")
-        if kind in ("stale_form", "renamed_field"):
-            del self._tickets[str(ticket)]
-            if kind == "stale_form":
-                raise _Refusal(409, "the form is out of date, open the page again")
-            first = next(iter(self.field_names(name)))
-            self._renamed[name] = {first: f"{first}_name"}
-            raise _Refusal(422, "the form has changed, open the page again")
+        happened = TROUBLES[kind].happens(self, visit)
+        if happened is not None:
+            raise self._refusal(kind, **happened)
+        self._find(address)
+
+    # What faults do.
+
+    def let_time_pass(self) -> Values:
+        """No answer comes."""
+        self.clock_s += TIMEOUT_SECONDS
+        return {}
+
+    def refuse_all(self, kind: str) -> Values:
+        """Every request is refused for a while."""
+        seconds = self._parameters["retry_s"]
+        self._block, self._blocked_until_s = kind, self.clock_s + seconds
+        return {"seconds": seconds}
+
+    def move_page(self, visit: Visit, *, is_told: bool = True) -> None:
+        """A page gets another address. Where it is not told, only the site map has it."""
+        new = f"/{self._parameters['elsewhere']}{visit.address}"
+        self.name_at[new] = self.name_at.pop(visit.address)
+        if is_told:
+            self._moved_to[visit.address] = new
+        else:
+            self._gone[visit.address] = title_of(visit.name)
+
+    def end_sessions(self) -> Values:
+        """Everybody is logged out."""
+        self._sessions.clear()
+        return {}
+
+    def end_form(self, visit: Visit) -> Values:
+        """The hidden number of a form is good no longer."""
+        del self._tickets[str(visit.ticket)]
+        return {}
+
+    def rename_field(self, visit: Visit) -> Values:
+        """The first field of a form is called otherwise."""
+        first = next(iter(self.field_names(visit.name)))
+        self._renamed[visit.name] = {first: f"{first}_name"}
+        return self.end_form(visit)
 
     def _to_html(self, name: str, received: Entry | None = None) -> str:
         """A page; after a sending with thanks for what was received, and ready for another."""
