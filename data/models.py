@@ -137,25 +137,13 @@ LONGEST_FILES = {
 
 
 LONGEST_HEADER_BYTES = 2**24
-
-
 MOST_PACKED = 8
 """Quantised weights hold several numbers in one."""
-
-
 _NAME = re.compile(r"[\w.\-]+")
-
-
 _NAME_PATTERN = re.compile(r"\^?[\w.\\\-]+\$?")
 """Of `rank_pattern`: names with a dot or an end marked, and nothing that is repeated."""
-
-
 _NAME_LISTS = ("target_modules", "exclude_modules", "modules_to_save", "layers_pattern", "target_parameters")
-
-
 MOST_EXPERTS = 2**14
-
-
 _LAYER_KEYS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers", "encoder_layers", "decoder_layers")
 
 

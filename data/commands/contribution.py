@@ -17,7 +17,7 @@ from core.errors import UserError
 from core.files import whole_result, write_whole
 from core.json_lines import bounded_lines, json_line_to_object
 from core.screen import print_table, save_counts, with_progress
-from data.contribution.codes import CODES, explain_all, explain_code
+from data.contribution.codes import codes, explain_all, explain_code
 from data.contribution.coverage import (
     Coverage,
     PlanSpec,
@@ -95,7 +95,7 @@ class _Report:
             self.codes[problem.code] += 1
             if self.as_json:
                 separator = ", " if self.codes.total() > 1 else ""
-                typer.echo(separator + _json_text(problem.__dict__ | {"name": CODES[problem.code].name}), nl=False)
+                typer.echo(separator + _json_text(problem.__dict__ | {"name": codes()[problem.code].name}), nl=False)
                 continue
             # A Windows file has one problem on each line; the report stays readable, --json and --quarantine hold all.
             self._of_file[problem.code] += 1
@@ -106,7 +106,7 @@ class _Report:
 
     def end_file(self) -> None:
         for code, count in sorted(self._unprinted.items()):
-            typer.echo(f"{self.files[-1]['path']}: {count:,} more {code} {CODES[code].name}")
+            typer.echo(f"{self.files[-1]['path']}: {count:,} more {code} {codes()[code].name}")
 
     def count(self, kind: str) -> int:
         return sum(file[kind] for file in self.files)
@@ -119,7 +119,7 @@ class _Report:
             return
         if self.codes:
             typer.echo()
-            rows = [(count, code, CODES[code].name) for code, count in sorted(self.codes.items())]
+            rows = [(count, code, codes()[code].name) for code, count in sorted(self.codes.items())]
             print_table(("count", "code", "name"), rows)
             typer.echo("\n`python -m data validate --explain CODE` says what a code means and how to mend it.")
         blank = f", {self.count('blank')} blank lines" if self.count("blank") else ""

@@ -24,8 +24,23 @@ from data.formats.recognise import AUTO
 from data.formats.row_keys import KeyCounts, key_rules
 from data.records import read_trajectories, trajectory_json_schema
 from data.sets.build import BuildConfig, build
-from data.sets.convert import GoodFrom, Ignore, Licence, Redact, convert
+from data.sets.convert import Licence, convert
 from data.trajectories import pairs_by_record
+
+Ignore = Annotated[
+    list[str] | None, typer.Option(metavar="KEY", help="Read past this key, whatever it says of a row; repeatable.")
+]
+
+
+GoodFrom = Annotated[
+    list[str] | None,
+    typer.Option("--good-from", metavar="KEY=NUMBER", help="Answers below this number are bad; repeatable."),
+]
+
+
+Redact = Annotated[
+    bool, typer.Option("--redact/--no-redact", help="Replace secrets in logs of agents as they are read.")
+]
 
 KEYS_SHOWN = 20
 

@@ -23,16 +23,16 @@ from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import lru_cache
 from itertools import accumulate, groupby
 from typing import Any, NamedTuple
 
 from core.errors import UserError
-from data.contribution.patterns import Patterns, Span, changes_of_kind, digits_of, our_patterns
+from data.contribution.pattern_checks import Span, changes_of_kind, digits_of
+from data.contribution.patterns import Patterns, our_patterns
+from data.contribution.record_texts import Reading, Texts, long_readings, number_to_text
 from data.contribution.spellings import (
     BETWEEN,
     CUT,
-    MAX_CHARACTERS,
     MAX_DEPTH,
     Encoded,
     View,
@@ -275,136 +275,6 @@ def _merged(found: list[_Hit]) -> list[_Hit]:
 
 # --- one record ---
 
-_TELLING = re.compile(
-    r"pass|pwd|secret|key|token|auth|cookie|sess|cred|phone|tel|mobile|fax|account|acct|licen|business|ssn|social|naver|kakao"
-    r"|ncp|brn|bank|비밀|암호|비번|패스워드|전화|연락처|휴대|핸드폰|팩스|계좌|은행|여권|면허|사업자|법인|주민|pin",
-    re.IGNORECASE,
-)
-_NAME_KEYS, _VALUE_KEYS = ("name", "key", "header", "field", "variable", "label"), ("value", "val", "content", "text")
-
-
-@lru_cache(4096)
-def _is_telling(key: str) -> bool:
-    return len(key) < 64 and _TELLING.search(key) is not None
-
-
-_Reading = list[int | str]
-"""Places of texts in `_Texts.texts`, and words beside them that stand in no text."""
-
-
-@dataclass
-class _Texts:
-    """Every text of a JSON value, and how they are read: alone, behind their key, joined to their neighbours in a list."""
-
-    texts: list[str] = field(default_factory=list)
-    readings: list[_Reading] = field(default_factory=list)
-    _alone: dict[int, int] = field(default_factory=dict)
-
-    def add(self, value: Any, key: str | None = None) -> dict[tuple[int | str, ...], int]:
-        """Add a value's texts; returns the place of each by its path, less those that a list below has joined."""
-        if isinstance(value, str):
-            return {(): self._add_text(value, key)}
-        if (number := _number_to_text(value)) is not None:
-            self._add_text(number, key, quoted=False)
-            return {}
-        paths: dict[tuple[int | str, ...], int] = {}
-        if isinstance(value, dict):
-            named = next((value[name] for name in _NAME_KEYS if isinstance(value.get(name), str)), None)
-            for name, inner in value.items():
-                if _IS_NAME.fullmatch(name):
-                    self.texts.append(name)
-                else:
-                    self._add_text(name, None)
-                label = named if named is not None and name in _VALUE_KEYS and _is_telling(named) else name
-                for path, place in self.add(inner, label).items():
-                    paths[(name, *path)] = place
-        elif isinstance(value, list):
-            items = [self.add(inner, key) for inner in value]
-            if len(items) == 1:
-                return {(0, *path): place for path, place in items[0].items()}
-            columns: dict[tuple[int | str, ...], list[int]] = {}
-            for item in items:
-                for path, place in item.items():
-                    columns.setdefault(path, []).append(place)
-            for column in columns.values():
-                self._join(column)
-        return paths
-
-    def _add_text(self, text: str, key: str | None, *, quoted: bool = True) -> int:
-        self.texts.append(text)
-        place = len(self.texts) - 1
-        if key is None or not _is_telling(key):
-            self._alone[place] = len(self.readings)
-            self.readings.append([place])
-        elif quoted and not re.search(r"[\"\n\\]", text):
-            self.readings.append([f'{key}: "', place, '"'])
-        else:
-            self.readings.append([f"{key}: ", place])
-        return place
-
-    def _join(self, column: list[int]) -> None:
-        """Read neighbours as one text, as long as something could go on over each border."""
-        joined: _Reading = []
-        size = 0
-        for place in column:
-            text = self.texts[place]
-            if joined and (_CAN_START.match(text) is None or size + len(text) > MAX_CHARACTERS):
-                self._add_reading(joined)
-                joined, size = [], 0
-            joined += [CUT, place] if joined else [place]
-            size += len(text) + 1
-            if _CAN_END.search(text[-40:]) is None:
-                self._add_reading(joined)
-                joined, size = [], 0
-        self._add_reading(joined)
-
-    def _add_reading(self, joined: _Reading) -> None:
-        if len(joined) > 1:
-            self.readings.append(joined)
-            for place in joined:
-                if isinstance(place, int) and place in self._alone:
-                    self.readings[self._alone[place]] = []
-
-    def text_of(self, part: int | str) -> str:
-        return part if isinstance(part, str) else self.texts[part]
-
-
-_IS_NAME = re.compile("[A-Za-z_]{1,24}")
-"""A key that holds nothing, and need not be read."""
-_CAN_START = re.compile(r"\s*[^\s\"'`{}\[\]<>,;!?]")
-_CAN_END = re.compile(r"[^\s\"'`{}\[\]<>,;!?]\s*$")
-
-
-def _number_to_text(value: Any) -> str | None:
-    """A number that is long enough for a card's or an account's."""
-    if isinstance(value, float) and value.is_integer() and abs(value) < 10**17:
-        value = int(value)
-    is_long = isinstance(value, int) and not isinstance(value, bool) and 10**8 < abs(value) < 10**20
-    return str(value) if is_long else None
-
-
-def _long_readings(texts: _Texts) -> Iterator[_Reading]:
-    """All readings of a record in few long ones, so that one without findings is searched once.
-
-    Those of joined items come last, because a text with borders is read in more than one way.
-    """
-    long: _Reading = []
-    size, has_cuts = 0, False
-    readings = [reading for reading in texts.readings if reading]
-    readings.sort(key=lambda reading: CUT in reading)
-    for reading in readings:
-        length = sum(map(len, map(texts.text_of, reading)))
-        if long and (size + length > MAX_CHARACTERS or (CUT in reading and not has_cuts)):
-            yield long
-            long, size = [], 0
-        has_cuts = CUT in reading
-        if long:
-            long.append(BETWEEN)
-        long += reading
-        size += length + len(BETWEEN)
-    if long:
-        yield long
-
 
 class _Redactor:
     """The placeholders of one record."""
@@ -416,10 +286,10 @@ class _Redactor:
         self._at = 0
         self._hits: list[list[_Hit]] = []
 
-    def redact(self, value: Any, texts: _Texts) -> Any:
+    def redact(self, value: Any, texts: Texts) -> Any:
         """The value with placeholders; `found` says what they stand for."""
         by_text: list[list[_Hit]] = [[] for _ in texts.texts]
-        readings = list(_long_readings(texts))
+        readings = list(long_readings(texts))
         for reading in readings:
             self._search_reading(self._search, reading, texts, by_text)
         if self._search.given_away:
@@ -432,7 +302,7 @@ class _Redactor:
         self._hits = [_merged(hits) if len(hits) > 1 else hits for hits in by_text]
         return self._value(value)
 
-    def _search_reading(self, search: _Search, reading: _Reading, texts: _Texts, by_text: list[list[_Hit]]) -> None:
+    def _search_reading(self, search: _Search, reading: Reading, texts: Texts, by_text: list[list[_Hit]]) -> None:
         words = [texts.text_of(part) for part in reading]
         hits = search.hits("".join(words))
         if not hits:
@@ -469,7 +339,7 @@ class _Redactor:
             return redacted
         if isinstance(value, list):
             return [self._value(inner) for inner in value]
-        if (number := _number_to_text(value)) is not None:
+        if (number := number_to_text(value)) is not None:
             hits = self._hits[self._at]
             self._at += 1
             return self._written(number, hits) if [(0, len(number))] in [hit.parts for hit in hits] else value
@@ -487,7 +357,7 @@ class _Redactor:
         if text.lstrip()[:1] in ("{", "[", '"') and _is_json(text) and not _is_json(written):
             # A finding took some of JSON's own signs: what the text says is written anew.
             value = json.loads(text)
-            texts = _Texts()
+            texts = Texts()
             texts.add(value)
             inner = _Redactor(self._search, self._placeholders)
             said = inner.redact(value, texts)
@@ -548,7 +418,7 @@ def redact_value(
     Raises:
         SearchTookTooLong: where a pattern of the user's own does.
     """
-    texts = _Texts()
+    texts = Texts()
     texts.add(value)
     redactor = _Redactor(_Search(our_patterns() if patterns is None else patterns, more), {})
     redacted = redactor.redact(value, texts)

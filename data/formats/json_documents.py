@@ -15,8 +15,6 @@ from core.errors import UserError
 from core.json_lines import LONGEST_LINE_BYTES, MAX_DEPTH, STRICT_JSON, BadLine, is_deeper_than
 
 CHUNK_BYTES = 2**20
-
-
 LONGEST_ROW_BYTES = LONGEST_LINE_BYTES
 """Beyond 64 MiB a row is refused, so that a file that is one endless line does not fill the memory."""
 

@@ -27,11 +27,7 @@ from data.formats.row_keys import Meaning, Undecided, has_side, is_nothing, mean
 from data.formats.turns import TURN_KEYS
 
 AUTO = "auto"
-
-
 ROWS_TO_RECOGNISE = 100
-
-
 ROWS_WITH_AN_ODD_ONE = 5
 """From so many sampled rows on, a single one does not decide against the format that rests on more columns."""
 

@@ -54,12 +54,6 @@ DEFAULT_PAGE_RECORDS = 100
 MAX_PAGE_RECORDS = 1_000
 
 
-# ---- the index ----
-
-
-# ---- cursors ----
-
-
 # ---- what requests say and answers hold ----
 
 

@@ -24,8 +24,6 @@ from data.release.changes import NO_RECORD, check_unchanged, no_released_record
 from data.release.manifest import Manifest, data_path, read_manifest
 
 _BATCH_RECORDS = 256
-
-
 _AS_TIMESTAMP = TypeAdapter(Timestamp)
 
 

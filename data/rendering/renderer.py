@@ -49,8 +49,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 TEMPLATE_ADVICE = "choose a template that keeps them with --chat_template_path"
-
-
 _SWITCHES = ("enable_thinking", "thinking", "preserve_thinking", "truncate_history_thinking", "clear_thinking")
 """What templates call the switches that decide how reasoning is shown."""
 

@@ -20,9 +20,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-import typer
 from pydantic import TypeAdapter
 
 from core.errors import UserError
@@ -39,9 +38,6 @@ from data.formats.row_keys import NO_RULES, KeyCounts, KeyRules
 Licence = Literal["commercial"]
 BAD_ROWS_SHOWN = 3
 CHUNKS_AHEAD_PER_WORKER = 2
-
-
-# --- which adapter ---
 
 
 # --- the conversion ---
@@ -285,17 +281,3 @@ def _listed(first: list[BadLine], count: int, quarantine: Path) -> str:
     shown = "".join(f"\n  {line}" for line in first)
     more = f"\n  and {count - len(first)} more" if count > len(first) else ""
     return f"{count} bad rows are in {quarantine}:{shown}{more}"
-
-
-# --- the commands ---
-
-Ignore = Annotated[
-    list[str] | None, typer.Option(metavar="KEY", help="Read past this key, whatever it says of a row; repeatable.")
-]
-GoodFrom = Annotated[
-    list[str] | None,
-    typer.Option("--good-from", metavar="KEY=NUMBER", help="Answers below this number are bad; repeatable."),
-]
-Redact = Annotated[
-    bool, typer.Option("--redact/--no-redact", help="Replace secrets in logs of agents as they are read.")
-]
