@@ -1,4 +1,4 @@
-"""Model and adapter folders: what is in them, and what they were trained from and on.
+"""Model and adapter folders: where they are, here or on the hub; what is in them; what they were trained from and on.
 
 Training leaves `run.json` in the folder of each model. Following these from a model to what it was trained from gives its
 stages. Models are known by the sha256 of their weights, so the way never leads to a folder that was trained again.
@@ -11,16 +11,20 @@ import hashlib
 import json
 import math
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, JsonValue
 
-from core.errors import UserError, first_line
+from core.errors import UserError, first_line, nearest
 from core.files import file_sha256
 from core.json_lines import json_to_object
 from data.wire import TrainingData
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
 
 LONGEST_RUN_BYTES = 2**24
 
@@ -120,6 +124,96 @@ def _read_stage(folder: Path) -> Stage | None:
         )
     except (OSError, ValueError, KeyError, TypeError):  # no training of ours, which hinders no benchmark
         return None
+
+
+# ---- a model's folder, or its place on the hub ----
+
+
+def read_tokenizer(model: str) -> tuple[PreTrainedTokenizerFast, list[int]]:
+    """The tokenizer of a model folder, an adapter folder or a hub id, and the ids that end generation, without importing torch.
+
+    An adapter folder holds the tokenizer and template it was trained with; they win over the base's, which still says what ends
+    generation.
+
+    Raises:
+        UserError: if the model is missing or its tokenizer cannot be used.
+    """
+    from transformers import GenerationConfig, PreTrainedTokenizerFast  # noqa: PLC0415 - seconds; only with a model
+
+    base, adapter = find_base(model)
+    source = adapter if adapter is not None and (Path(adapter) / "tokenizer.json").exists() else base
+    try:
+        tokenizer = PreTrainedTokenizerFast.from_pretrained(source)
+    except (OSError, ValueError, TypeError) as error:
+        where = "the folder has no" if Path(source).is_dir() else "no such folder, and the hub or its cache gave no"
+        raise UserError(f"{source}: {where} usable tokenizer: {first_line(error)}") from None
+    try:
+        stop = GenerationConfig.from_pretrained(base).eos_token_id
+    except (OSError, ValueError):
+        stop = None  # a model without generation_config.json: the tokenizer's eos is what generation stops at
+    return tokenizer, stop if isinstance(stop, list) else [] if stop is None else [stop]
+
+
+def find_base(model: str) -> tuple[str, str | None]:
+    """(base, adapter) of a model name: an adapter folder names its own base.
+
+    Raises:
+        UserError: if the folder is missing or its adapter names no base.
+    """
+    missing_model_check(model)
+    config = Path(model) / "adapter_config.json"
+    if not config.exists():
+        check_model_folder(model)
+        return model, None
+    base = check_adapter_folder(model).get("base_model_name_or_path")
+    if not base or not isinstance(base, str):
+        raise UserError(f"{config}: base_model_name_or_path is missing, so the adapter's base is unknown")
+    if not (Path(model) / "adapter_model.safetensors").exists():
+        pickled = " (adapter_model.bin is a pickle, which may run code and is not read)"
+        raise UserError(
+            f"{model}: adapter_model.safetensors is missing"
+            f"{pickled if (Path(model) / 'adapter_model.bin').exists() else ''}"
+        )
+    # A folder is stored as it was typed; it may be meant from where the adapter lies, too.
+    if not Path(base).exists() and (Path(model) / base).exists():
+        base = str(Path(model) / base)
+    missing_model_check(base)
+    check_model_folder(base)
+    return base, model
+
+
+def missing_model_check(model: str | Path) -> None:
+    """Tell a mistyped folder from a hub id, and an unreachable hub from a missing model, before minutes of retries.
+
+    Raises:
+        UserError: if `model` is a folder without a model, looks like a path and is none, or cannot be had from the hub.
+    """
+    path, name = Path(model), str(model)
+    if path.is_dir():
+        if not (path / "config.json").exists() and not (path / "adapter_config.json").exists():
+            raise UserError(f"{model}: no model here, the folder has neither config.json nor adapter_config.json")
+        return
+    if name.startswith((".", "/", "~")) or name.count("/") > 1 or (name.count("/") == 1 and path.parent.is_dir()):
+        siblings = [str(path.parent / item.name) for item in path.parent.iterdir()] if path.parent.is_dir() else []
+        raise UserError(f"{model}: there is no such model folder.{nearest(str(path), siblings)}")
+    import httpx  # noqa: PLC0415 - only for hub ids
+    from huggingface_hub import constants, try_to_load_from_cache  # noqa: PLC0415 - as above
+
+    is_cached = try_to_load_from_cache(name, "config.json") is not None
+    if constants.HF_HUB_OFFLINE:
+        if not is_cached:
+            raise UserError(f"{model}: no such folder, not in the hub's cache, and HF_HUB_OFFLINE is set")
+        return
+    try:
+        httpx.head(constants.ENDPOINT, timeout=10)
+    except (httpx.HTTPError, httpx.InvalidURL):
+        if not is_cached:
+            raise UserError(f"{model}: no such folder, not in the hub's cache, and the hub cannot be reached") from None
+        sys.stderr.write(f"{constants.ENDPOINT} cannot be reached: {model} is taken from the cache\n")
+        constants.HF_HUB_OFFLINE = True  # else each of its files would be asked for again and again
+
+
+# ---- what a library may believe of a folder ----
 
 
 LONGEST_CONFIG_BYTES = 2**22

@@ -18,9 +18,10 @@ import torch
 from transformers import AutoTokenizer
 
 from core.errors import UserError
+from data.models import find_base
 from data.rendering.chat_template import ChatTemplate
 from data.rendering.control_tokens import Unrenderable
-from data.rendering.renderer import Renderer, find_base
+from data.rendering.renderer import Renderer
 from data.rendering.replies import text_to_message
 from support.commands import Run
 from support.training import options, six_steps

@@ -13,8 +13,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from core.errors import UserError
-from data.models import LONGEST_FILES, check_adapter_folder, check_model_folder, read_stages, source_sha256
-from data.rendering.renderer import find_base
+from data.models import LONGEST_FILES, check_adapter_folder, check_model_folder, find_base, read_stages, source_sha256
 
 
 @pytest.fixture

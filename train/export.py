@@ -31,8 +31,8 @@ from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig, Pre
 
 from core.errors import UserError, first_line, nearest, run_command
 from data.chats import Message
-from data.models import Stage, read_stages
-from data.rendering.renderer import Renderer, find_base
+from data.models import Stage, find_base, read_stages
+from data.rendering.renderer import Renderer
 from train import checkpoints
 from train.environment import quiet
 from train.model import DTYPES, quantization_config

@@ -14,7 +14,8 @@ from transformers import AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedMod
 from trl import get_peft_config
 
 from core.errors import UserError, first_line, nearest
-from data.rendering.renderer import Renderer, find_base
+from data.models import find_base
+from data.rendering.renderer import Renderer
 from train.parsing import ModelOptions
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")

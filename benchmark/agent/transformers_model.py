@@ -13,8 +13,9 @@ import numpy as np
 from benchmark.agent.episodes import Episode, Heard, Policy, Turn, Unreadable
 from core.errors import UserError, first_line
 from data.chats import Chat, Message, Skip, ToolCall
+from data.models import find_base
 from data.records import ToolSpec
-from data.rendering.renderer import Renderer, Unrenderable, find_base
+from data.rendering.renderer import Renderer, Unrenderable
 from data.rendering.replies import Reply
 
 if TYPE_CHECKING:

@@ -41,8 +41,8 @@ from core.errors import UserError, printable
 from core.files import appending, claimed_folder, whole_file, whole_result
 from core.screen import print_table, with_progress
 from data.chats import Message
+from data.models import missing_model_check
 from data.records import Action, Metadata
-from data.rendering.renderer import missing_model_check
 
 _REASONS_SHOWN = 5
 _SHOWN_BEFORE = Action(command="bfcl", input={}, start_time=FROZEN_START, end_time=FROZEN_START)

@@ -42,9 +42,9 @@ from core.errors import UserError, nearest
 from core.files import appending, claimed_folder, code_sha256, file_sha256, whole_file, whole_result
 from core.json_lines import json_line_to_object
 from core.screen import with_progress
-from data.models import read_stages, weights_sha256
+from data.models import find_base, missing_model_check, read_stages, weights_sha256
 from data.records import INVALID_CALL, Trajectory
-from data.rendering.renderer import find_base, missing_model_check, read_chat_template
+from data.rendering.renderer import read_chat_template
 from data.trajectories import actions_to_messages
 
 _EXPERTS_TURNS = 100
@@ -604,7 +604,7 @@ ROOT = Path(__file__).resolve().parents[2]
 ALL_CODE = ("core/**/*", "data/**/*", "benchmark/**/*")
 DECIDING_CODE = (
     *("core/**/*", "benchmark/agent/**/*", "benchmark/worlds/**/*", "data/rendering/**/*"),
-    *("data/chats.py", "data/records.py", "data/trajectories.py"),
+    *("data/chats.py", "data/models.py", "data/records.py", "data/trajectories.py"),
 )
 """What makes prompts, reads replies and runs worlds; a change elsewhere makes no record another one."""
 

@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -30,10 +29,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from core.errors import UserError, first_line, nearest
+from core.errors import UserError, first_line
 from core.json_lines import json_to_object
 from data.chats import Chat, Message, PreferencePair, Skip, ToolCall, what_is_said
-from data.models import check_adapter_folder, check_model_folder
+from data.models import read_tokenizer
 from data.records import ToolSpec
 from data.rendering.call_forms import CALL_FORMS, HERMES, Form
 from data.rendering.call_ids import ANY, ID_FORMS, CallIds
@@ -302,22 +301,10 @@ class Renderer:
         Raises:
             UserError: if the model or the template file is missing, or the tokenizer cannot be used.
         """
-        from transformers import GenerationConfig, PreTrainedTokenizerFast  # noqa: PLC0415 - seconds; only with a model
-
-        base, adapter = find_base(str(model))
-        source = adapter if adapter is not None and (Path(adapter) / "tokenizer.json").exists() else base
-        try:
-            tokenizer = PreTrainedTokenizerFast.from_pretrained(source)
-        except (OSError, ValueError, TypeError) as error:
-            where = "the folder has no" if Path(source).is_dir() else "no such folder, and the hub or its cache gave no"
-            raise UserError(f"{source}: {where} usable tokenizer: {first_line(error)}") from None
+        tokenizer, stop_ids = read_tokenizer(str(model))
         if chat_template_path is not None:
             tokenizer.chat_template = read_chat_template(chat_template_path)
-        try:
-            stop = GenerationConfig.from_pretrained(base).eos_token_id
-        except (OSError, ValueError):
-            stop = None  # a model without generation_config.json: the tokenizer's eos is what generation stops at
-        return cls(tokenizer, stop_ids=stop if isinstance(stop, list) else [] if stop is None else [stop])
+        return cls(tokenizer, stop_ids=stop_ids)
 
     # ---------------------------------------------------------------- prompts
 
@@ -904,62 +891,3 @@ def read_chat_template(path: str | Path) -> str:
         return Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: the chat template cannot be read: {error}") from None
-
-
-def find_base(model: str) -> tuple[str, str | None]:
-    """(base, adapter) of a model name: an adapter folder names its own base.
-
-    Raises:
-        UserError: if the folder is missing or its adapter names no base.
-    """
-    missing_model_check(model)
-    config = Path(model) / "adapter_config.json"
-    if not config.exists():
-        check_model_folder(model)
-        return model, None
-    base = check_adapter_folder(model).get("base_model_name_or_path")
-    if not base or not isinstance(base, str):
-        raise UserError(f"{config}: base_model_name_or_path is missing, so the adapter's base is unknown")
-    if not (Path(model) / "adapter_model.safetensors").exists():
-        pickled = " (adapter_model.bin is a pickle, which may run code and is not read)"
-        raise UserError(
-            f"{model}: adapter_model.safetensors is missing"
-            f"{pickled if (Path(model) / 'adapter_model.bin').exists() else ''}"
-        )
-    # A folder is stored as it was typed; it may be meant from where the adapter lies, too.
-    if not Path(base).exists() and (Path(model) / base).exists():
-        base = str(Path(model) / base)
-    missing_model_check(base)
-    check_model_folder(base)
-    return base, model
-
-
-def missing_model_check(model: str | Path) -> None:
-    """Tell a mistyped folder from a hub id, and an unreachable hub from a missing model, before minutes of retries.
-
-    Raises:
-        UserError: if `model` is a folder without a model, looks like a path and is none, or cannot be had from the hub.
-    """
-    path, name = Path(model), str(model)
-    if path.is_dir():
-        if not (path / "config.json").exists() and not (path / "adapter_config.json").exists():
-            raise UserError(f"{model}: no model here, the folder has neither config.json nor adapter_config.json")
-        return
-    if name.startswith((".", "/", "~")) or name.count("/") > 1 or (name.count("/") == 1 and path.parent.is_dir()):
-        siblings = [str(path.parent / item.name) for item in path.parent.iterdir()] if path.parent.is_dir() else []
-        raise UserError(f"{model}: there is no such model folder.{nearest(str(path), siblings)}")
-    import httpx  # noqa: PLC0415 - only for hub ids
-    from huggingface_hub import constants, try_to_load_from_cache  # noqa: PLC0415 - as above
-
-    is_cached = try_to_load_from_cache(name, "config.json") is not None
-    if constants.HF_HUB_OFFLINE:
-        if not is_cached:
-            raise UserError(f"{model}: no such folder, not in the hub's cache, and HF_HUB_OFFLINE is set")
-        return
-    try:
-        httpx.head(constants.ENDPOINT, timeout=10)
-    except (httpx.HTTPError, httpx.InvalidURL):
-        if not is_cached:
-            raise UserError(f"{model}: no such folder, not in the hub's cache, and the hub cannot be reached") from None
-        sys.stderr.write(f"{constants.ENDPOINT} cannot be reached: {model} is taken from the cache\n")
-        constants.HF_HUB_OFFLINE = True  # else each of its files would be asked for again and again
