@@ -27,6 +27,7 @@ import fcntl
 import gzip
 import hashlib
 import io
+import json
 import os
 import secrets
 import shutil
@@ -36,7 +37,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from core.errors import UserError
 
@@ -381,6 +382,20 @@ def write_whole(path: Path, text: str | bytes) -> None:
     """Write a file so that a kill leaves the old text or the new one, never a part."""
     with whole_file(path) as file:
         file.write(text.encode() if isinstance(text, str) else text)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a file that one of our own commands wrote; empty where there is none, or no whole one."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a value so that a kill leaves the old one or the new one."""
+    write_whole(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
 
 
 @contextmanager

@@ -183,6 +183,12 @@ def test_other_inputs_or_options_start_anew(tmp_path: Path, source: Path) -> Non
     third = curate(config_for(source, tmp_path), out=tmp_path / "out")
     assert third is not None
     assert "reused" not in third
+    for name in ("dropped.jsonl", "clusters.jsonl"):
+        whole = (tmp_path / "out" / name).read_bytes()
+        (tmp_path / "out" / name).unlink()
+        fourth = curate(config_for(source, tmp_path), out=tmp_path / "out")
+        assert fourth is not None and "reused" not in fourth
+        assert (tmp_path / "out" / name).read_bytes() == whole
 
 
 @settings(max_examples=60, deadline=None)

@@ -308,18 +308,52 @@ def test_what_has_changed_is_named_and_what_depends_on_it_runs_again(
     started, told = again(test={"count": 3, "seed": 1})
     assert f"{training}: learning_rate: 0.001 -> 0.002" in told
     assert started[0] == "round-1/sft" and "round-1/record" not in started
-    assert (
-        told.count("trained with other settings is in") == 2
-    )  # both trainings start over, as their settings are others
+    assert told.count("what was trained before is in") == 2  # both trainings start over, as their settings are others
 
     (tmp_path / "돌림" / "round-1" / "pairs.counts.json").unlink()
     started, told = again(test={"count": 3, "seed": 1})
     assert "pairs.counts.json is missing" in told and started == ["round-1/pairs"]
 
+    (tmp_path / "돌림" / "round-1" / "pairs.jsonl").write_text("edited")
+    started, told = again(test={"count": 3, "seed": 1})
+    assert "pairs.jsonl is another" in told and started == ["round-1/pairs"]
+
+    (tmp_path / "template.jinja").write_text("{{ messages }}")
+    training.write_text(training.read_text() + f"chat_template_path: {tmp_path}/template.jinja\n")
+    again(test={"count": 3, "seed": 1})
+    (tmp_path / "template.jinja").write_text("{{ messages }} ")
+    started, told = again(test={"count": 3, "seed": 1})
+    assert f"{tmp_path}/template.jinja: " in told and started[0] == "round-1/sft"
+
     (tmp_path / "돌림" / "round-1" / ".stages" / "practice.json").write_text("[]")
     started, _ = again(test={"count": 3, "seed": 1}, rounds=2)
     assert started[:2] == ["round-1/practice", "round-2/record"]
     assert loop_of(path).decision(1)["stop"] is None
+
+
+@pytest.mark.parametrize(
+    ("folder", "reruns"),
+    [
+        ("train", ["round-1/sft", "round-1/dpo"]),
+        (
+            "benchmark",
+            ["tasks", "round-1/record", "round-1/practice", "round-1/validate", "round-1/test", "leaderboard"],
+        ),
+        ("core", names(1)),
+    ],
+)
+def test_new_code_runs_again_what_it_decides(
+    folder: str, reruns: list[str], scripted: Scripted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("core", "data", "train", "benchmark"):
+        (tmp_path / "code" / name).mkdir(parents=True)
+    monkeypatch.setattr(loop_run, "ROOT", tmp_path / "code")
+    path = config_file(tmp_path, rounds=1)
+    assert main("--config", path) == 0
+    (tmp_path / "code" / folder / "new.py").write_text("changed = True\n")
+    scripted.started.clear()
+    assert main("--config", path) == 0
+    assert scripted.started == reruns
 
 
 def test_a_failed_stage_ends_the_loop_with_its_code_and_its_last_words(

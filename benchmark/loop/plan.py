@@ -19,7 +19,6 @@ benchmark/loop/run.py runs it.
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 from collections.abc import Sequence
@@ -32,7 +31,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from benchmark.kpis import compare_success, kpis
-from core.files import whole_file
+from core.files import read_json, write_json
 from data.records import read_trajectories
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -133,10 +132,13 @@ class Stage:
     """As one would type it."""
     reads: tuple[Path, ...] = ()
     makes: tuple[Path, ...] = ()
+    """What must be there when it has ended well."""
+    may_make: tuple[Path, ...] = ()
+    """What depends on the data: a set's held-out rows, pairs if there are any."""
     after: tuple[str, ...] = ()
     """Ids of the stages that must have finished."""
     configs: tuple[Path, ...] = ()
-    """YAML files that hold options of it."""
+    """YAML files that hold options of it, or of how it is started."""
     writes: dict[Path, str] = field(default_factory=dict)
     """Files that are written before it starts."""
     uses_model: bool = False
@@ -148,13 +150,28 @@ class Stage:
         return f"round-{self.round}/{self.name}" if self.round else self.name
 
     @property
+    def trains(self) -> bool:
+        """Whether it is a training."""
+        return self.name in ("sft", "dpo")
+
+    @property
+    def code(self) -> tuple[str, ...]:
+        """The code that decides what it makes, as patterns."""
+        folders = ["core", "data"]
+        if self.trains:
+            folders.append("train")
+        elif self.name not in ("sft-data", "dpo-data", "pairs"):
+            folders.append("benchmark")
+        return tuple(f"{folder}/**/*" for folder in folders)
+
+    @property
     def log(self) -> Path:
         """Where what it prints goes."""
         return self.folder / "logs" / f"{self.name}.log"
 
     @property
     def marker(self) -> Path:
-        """Written when it has finished."""
+        """What core/stages.py needs to tell whether it is done."""
         return self.folder / ".stages" / f"{self.name}.json"
 
 
@@ -237,7 +254,8 @@ class Loop:
             Stage(
                 "pairs", number, here,
                 command_words("python -m data pairs", *tried, config.pairs, "--out", here / "pairs.jsonl"),
-                reads=tuple(tried), makes=(here / "pairs.counts.json",), after=(f"round-{number}/practice",),
+                reads=tuple(tried), makes=(here / "pairs.counts.json",), may_make=(here / "pairs.jsonl",),
+                after=(f"round-{number}/practice",),
             ),
         ]  # fmt: skip
         if pairs:
@@ -272,7 +290,9 @@ class Loop:
         path = here / f"{name}.yaml"
         return Stage(
             name, number, here, command_words("python -m data build --config", path, "--out", here / name),
-            reads=(source,), makes=(here / name / "manifest.json",), after=(f"round-{number}/{after}",),
+            reads=(source,), makes=(here / name / "manifest.json",),
+            may_make=tuple(here / name / f"{split}.jsonl" for split in ("train", "validation")),
+            after=(f"round-{number}/{after}",),
             writes={path: yaml.safe_dump(build, sort_keys=False, allow_unicode=True)},
         )  # fmt: skip
 
@@ -287,7 +307,8 @@ class Loop:
         # The test tasks are not among what it reads: they are looked for in its data, and other ones make no other adapter.
         return Stage(
             name, number, here, command, reads=(start, manifest), makes=(here / name,),
-            after=("tasks", f"round-{number}/{name}-data", *after), configs=(Path(kind.config),), uses_model=True,
+            after=("tasks", f"round-{number}/{name}-data", *after), uses_model=True,
+            configs=(Path(kind.config), *(Path(word) for word in shlex.split(self.config.launch) if word.endswith(".yaml"))),
         )  # fmt: skip
 
     def _run(
@@ -303,6 +324,7 @@ class Loop:
             ),
             reads=tuple(model for _, model in models),
             makes=tuple(out / label / "trajectories.jsonl" for label, _ in models),
+            may_make=tuple(out / label / "kpis.json" for label, _ in models),
             after=(after,), uses_model=True,
         )  # fmt: skip
 
@@ -378,16 +400,3 @@ def command_words(*parts: object) -> tuple[str, ...]:
     return tuple(
         word for part in parts for word in (shlex.split(part) if isinstance(part, str) else [str(part)]) if word
     )
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return value if isinstance(value, dict) else {}
-
-
-def write_json(path: Path, value: Any) -> None:
-    with whole_file(path) as file:
-        file.write(json.dumps(value, indent=1, ensure_ascii=False).encode() + b"\n")

@@ -1,7 +1,7 @@
 """Running the loop of benchmark/loop/plan.py: `python -m benchmark loop`.
 
-A stage that has finished leaves a marker with the hashes of what it read, its options and what it made. Started again, the
-loop reuses what is unchanged and says of the rest what has changed.
+A stage that has finished leaves a marker (core/stages.py) with the hashes of its code, of what it read and what it made, and
+its options. Started again, the loop reuses what is unchanged and says of the rest what has changed.
 """
 
 from __future__ import annotations
@@ -22,13 +22,14 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from benchmark.kpis import UNITS, Kpi, kpis
-from benchmark.loop.plan import NO_PAIRS, Loop, LoopConfig, Stage, command_words, read_json, write_json
+from benchmark.loop.plan import NO_PAIRS, ROOT, Loop, LoopConfig, Stage, command_words
 from benchmark.runs.shown import kpi_to_text, title_of
 from core.config import read_config, read_yaml
 from core.errors import UserError, nearest
-from core.files import Lock, Taken, file_sha256, write_whole
+from core.files import Lock, Taken, code_sha256, read_json, write_json, write_whole
 from core.processes import last_line, start_command
 from core.screen import print_table
+from core.stages import Marker, file_fingerprint
 from data.models import source_sha256
 from data.records import read_trajectories
 
@@ -48,16 +49,12 @@ SECONDS_BETWEEN_LINES = 60.0
 
 def _fingerprint(path: Path) -> str | None:
     """sha256 of a file, or of the weights and configs of a model; null where nothing is."""
-    if path.is_dir():
-        return source_sha256(str(path))
-    if path.is_file():
-        return file_sha256(path)
-    return None
+    return source_sha256(str(path)) if path.is_dir() else file_fingerprint(path)
 
 
-def _description(loop: Loop, stage: Stage) -> dict[str, Any]:
-    """Everything that decides what a stage makes, by name: its options, its configs' keys, the contents it reads."""
-    described: dict[str, Any] = {"arguments": []}
+def _marker(loop: Loop, stage: Stage) -> Marker:
+    """Everything that decides what a stage makes, by name: its options and code, its configs' keys, the contents it reads."""
+    described: dict[str, Any] = {"code": code_sha256(ROOT, stage.code), "arguments": []}
     name = None
     for word in stage.command:
         if word.startswith("--"):
@@ -72,33 +69,14 @@ def _description(loop: Loop, stage: Stage) -> dict[str, Any]:
             continue  # the command itself says what is wrong with it
         if isinstance(values, dict):
             described |= {f"{path}: {key}": value for key, value in values.items()}
+            # A template, or whatever else a config names: its content decides, too.
+            named = {value for value in values.values() if isinstance(value, str) and Path(value).is_file()}
+            described |= {name: _fingerprint(Path(name)) for name in sorted(named)}
     described |= {str(path): text for path, text in stage.writes.items()}
     described |= {str(path): _fingerprint(path) or str(path) for path in stage.reads}
     if stage.name == "choose":
         described |= {"rounds": loop.config.rounds, "patience": loop.config.patience}
-    return json.loads(json.dumps(described, default=str))
-
-
-def _changes(marker: dict[str, Any], described: dict[str, Any], stage: Stage) -> list[str]:
-    """What has changed since a stage finished: `name: old -> new`, one a line."""
-    old = marker.get("made_of", {})
-    changed = [
-        f"{name}: {_short(old.get(name))} -> {_short(described.get(name))}"
-        for name in dict.fromkeys([*old, *described])
-        if old.get(name) != described.get(name)
-    ]
-    made = {str(path): _fingerprint(path) for path in stage.makes}
-    return changed + [
-        f"{path} is {'missing' if made.get(path) is None else 'another'}"
-        for path, value in marker.get("made", {}).items()
-        if made.get(path) != value
-    ]
-
-
-def _short(value: Any) -> str:
-    text = " ".join(value) if isinstance(value, list) and all(isinstance(v, str) for v in value) else json.dumps(value)
-    text = text.strip('"')
-    return text[:12] if len(text) == 64 else text if len(text) <= 80 else f"{text[:80]}..."
+    return Marker(stage.marker, described, _fingerprint)
 
 
 # ---------------------------------------------------------------- running
@@ -185,7 +163,7 @@ class Board:
         return table
 
     def _state(self, stage: Stage) -> str:
-        return self.states.get(stage.id) or ("done before" if stage.marker.exists() else "")
+        return self.states.get(stage.id) or ("done before" if "made" in read_json(stage.marker) else "")
 
 
 def run_stage(loop: Loop, stage: Stage, board: Board) -> None:
@@ -196,32 +174,28 @@ def run_stage(loop: Loop, stage: Stage, board: Board) -> None:
         StageFailed: with the exit code of the command.
     """
     with _alone(stage):
-        described = _description(loop, stage)
-        marker = read_json(stage.marker)
-        if marker:
-            changed = _changes(marker, described, stage)
-            if not changed:
-                board.states[stage.id] = "done before"
-                board.say(f"{stage.id}: already done")
-                return
+        marker = _marker(loop, stage)
+        changed = marker.changes()
+        if changed == []:
+            board.states[stage.id] = "done before"
+            board.say(f"{stage.id}: already done")
+            return
+        if changed:
             board.say(f"{stage.id}: runs again, because it has changed:\n" + "\n".join(f"  {line}" for line in changed))
         for path in stage.reads:
             # The base may be a hub id, which is no path.
             if not path.exists() and path.is_relative_to(loop.out):
                 raise UserError(f"{stage.id}: {path} is missing; these stages come before it: {', '.join(stage.after)}")
-        stage.marker.unlink(missing_ok=True)
+        if stage.trains and not marker.was_broken_off() and (trained := stage.folder / stage.name).exists():
+            # Broken off, training goes on from its checkpoint; made of something else, it is another run and starts over.
+            earlier = trained.with_name(f"{trained.name}.earlier")
+            shutil.rmtree(earlier, ignore_errors=True)
+            trained.rename(earlier)
+            board.say(f"{stage.id}: what was trained before is in {earlier}")
+        marker.begin()
         for path, text in stage.writes.items():
             write_whole(path, text)
         command = list(stage.command)
-        if stage.name in ("sft", "dpo"):
-            # Broken off, training goes on from its checkpoint; made of something else, it is another run and starts over.
-            begun, trained = stage.marker.with_suffix(".begun"), stage.folder / stage.name
-            if trained.exists() and read_json(begun).get("made_of") != described:
-                earlier = trained.with_name(f"{trained.name}.earlier")
-                shutil.rmtree(earlier, ignore_errors=True)
-                trained.rename(earlier)
-                board.say(f"{stage.id}: what was trained with other settings is in {earlier}")
-            write_json(begun, {"made_of": described})
         board.say(f"\n$ {shlex.join(command)}")
         began = time.monotonic()
         if stage.name == "choose":
@@ -229,11 +203,13 @@ def run_stage(loop: Loop, stage: Stage, board: Board) -> None:
             board.say(_decision_text(decision))
         else:
             _run(stage, command, board)
-        made = {str(path): _fingerprint(path) for path in stage.makes}
-        if missing := [path for path, value in made.items() if value is None]:
-            raise UserError(f"{stage.id}: ended well without {missing[0]}; what it printed is in {stage.log}")
         seconds = round(time.monotonic() - began, 1)
-        write_json(stage.marker, {"command": command, "seconds": seconds, "made_of": described, "made": made})
+        try:
+            marker.finish(
+                [*stage.makes, *(path for path in stage.may_make if path.exists())], command=command, seconds=seconds
+            )
+        except FileNotFoundError as missing:
+            raise UserError(f"{stage.id}: ended well without {missing}; what it printed is in {stage.log}") from None
         board.states[stage.id] = f"{seconds:.0f} s"
         board.say(f"{stage.id}: done in {seconds:.0f} s")
 
@@ -432,7 +408,7 @@ def _stage_to_json(loop: Loop, stage: Stage) -> dict[str, Any]:
         "run": run,
         "depends_on": stage.after,
         "uses_model": stage.uses_model,
-        "trains": stage.name in ("sft", "dpo"),
+        "trains": stage.trains,
         "log": str(stage.log),
     }
 

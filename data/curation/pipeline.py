@@ -34,6 +34,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from core.errors import UserError, nearest
 from core.files import claimed_folder, code_sha256, file_sha256, whole_result, write_whole
 from core.json_lines import BadLine, read_jsonl
+from core.stages import Marker
 from data.curation.contamination import Decontaminate, Reference, decontaminate_stages
 from data.curation.diversity import REPORT_PAGES, Report, Sample, report_stages, sample_stages
 from data.curation.duplicates import Exact, Near, exact_stages, near_stages, read_decisions, split_number
@@ -136,15 +137,19 @@ def curate(
         "versions": {package: version(package) for package in ("rensa", "py3langid")},
         "code": code_sha256(ROOT, DECIDING_CODE),
     }
-    key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
     with claimed_folder(folder):
-        manifest = _finished(folder, key)
-        if manifest is not None:
+        marker = Marker(folder / ".stage.json", identity)
+        if marker.changes() == []:
+            manifest: dict[str, Any] = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
             return _not_empty({**manifest, "reused": True}, name)
         shards = tuple(plan_shards([path.resolve() for path in files], config.shard_mb << 20))
         work = Work(folder / ".work", shards)
-        _open_work(work, key, [*_step_names(config), "read", "write"])
-        stages = _all_stages(work, config, identity, key)
+        if not marker.was_broken_off():
+            shutil.rmtree(work.folder, ignore_errors=True)
+        marker.begin()
+        for step in [*_step_names(config), "read", "write"]:
+            (work.folder / step).mkdir(parents=True, exist_ok=True)
+        stages = _all_stages(work, config, marker)
         seconds: dict[str, float] = {}
         if config.cluster is None:
             seconds = run_stages(work, stages, workers=workers)
@@ -226,26 +231,6 @@ DECIDING_CODE = ("core/**/*", "data/curation/**/*", "data/records.py", "data/cha
 """What decides a result: the steps and their lists, and how a record becomes messages."""
 
 
-def _finished(folder: Path, key: str) -> dict[str, Any] | None:
-    """The manifest of a folder, if it is the result of this very run and still whole."""
-    try:
-        manifest: dict[str, Any] = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-        whole = manifest["key"] == key and manifest["sha256"] == file_sha256(folder / "curated.jsonl")
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return manifest if whole else None
-
-
-def _open_work(work: Work, key: str, steps: Sequence[str]) -> None:
-    """Take the work folder of a broken-off run of the same key, or begin anew."""
-    label = work.folder / "key"
-    if not label.is_file() or label.read_text() != key:
-        shutil.rmtree(work.folder, ignore_errors=True)
-    for step in steps:
-        (work.folder / step).mkdir(parents=True, exist_ok=True)
-    label.write_text(key)
-
-
 def _step_names(config: CurateConfig) -> list[str]:
     """One name for each step: what it is called, numbered where it stands in the config more than once."""
     kinds = [step.step for step in config.steps]
@@ -254,7 +239,7 @@ def _step_names(config: CurateConfig) -> list[str]:
     ]
 
 
-def _all_stages(work: Work, config: CurateConfig, identity: dict[str, Any], key: str) -> list[Stage]:
+def _all_stages(work: Work, config: CurateConfig, marker: Marker) -> list[Stage]:
     names = _step_names(config)
     stages = [
         per_shard(work, "read", "lines", _read_shard, config.scores),
@@ -267,7 +252,7 @@ def _all_stages(work: Work, config: CurateConfig, identity: dict[str, Any], key:
             earlier.append(name)
     kinds = {name: step.step for name, step in zip(names, config.steps, strict=True)}
     stages.append(per_shard(work, "write", "rows", _write_shard, list(earlier)))
-    stages.append(at_once(work, "write", "files", _collect, kinds, {"key": key, **identity}))
+    stages.append(at_once(work, "write", "files", _collect, kinds, marker))
     return stages
 
 
@@ -382,7 +367,7 @@ def _write_shard(work: Work, step: str, steps: Sequence[str], shard: int) -> Non
     work.save_json(step, f"counts-{shard:05d}.json", found)
 
 
-def _collect(work: Work, step: str, kinds: dict[str, str], about: dict[str, Any], _task: int) -> None:
+def _collect(work: Work, step: str, kinds: dict[str, str], marker: Marker, _task: int) -> None:
     """Join what the shards wrote, count, and put it all in its place; what an earlier run left there goes."""
     shards = range(len(work.shards))
     kept = 0
@@ -422,9 +407,14 @@ def _collect(work: Work, step: str, kinds: dict[str, str], about: dict[str, Any]
             "kept": kept,
             "dropped": {name: dict(sorted(counts.items())) for name, counts in dropped.items()},
             "sha256": hashed.hexdigest(),
-            **about,
+            "key": hashlib.sha256(json.dumps(marker.made_of, sort_keys=True).encode()).hexdigest(),
+            **marker.made_of,
         }
         result.write(work.out / "manifest.json", json.dumps(manifest, ensure_ascii=False, indent=2) + "\n")
+    made = [
+        work.out / name for name in ("curated.jsonl", "dropped.jsonl", "clusters.jsonl", "manifest.json", *REPORT_PAGES)
+    ]
+    marker.finish(path for path in made if path.exists())
 
 
 def _write_clusters(work: Work, steps: Sequence[str], file: IO[bytes]) -> None:
