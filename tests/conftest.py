@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from benchmark.__main__ import app as benchmark_app
 from core.errors import run_command
-from data.__main__ import app
+from data.__main__ import app as data_app
 from support.commands import Run
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -46,13 +48,13 @@ def sets(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Run a command of `python -m data` in this process: exit code, standard output, standard error."""
+def run_app(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run a command of `python -m data` or `python -m benchmark` in this process; the first word is the package."""
 
-    def run_here(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["data", *map(str, arguments)])
+    def run_here(package: str, *arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", [package, *map(str, arguments)])
         try:
-            run_command(app, name="python -m data")
+            run_command({"data": data_app, "benchmark": benchmark_app}[package], name=f"python -m {package}")
             code = 0
         except SystemExit as stop:
             code = stop.code if isinstance(stop.code, int) else 0
@@ -60,3 +62,9 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
         return code, captured.out, captured.err
 
     return run_here
+
+
+@pytest.fixture
+def run(run_app: Run) -> Run:
+    """Run a command of `python -m data` in this process: exit code, standard output, standard error."""
+    return partial(run_app, "data")

@@ -20,7 +20,7 @@ from benchmark.kpis import kpis
 from core.errors import UserError
 from data.records import read_trajectories
 from support.forking import forked, kill
-from support.training import adapter_hash, launch_two, steps
+from support.training import adapter_hash, forked_two, steps
 from support.training import options as short_options
 from train import benchmarking, sft
 from train.benchmarking import BEST_FILE, Benchmarking, check_benchmark, spared_checkpoints
@@ -205,8 +205,8 @@ def test_two_processes_wait_in_rounds_shorter_than_their_timeout(
 ) -> None:
     (scripted / "at-1.py").write_text("assert 'RANK' not in os.environ; time.sleep(12)")
     more = {"max_steps": 1, "per_device_train_batch_size": 2, "ddp_timeout": 10, "benchmark_every": 1}
-    done = launch_two(ROOT / "train/sft.py", options(tiny_model, sets["chats"], scripted / "run", **more))
-    assert done.returncode == 0, done.stderr
+    two = options(tiny_model, sets["chats"], scripted / "run", **more)
+    assert forked_two(lambda: run_main(lambda: sft.main(two))) == [0, 0]
     assert calls(scripted) == [1] and lines(scripted / "run") == [(1, 0.5)]
 
 

@@ -25,7 +25,7 @@ from transformers import AutoTokenizer, TrainerCallback
 
 from core.errors import UserError
 from support.forking import forked, kill
-from support.training import adapter_hash, forked_two, launch_two, six_steps, steps
+from support.training import adapter_hash, forked_two, six_steps, steps
 from train import checkpoints, fit, outcome, sft
 from train.outcome import Diverged, NoCheckpoint, Preempted, run_main
 from train.trainers import ChatTrainer
@@ -402,18 +402,15 @@ def test_signalling_one_of_two_processes_stops_both_at_the_same_step(
     """Two gloo processes with dropout: the second one alone gets SIGTERM; resumed, they end with an unbroken pair's bytes."""
     more = {"per_device_train_batch_size": 2, "save_steps": 3, "max_steps": 7}
     two = six_steps(minute_model, sets["chats"], tmp_path / "two", **more)
-    script = tmp_path / "signalled.py"
-    script.write_text(
-        f"import os, signal, sys\nsys.path[0:0] = [{str(ROOT)!r}, {str(ROOT / 'tests')!r}]\n"
-        "import test_checkpoints as t\nfrom train import sft\nfrom train.outcome import run_main\n"
-        "def term():\n    if os.environ['RANK'] == '1': os.kill(os.getpid(), signal.SIGTERM)\n"
-        "run_main(lambda: t.with_callback(sft.main, sys.argv[1:], t.AtStep(4, term)))\n"
-    )
+
+    def term() -> None:
+        if os.environ["RANK"] == "1":
+            os.kill(os.getpid(), signal.SIGTERM)
+
     began = time.monotonic()
-    stopped = launch_two(script, two)
-    assert stopped.returncode != 0
+    assert forked_two(lambda: run_main(lambda: with_callback(sft.main, two, AtStep(4, term)))) == [75, 75]
     told = {"status": "preempted", "exit_code": 75, "step": 5, "checkpoint": "checkpoint-5"}  # inside of an epoch
-    assert told.items() <= status(tmp_path / "two").items(), stopped.stderr
+    assert told.items() <= status(tmp_path / "two").items()
     assert time.monotonic() - began < 120
     assert forked_two(lambda: run_main(lambda: sft.main(two))) == [0, 0]
     unbroken = six_steps(minute_model, sets["chats"], tmp_path / "unbroken", **more)

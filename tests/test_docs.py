@@ -5,14 +5,13 @@ from __future__ import annotations
 import itertools
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import yaml
 
 from data.sets.build import BuildConfig
+from support.commands import Run
 
 ROOT = Path(__file__).parents[1]
 READMES = ("README.md", "README.ko.md")
@@ -125,15 +124,14 @@ def python_options() -> list[tuple[str, tuple[str, ...], frozenset[str]]]:
 
 
 @pytest.mark.parametrize("package", ["data", "benchmark"])
-def test_every_command_line_names_real_commands_and_options(package: str) -> None:
+def test_every_command_line_names_real_commands_and_options(package: str, run_app: Run) -> None:
     used: dict[tuple[str, ...], set[str]] = {}
     for name, command, options in python_options():
         if name == package:
             used.setdefault(command, set()).update(options)
     assert len(used) > 2
     for command, options in used.items():
-        call = [sys.executable, "-m", package, *command, "--help"]
-        done = subprocess.run(call, cwd=ROOT, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, f"{package} {command}: {done.stderr}"
+        code, out, err = run_app(package, *command, "--help")
+        assert code == 0, f"{package} {command}: {err}"
         for option in options:
-            assert re.search(rf"{re.escape(option)}\b", done.stdout), f"{package} {command} has no {option}"
+            assert re.search(rf"{re.escape(option)}\b", out), f"{package} {command} has no {option}"

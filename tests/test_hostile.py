@@ -8,8 +8,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +22,7 @@ from data.rendering.control_tokens import Unrenderable
 from data.rendering.renderer import Renderer
 from data.rendering.replies import text_to_message
 from support.commands import Run
-from support.training import options, six_steps
+from support.training import options, six_steps, train
 from train import checkpoints, dpo, sft
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -306,9 +304,7 @@ def test_what_a_row_holds_cannot_drive_a_terminal(tiny_model: Path, run: Run, tm
 
 
 def test_an_error_of_training_cannot_drive_a_terminal(tiny_model: Path, tmp_path: Path) -> None:
-    command = [sys.executable, ROOT / "train" / "sft.py", "--use_cpu", "true", "--bf16", "false"]
-    command += ["--model_name_or_path", tiny_model, "--data", f"{tmp_path}/{DRIVING}", "--output_dir", tmp_path / "out"]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = train("sft", options(tiny_model, Path(f"{tmp_path}/{DRIVING}"), tmp_path / "out"))
     assert done.returncode == 2, done.stderr
     assert "\x1b" not in done.stderr
     assert "\\x1b" in done.stderr

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from support.training import options
+from support.training import options, train
 
 ROOT = Path(__file__).resolve().parents[1]
 NOBODY = "http://127.0.0.1:9"  # the discard port: a connection is refused
@@ -57,13 +57,9 @@ def test_a_run_with_wandb_down_finishes_and_is_kept_offline(
     down: str, refusing: str, tiny_model: Path, sets: dict[str, Path], tmp_path: Path
 ) -> None:
     out = tmp_path / "run"
-    command = [
-        sys.executable,
-        ROOT / "train" / "sft.py",
-        *options(tiny_model, sets["chats"], out, max_steps=1, wandb="online"),
-    ]
     url = NOBODY if down == "refuses connections" else refusing
-    done = subprocess.run(command, env=environment(WANDB_BASE_URL=url), capture_output=True, text=True, timeout=300)
+    arguments = options(tiny_model, sets["chats"], out, max_steps=1, wandb="online")
+    done = train("sft", arguments, environment=environment(WANDB_BASE_URL=url))
     assert done.returncode == 0, done.stderr
     assert len([line for line in done.stderr.splitlines() if "`wandb sync` sends it later" in line]) == 1, done.stderr
     assert "Traceback" not in done.stderr

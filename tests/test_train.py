@@ -27,10 +27,12 @@ from data.rendering.renderer import Renderer
 from data.rendering.token_tree import TokenTree
 from data.sets.build import BuildConfig, build
 from data.sets.prepared import read_prepared
-from support.training import adapter_hash, launch_two, losses, options, read_chat, read_pair
-from train import dpo, orpo, sft
-from train.fit import read_metrics
+from support.forking import forked
+from support.training import adapter_hash, forked_two, launch_two, losses, options, read_chat, read_pair, train
+from train import dpo, fit, orpo, sft
+from train.fit import MetricsFile, read_metrics
 from train.options import DataOptions, PairOptions
+from train.outcome import run_main
 from train.parsing import ModelOptions, parse_options
 from train.trainers import PairTrainer
 from train.tree import UnitCollator, rendered_to_unit, tree_to_rendered
@@ -68,7 +70,7 @@ def test_sft_learns_and_leaves_a_whole_run_folder(sft_run: Path) -> None:
 
 
 def test_resume_after_a_kill_gives_the_same_adapter(
-    tiny_model: Path, sets: dict[str, Path], sft_run: Path, tmp_path: Path
+    tiny_model: Path, sets: dict[str, Path], sft_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A run that stopped dead after its checkpoint at step 9 goes on to the same bytes, dropout on."""
     arguments = options(
@@ -80,17 +82,15 @@ def test_resume_after_a_kill_gives_the_same_adapter(
         save_steps=9,
         learning_rate=3e-2,
     )
-    killer = (
-        "import os, sys\nfrom transformers import TrainerCallback\nfrom train import fit, sft\n"
-        "class Kill(TrainerCallback):\n"
-        "    def on_step_end(self, args, state, control, **kw):\n"
-        "        if state.global_step == 11: os._exit(9)\n"
-        "class Metrics(fit.MetricsFile, Kill): pass\n"
-        "fit.MetricsFile = Metrics\n"
-        "sft.main(sys.argv[1:])\n"
-    )
-    done = subprocess.run([sys.executable, "-c", killer, *arguments], cwd=ROOT, capture_output=True)
-    assert done.returncode == 9, done.stderr.decode()
+
+    class Killed(MetricsFile):
+        def on_step_end(self, args: Any, state: Any, control: Any, **more: Any) -> None:
+            if state.global_step == 11:
+                os._exit(9)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(fit, "MetricsFile", Killed)
+        assert forked(lambda: sft.main(arguments)) == 9
     assert not (tmp_path / "run" / "adapter_model.safetensors").exists()
     sft.main(arguments)
     assert adapter_hash(tmp_path / "run") == adapter_hash(sft_run)
@@ -133,8 +133,12 @@ def test_batches_of_any_shape_and_two_processes_make_the_same_steps(
         more = {"per_device_train_batch_size": batch, "gradient_accumulation_steps": steps, "tree": tree, **plain}
         main(options(tiny_model, sets[kind], tmp_path / name, **more))
     more = {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 2, "tree": "true", **plain}
-    done = launch_two(ROOT / f"train/{method}.py", options(tiny_model, sets[kind], tmp_path / "two", **more))
-    assert done.returncode == 0, done.stderr
+    two = options(tiny_model, sets[kind], tmp_path / "two", **more)
+    if method == "sft":  # as a user starts them; the others without loading torch three times more
+        done = launch_two(ROOT / f"train/{method}.py", two)
+        assert done.returncode == 0, done.stderr
+    else:
+        assert forked_two(lambda: run_main(lambda: main(two))) == [0, 0]
     assert len(losses(tmp_path / "two")) == 5
     for name in ("narrow", "alone", "two"):
         assert losses(tmp_path / name) == pytest.approx(losses(tmp_path / "wide"), abs=1e-4)
@@ -148,8 +152,8 @@ def test_two_processes_with_activation_checkpointing_train_the_same_adapter(
     dpo.main(options(tiny_model, sets["pairs"], tmp_path / "one", per_device_train_batch_size=4, **plain))
     more = {**plain, "gradient_accumulation_steps": 2, "gradient_checkpointing": "true"}
     more |= {"per_device_train_batch_size": 1}
-    done = launch_two(ROOT / "train/dpo.py", options(tiny_model, sets["pairs"], tmp_path / "two", **more))
-    assert done.returncode == 0, done.stderr
+    arguments = options(tiny_model, sets["pairs"], tmp_path / "two", **more)
+    assert forked_two(lambda: run_main(lambda: dpo.main(arguments))) == [0, 0]
     assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), abs=1e-4)
     one, two = (load_file(tmp_path / name / "adapter_model.safetensors") for name in ("one", "two"))
     assert one.keys() == two.keys()
@@ -371,6 +375,6 @@ def test_wandb_is_off_unless_asked_for_and_offline_without_a_key(
     for asked in ("off", "online"):
         out = tmp_path / asked
         arguments = options(tiny_model, sets["chats"], out, max_steps=1, wandb=asked)
-        done = subprocess.run([sys.executable, ROOT / "train/sft.py", *arguments], env=environment, capture_output=True)
-        assert done.returncode == 0, done.stderr.decode()
+        done = train("sft", arguments, environment=environment)
+        assert done.returncode == 0, done.stderr
         assert bool(list(out.glob("wandb/offline-run-*"))) == (asked == "online")

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
+import subprocess
 import sys
+import tempfile
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +19,34 @@ import pytest
 def forked(work: Callable[[], object]) -> int:
     """The exit code of `work` in a child process; below zero it is the signal that ended it."""
     return wait(fork(work))
+
+
+def forked_command(
+    work: Callable[[], object], *, cwd: Path | None = None, environment: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """`work` in a child process as `subprocess.run` would start it: its folder, its environment, what it printed."""
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as out, tempfile.TemporaryFile("w+", encoding="utf-8") as err:
+
+        def begin() -> None:
+            os.dup2(out.fileno(), 1)
+            os.dup2(err.fileno(), 2)
+            sys.stdout, sys.stderr = (
+                open(number, "w", encoding="utf-8", buffering=1, closefd=False)  # noqa: SIM115 - as long as the child
+                for number in (1, 2)
+            )
+            for reference in logging._handlerList:  # type: ignore[attr-defined] # no public list of all handlers
+                handler = reference()
+                if type(handler) is logging.StreamHandler:
+                    handler.setStream(sys.stderr)
+            os.chdir(cwd or ".")
+            if environment is not None:
+                os.environ.clear()
+                os.environ.update(environment)
+            work()
+
+        code = forked(begin)
+        printed = [(file.seek(0), file.read())[1] for file in (out, err)]
+    return subprocess.CompletedProcess([], code, *printed)
 
 
 def wait_for_all(children: list[int]) -> list[int]:
@@ -49,6 +81,7 @@ def fork(work: Callable[[], object]) -> int:
         except BaseException:
             traceback.print_exc()
         finally:
+            sys.stdout.flush()
             sys.stderr.flush()
             os._exit(code)
     return child

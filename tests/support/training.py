@@ -12,7 +12,7 @@ import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +23,11 @@ from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 from data.chats import Chat, Message, PreferencePair, ToolCall
 from data.records import ToolSpec
 from data.sets.build import BuildConfig, build
-from support.forking import fork, wait_for_all
+from support.forking import fork, forked_command, wait_for_all
 from support.paths import ROOT
 from train import dpo, orpo, sft
 from train.fit import read_metrics
+from train.outcome import run_main
 
 MAIN = {"sft": sft.main, "dpo": dpo.main, "orpo": orpo.main}
 STEPS = 8
@@ -129,6 +130,13 @@ def metrics(folder: Path) -> list[dict[str, Any]]:
 
 def adapter_hash(folder: Path) -> str:
     return hashlib.sha256((folder / "adapter_model.safetensors").read_bytes()).hexdigest()
+
+
+def train(
+    method: str, arguments: Sequence[str], *, cwd: Path | None = None, environment: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """`python train/METHOD.py`, in a child that is forked from this process, in which torch is loaded already."""
+    return forked_command(lambda: run_main(lambda: MAIN[method](list(arguments))), cwd=cwd, environment=environment)
 
 
 def launch_two(script: Path, arguments: list[str]) -> subprocess.CompletedProcess[str]:
