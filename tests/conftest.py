@@ -10,10 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmark.__main__ import app as benchmark_app
-from core.errors import run_command
-from data.__main__ import app as data_app
-from support.commands import Run
+from support.commands import Run, run_here
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -48,20 +45,15 @@ def sets(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 @pytest.fixture
-def run_app(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+def run_app(capsys: pytest.CaptureFixture[str]) -> Run:
     """Run a command of `python -m data` or `python -m benchmark` in this process; the first word is the package."""
 
-    def run_here(package: str, *arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", [package, *map(str, arguments)])
-        try:
-            run_command({"data": data_app, "benchmark": benchmark_app}[package], name=f"python -m {package}")
-            code = 0
-        except SystemExit as stop:
-            code = stop.code if isinstance(stop.code, int) else 0
+    def run(package: str, *arguments: object) -> tuple[int, str, str]:
+        code = run_here(package, *arguments)
         captured = capsys.readouterr()
         return code, captured.out, captured.err
 
-    return run_here
+    return run
 
 
 @pytest.fixture

@@ -14,6 +14,8 @@ from typing import Any
 import pytest
 import yaml
 
+from support.commands import run_here
+from support.forking import forked_command
 from support.paths import ROOT
 from support.record_samples import with_metadata
 
@@ -21,10 +23,25 @@ SCRIPT = ROOT / "scripts" / "check_contribution.py"
 GITHUB = ROOT / ".github"
 
 
-def check(*arguments: object, folder: Path) -> tuple[int, str, str]:
-    done = subprocess.run(
-        [sys.executable, str(SCRIPT), *map(str, arguments)], cwd=folder, capture_output=True, text=True, check=False
+def script() -> Any:
+    """The script as a module whose commands run in children of this process, so that a check loads nothing anew."""
+    loaded = importlib.util.spec_from_file_location("check_contribution", SCRIPT)
+    assert loaded and loaded.loader
+    module = importlib.util.module_from_spec(loaded)
+    sys.modules["check_contribution"] = module  # its dataclasses look for it
+    loaded.loader.exec_module(module)
+    module.run_module = lambda package, *arguments, folder: forked_command(
+        lambda: sys.exit(run_here(package, *arguments)), cwd=folder
     )
+    return module
+
+
+def check(*arguments: object, folder: Path) -> tuple[int, str, str]:
+    def command() -> None:
+        sys.argv = [str(SCRIPT), *map(str, arguments)]
+        script().main()
+
+    done = forked_command(command, cwd=folder)
     return done.returncode, done.stdout, done.stderr
 
 
@@ -66,8 +83,10 @@ def test_a_sound_contribution_passes(repository: Path) -> None:
     (repository / "contributions" / "김" / "README.md").write_text("about\n")
     (repository / "elsewhere.jsonl").write_text("not ours\n")
     commit(repository)
-    code, out, _ = check("--changed", "main", "HEAD", "--replay", "--out", "report.md", folder=repository)
-    assert code == 0
+    command = [sys.executable, SCRIPT, "--changed", "main", "HEAD", "--replay", "--out", "report.md"]
+    done = subprocess.run(command, cwd=repository, capture_output=True, text=True, check=False)
+    out = done.stdout
+    assert done.returncode == 0, done.stderr
     assert re.search(
         r"^\| `contributions/김/새 파일\.jsonl` \| 2 \| 0 \| none \| 0 \|.*\| passes \|$", out, re.MULTILINE
     )
@@ -135,12 +154,8 @@ def test_replays_of_our_own_records_reach_the_table_and_the_score(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With a stand-in for the replay command that finds one record different, at its second step."""
-    loaded = importlib.util.spec_from_file_location("check_contribution", SCRIPT)
-    assert loaded and loaded.loader
-    script = importlib.util.module_from_spec(loaded)
-    monkeypatch.setitem(sys.modules, "check_contribution", script)
-    loaded.loader.exec_module(script)
-    run_module = script.run_module
+    checker = script()
+    run_module = checker.run_module
 
     def with_replay(module: str, *arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
         if module != "benchmark":
@@ -155,18 +170,18 @@ def test_replays_of_our_own_records_reach_the_table_and_the_score(
             )
         return subprocess.CompletedProcess([], 0, "", "")
 
-    monkeypatch.setattr(script, "run_module", with_replay)
+    monkeypatch.setattr(checker, "run_module", with_replay)
     ours = with_metadata(licence="MIT", task={"world": "files", "seed": 1})
     write_rows(tmp_path / "ours.jsonl", [{**ours, "id": "a"}, {**ours, "id": "b"}])
     write_rows(tmp_path / "foreign.jsonl", [row("c")])
     (tmp_path / "work").mkdir()
     names, work = ["ours.jsonl", "foreign.jsonl"], tmp_path / "work"
-    mine, foreign = script.check(names, [], tmp_path, work, replay=True, fail_under=0.0)
+    mine, foreign = checker.check(names, [], tmp_path, work, replay=True, fail_under=0.0)
     assert mine.replayed == "1 of 2" and mine.fails == ["some records do not replay"]
     assert any(problem.startswith("b: replay differs:") and "bye" in problem for problem in mine.problems)
     assert foreign.replayed == "not ours" and not foreign.fails
     assert not (work / "replays").exists(), "a report that lacks records would take their points"
-    script.check(names[:1], [], tmp_path, work, replay=True, fail_under=0.0)
+    checker.check(names[:1], [], tmp_path, work, replay=True, fail_under=0.0)
     scores = [json.loads(line) for line in (work / "scores").read_text(encoding="utf-8").splitlines()]
     assert [score["parts"]["reproducibility"] for score in scores] == [15, 7.5]
 

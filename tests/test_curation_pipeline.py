@@ -5,8 +5,6 @@ from __future__ import annotations
 import gzip
 import json
 import random
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +19,7 @@ from core.config import read_config
 from core.errors import UserError
 from data.curation.pipeline import CurateConfig, curate
 from data.curation.shards import plan_shards, read_lines
+from support.commands import Run
 from support.curation_rows import chat, messages_of, pair, read_rows, run_steps, trajectory, write_rows
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -372,7 +371,7 @@ def test_each_step_is_a_command(tmp_path: Path, source: Path) -> None:
     assert "already done, reused" in again.output
 
 
-def test_mistakes_on_the_command_line_and_in_the_config_are_told(tmp_path: Path, source: Path) -> None:
+def test_mistakes_on_the_command_line_and_in_the_config_are_told(tmp_path: Path, source: Path, run: Run) -> None:
     file = tmp_path / "curate.yaml"
     for config, expected in (
         ({"inputs": ["none.jsonl"], "steps": [{"step": "exact"}]}, "there is no file none.jsonl"),
@@ -388,11 +387,10 @@ def test_mistakes_on_the_command_line_and_in_the_config_are_told(tmp_path: Path,
         assert isinstance(result.exception, UserError), expected
         assert expected in str(result.exception)
     # The last of them as a person would see it.
-    command = [sys.executable, "-m", "data", "curate", "--config", str(file), "--out", str(tmp_path / "out")]
-    process = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
-    assert process.returncode == 2
-    assert process.stderr.startswith("error: ")
-    assert "Traceback" not in process.stderr
+    code, _, told = run("curate", "--config", file, "--out", tmp_path / "out")
+    assert code == 2
+    assert told.startswith("error: ")
+    assert "Traceback" not in told
 
 
 def test_results_must_not_lie_beside_the_input(tmp_path: Path, source: Path) -> None:

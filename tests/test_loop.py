@@ -37,6 +37,7 @@ from data.curation.contamination import Decontaminate
 from data.curation.rows import record_to_row
 from data.records import Outcome, Trajectory, read_trajectories, write_trajectories
 from data.trajectories import trajectory_to_chat
+from support.commands import run_here
 from support.forking import forked
 from support.record_samples import record
 from train.audit.rows import read_test_tasks
@@ -68,15 +69,7 @@ def config_file(folder: Path, **changes: Any) -> Path:
 
 def main(*arguments: object) -> int:
     """`python -m benchmark loop` in this process; its exit code."""
-    before = sys.argv
-    sys.argv = ["benchmark", "loop", *map(str, arguments)]
-    try:
-        run_command(app, name="python -m benchmark")
-    except SystemExit as stop:
-        return stop.code if isinstance(stop.code, int) else 0
-    finally:
-        sys.argv = before
-    return 0
+    return run_here("benchmark", "loop", *arguments)
 
 
 def loop_of(path: Path) -> Loop:
@@ -588,19 +581,15 @@ def lines_of(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
-def test_written_tasks_are_found_in_their_own_records_and_in_no_training_record(tmp_path: Path) -> None:
+def test_written_tasks_are_found_in_their_own_records_and_in_no_training_record(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """For the audit and for decontamination, in all worlds, long contexts among them."""
-
-    def command(*arguments: object) -> None:
-        done = subprocess.run(
-            [sys.executable, "-m", "benchmark", *map(str, arguments)], cwd=tmp_path, capture_output=True, text=True,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-        )  # fmt: skip
-        assert done.returncode == 0, done.stderr
-
-    command("tasks", "--split", "test", "--count", 100, "--seed", 9, "--out", "tasks.jsonl")
-    command("record", "--split", "test", "--count", 100, "--seed", 9, "--out", "test.jsonl")
-    command("record", "--split", "train", "--count", 100, "--seed", 9, "--out", "train.jsonl")
+    monkeypatch.chdir(tmp_path)
+    same = ("--count", 100, "--seed", 9, "--out")
+    assert run_here("benchmark", "tasks", "--split", "test", *same, "tasks.jsonl") == 0
+    assert run_here("benchmark", "record", "--split", "test", *same, "test.jsonl") == 0
+    assert run_here("benchmark", "record", "--split", "train", *same, "train.jsonl") == 0
     tasks = read_test_tasks(tmp_path / "tasks.jsonl")
     rows = lines_of(tmp_path / "tasks.jsonl")
     assert {row["world"] for row in rows} == {"code", "web", "api", "files", "other"}
@@ -613,11 +602,7 @@ def test_written_tasks_are_found_in_their_own_records_and_in_no_training_record(
         "steps": [Decontaminate(against=["tasks.jsonl"]).model_dump(mode="json")],
     }  # fmt: skip
     (tmp_path / "curate.yaml").write_text(yaml.safe_dump(curate))
-    done = subprocess.run(
-        [sys.executable, "-m", "data", "curate", "--config", "curate.yaml"], cwd=tmp_path, capture_output=True, text=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    assert run_here("data", "curate", "--config", "curate.yaml") == 0
     kept = {row["id"] for row in lines_of(tmp_path / "curated" / "curated.jsonl")}
     assert kept == {row["id"] for row in lines_of(tmp_path / "train.jsonl")}
 

@@ -9,40 +9,29 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from benchmark.__main__ import app
 from benchmark.agent.episodes import Try
 from benchmark.kpis import pass_hat_k
 from benchmark.runs.run import DECIDING_CODE, model_sha256, tasks_to_tries
 from benchmark.worlds.kinds import make_tasks
-from core.errors import UserError, run_command
+from core.errors import UserError
 from data.records import Outcome, Trajectory, read_trajectories
 from support.chat_server import Fake, chat
+from support.commands import Run, run_here
+from support.forking import fork, wait
 
-Bench = Callable[..., tuple[int, str, str]]
 ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture
-def bench(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Bench:
+def bench(run_app: Run) -> Run:
     """A command of `python -m benchmark` in this process: exit code, standard output, standard error."""
-
-    def run_here(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["benchmark", *map(str, arguments)])
-        code = 0
-        try:
-            run_command(app, name="python -m benchmark")
-        except SystemExit as stop:
-            code = stop.code if isinstance(stop.code, int) else 0
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return run_here
+    return partial(run_app, "benchmark")
 
 
 def result(folder: Path) -> dict[str, Any]:
@@ -64,7 +53,7 @@ def without_clock(folder: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def test_a_run_leaves_records_in_the_order_of_the_tasks_and_all_numbers(bench: Bench, tmp_path: Path) -> None:
+def test_a_run_leaves_records_in_the_order_of_the_tasks_and_all_numbers(bench: Run, tmp_path: Path) -> None:
     code, out, err = bench("run", "--policy", "expert", "--policy", "echo", "--count", 20, "--out", tmp_path)
     assert (code, err) == (0, "") and "100 %" in out
     tasks = make_tasks(["code", "web", "api", "files", "other"], "test", 20, 1)
@@ -87,7 +76,7 @@ def test_a_run_leaves_records_in_the_order_of_the_tasks_and_all_numbers(bench: B
     assert told["not_applicable"] == {"window": None, "tries": 0, "tasks": [], "by_context": {}}
 
 
-def test_what_is_unchanged_is_reused_and_more_tasks_cost_only_those(bench: Bench, tmp_path: Path) -> None:
+def test_what_is_unchanged_is_reused_and_more_tasks_cost_only_those(bench: Run, tmp_path: Path) -> None:
     run = ["run", "--policy", "expert", "--worlds", "files,api", "--seed", 3, "--out", tmp_path]
     assert bench(*run, "--count", 12, "--limit", 4)[0] == 0
     first = (tmp_path / "expert" / "trajectories.jsonl").read_text(encoding="utf-8").splitlines()
@@ -104,35 +93,27 @@ def test_what_is_unchanged_is_reused_and_more_tasks_cost_only_those(bench: Bench
     assert "done already" not in bench(*run, "--count", 12)[1]
 
 
-def test_a_killed_run_goes_on_and_ends_as_an_unbroken_one(tmp_path: Path) -> None:
-    def start(out: Path) -> subprocess.Popen[str]:
-        command = [
-            sys.executable, "-m", "benchmark", "run", "--policy", "expert", "--worlds", "files,api,web", "--count", "300",
-            "--advise", "--out", str(out),
-        ]  # fmt: skip
-        return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-
+def test_a_killed_run_goes_on_and_ends_as_an_unbroken_one(bench: Run, tmp_path: Path) -> None:
+    run = ("run", "--policy", "expert", "--worlds", "files,api,web", "--count", 60, "--advise", "--out")
     broken = tmp_path / "broken" / "expert"
-    process = start(tmp_path / "broken")
+    child = fork(lambda: run_here("benchmark", *run, tmp_path / "broken"))
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         files = list(broken.glob("unfinished-*.jsonl"))
         if files and files[0].read_bytes().count(b"\n") >= 20:
             break
         time.sleep(0.005)
-    os.kill(process.pid, signal.SIGKILL)
-    process.communicate()
+    os.kill(child, signal.SIGKILL)
+    assert wait(child) == -signal.SIGKILL
     [unfinished] = broken.glob("unfinished-*.jsonl")
     assert not (broken / "kpis.json").exists()
     whole = unfinished.read_bytes().count(b"\n")
-    assert 20 <= whole < 300
+    assert 20 <= whole < 60
     with open(unfinished, "ab") as file:  # as a kill inside a write leaves it
         file.write(b'{"id": "files-test-1-0')
-    process = start(tmp_path / "broken")
-    out, _ = process.communicate()
-    assert process.returncode == 0 and f"{whole} of 300 tries are done already" in out
-    process = start(tmp_path / "unbroken")
-    process.communicate()
+    code, out, _ = bench(*run, tmp_path / "broken")
+    assert code == 0 and f"{whole} of 60 tries are done already" in out
+    assert bench(*run, tmp_path / "unbroken")[0] == 0
     assert without_clock(broken) == without_clock(tmp_path / "unbroken" / "expert")
     assert not list(broken.glob("unfinished*"))
 
@@ -164,7 +145,7 @@ def test_a_model_is_known_by_its_files(tiny_model: Path, tmp_path: Path) -> None
     assert model_sha256(str(tiny_model), str(template)) != first
 
 
-def test_samples_of_a_model_differ_and_repeat_with_their_seed(bench: Bench, tiny_model: Path, tmp_path: Path) -> None:
+def test_samples_of_a_model_differ_and_repeat_with_their_seed(bench: Run, tiny_model: Path, tmp_path: Path) -> None:
     run = [
         "run", "--model", tiny_model, "--label", "tiny", "--worlds", "files", "--short", "--count", 2, "--max-steps", 1,
         "--max-new-tokens", 6, "--temperature", 1.2, "--samples", 3,
@@ -194,7 +175,7 @@ def test_seeds_of_tries_depend_on_nothing_but_seed_task_and_sample() -> None:
 
 
 def test_tasks_beyond_the_window_are_not_applicable_and_no_failures(
-    bench: Bench, tiny_model: Path, tmp_path: Path
+    bench: Run, tiny_model: Path, tmp_path: Path
 ) -> None:
     run = [
         "run", "--model", tiny_model, "--label", "tiny", "--worlds", "other,web", "--count", 60, "--max-steps", 1,
@@ -248,7 +229,7 @@ def record_of(task: str, won: bool, sample: int) -> Trajectory:
 
 
 def test_a_served_model_is_run_and_a_broken_run_is_kept(
-    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    bench: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("benchmark.agent.served_model.FIRST_WAIT_SECONDS", 0.01)
     monkeypatch.setenv("MY_KEY", "sk-very-secret")
@@ -296,7 +277,7 @@ def test_a_served_model_is_run_and_a_broken_run_is_kept(
         (["--policy", "echo", "--worlds", "fles"], "Did you mean 'files'"),
     ],
 )
-def test_mistakes_are_told_in_one_line(arguments: list[str], told: str, bench: Bench, tmp_path: Path) -> None:
+def test_mistakes_are_told_in_one_line(arguments: list[str], told: str, bench: Run, tmp_path: Path) -> None:
     code, _, err = bench("run", *arguments, "--out", tmp_path / "out")
     assert code == 2 and told in err and "Traceback" not in err
     assert not (tmp_path / "out").exists()

@@ -16,6 +16,7 @@ import pytest
 import yaml
 
 from data.sets.build import BuildConfig, build
+from support.commands import Run
 from support.slurm_cluster import NODES, Cluster, NoSlurm, slurm_cluster, wait_for
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -365,10 +366,10 @@ def test_how_a_run_ended_decides_about_its_job(
     ("shard", "message"),
     [("3/2", "expected i/n"), ("0/2", "expected i/n"), ("절반", "expected i/n"), ("1/9", "there are 4 tasks only")],
 )
-def test_a_shard_that_is_none_is_one_message(shard: str, message: str, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "benchmark", "run", "--policy", "expert", "--count", "4", "--shard", shard]
-    done = subprocess.run([*command, "--out", tmp_path / "out"], cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 2 and f"--shard {shard}: " in done.stderr and message in done.stderr
+def test_a_shard_that_is_none_is_one_message(shard: str, message: str, run_app: Run, tmp_path: Path) -> None:
+    options = ("--policy", "expert", "--count", 4, "--shard", shard, "--out", tmp_path / "out")
+    code, _, told = run_app("benchmark", "run", *options)
+    assert code == 2 and f"--shard {shard}: " in told and message in told
     assert not (tmp_path / "out").exists()
 
 
