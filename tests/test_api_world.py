@@ -18,9 +18,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmark.agent.episodes import FROZEN_START, run_tasks
-from benchmark.agent.policies import POLICIES, Expert, policy_named
+from benchmark.agent.policies import Expert
 from benchmark.kpis import retention_tokens
-from benchmark.runs.replay import replay
 from benchmark.worlds.api.families import FAMILIES
 from benchmark.worlds.api.families.family import ApiFamily
 from benchmark.worlds.api.graph import SCHEMA
@@ -28,7 +27,6 @@ from benchmark.worlds.api.site import TOKEN_EXCHANGE, Rules, Shop
 from benchmark.worlds.api.world import API, ApiWorld
 from benchmark.worlds.family import CONTEXT_TOKENS, families_to_tasks
 from benchmark.worlds.world import Fault, Move, Result, Split, Task
-from data.contribution.quality import Replay
 from data.records import Action, Outcome, Trajectory
 from data.trajectories import output_to_text
 
@@ -97,17 +95,6 @@ def test_there_are_families_of_every_size() -> None:
     assert set(API.tools) == {tool for family in FAMILIES for tool in family.tools}
 
 
-@pytest.mark.parametrize("seed", range(10))
-def test_train_knows_nothing_of_test(seed: int) -> None:
-    train, test = API.tasks("train", 155, seed), API.tasks("test", 155, seed + 100)
-    assert not {task.family for task in train} & HELD_OUT and {task.family for task in test} > HELD_OUT
-    words = [
-        {word for task in part for leaf in leaves(task.parameters) for word in re.findall(r"\w+", str(leaf))}
-        for part in (train, test)
-    ]
-    assert len(words[0]) > 100 and len(words[1]) > 50 and not words[0] & words[1]
-
-
 def test_thousands_of_tasks_of_a_family_are_distinct() -> None:
     for name in ("create", "graph-city"):
         made = families_to_tasks([FAMILY_OF[name]], API.tools, world="api", split="test", count=3000, seed=1)
@@ -151,15 +138,6 @@ def check_recorded(task: Task) -> None:
     assert record_of(task).to_json() == record.to_json()
 
 
-@pytest.mark.parametrize("language", ["en", "ko"])
-@pytest.mark.parametrize("name", FAMILY_OF)
-def test_the_expert_solves_every_family_with_every_fault(name: str, language: str) -> None:
-    for faults in ((), *((fault,) for fault in FAMILY_OF[name].faults)):
-        task = task_of(name, *faults, language=language)
-        check_solved(task)
-        check_recorded(task)
-
-
 @pytest.mark.parametrize("size", CONTEXT_TOKENS)
 @pytest.mark.parametrize("name", [family.name for family in FAMILIES if family.context_tokens])
 def test_the_expert_solves_every_size_of_context(name: str, size: int) -> None:
@@ -171,13 +149,6 @@ def test_the_expert_solves_every_size_of_context(name: str, size: int) -> None:
         check_recorded(task)
         far = max(retention_tokens(record_of(task)).values())
         assert 0.95 * size < far < 1.05 * size + 100
-
-
-def test_everything_recorded_replays() -> None:
-    for split in ("train", "test"):
-        for record in run_tasks(Expert(mistakes=0.5), API.tasks(split, 62, 4), label="x", start=FROZEN_START):  # type: ignore[arg-type]
-            again = replay(record)
-            assert isinstance(again, Replay) and again.ok, again
 
 
 def test_what_is_independent_is_called_side_by_side() -> None:
@@ -210,7 +181,7 @@ def test_nothing_listens_and_nothing_is_connected(monkeypatch: pytest.MonkeyPatc
         assert record_of(task).outcome is Outcome.SUCCESS
 
 
-# Hostile calls. What the expert does after them is tried for all worlds in tests/test_worlds.py, too.
+# Hostile calls. What the expert does after them is tried for all worlds in tests/test_every_world.py, too.
 
 _TEXTS = st.one_of(
     st.text(max_size=12),
@@ -445,12 +416,6 @@ def test_changing_more_than_was_asked_is_damage() -> None:
 
 
 # Policies.
-
-
-@pytest.mark.parametrize("name", [name for name in POLICIES if name != "expert"])
-def test_trivial_policies_win_nothing(name: str) -> None:
-    records = run_tasks(policy_named(name), API.tasks("test", 155, 2), label=name, max_steps=4)
-    assert [record.id for record in records if record.outcome is Outcome.SUCCESS] == []
 
 
 def quoted(task: Task) -> tuple[list[str], list[int]]:

@@ -18,7 +18,7 @@ from benchmark.agent.policies import POLICIES, Expert, policy_named
 from benchmark.kpis import kpis
 from benchmark.worlds.other.families import FAMILIES
 from benchmark.worlds.other.world import OTHER, OtherWorld
-from benchmark.worlds.world import Fault, Task
+from benchmark.worlds.world import Task
 from data.chats import Chat, Message, PreferencePair, ToolCall
 from data.records import Outcome, Trajectory
 from data.trajectories import trajectory_to_chat, trajectory_to_pairs
@@ -125,35 +125,6 @@ def test_every_tool_is_offered_and_each_family_offers_more_than_it_needs() -> No
 
 
 # Faults.
-
-
-@pytest.mark.parametrize(
-    ("family", "kind", "tool"),
-    [
-        ("note", "full", "save_note"),
-        ("note", "locked", "save_note"),
-        ("unit", "busy", "convert_unit"),
-        ("later", "timed_out", "add_days"),
-        ("weekday", "malformed", "weekday"),
-        ("look-up", "stale", "look_up"),
-        ("look-up", "renamed", "look_up"),
-        ("bill", "renamed", "look_up"),
-        ("chain", "renamed", "look_up"),
-        ("six", "stale", "look_up"),
-        ("six", "full", "save_note"),
-        ("two-units", "rate_limited", "convert_unit"),
-        ("two-units", "signed_out", "save_note"),
-        ("recall", "locked", "save_note"),
-    ],
-)
-@pytest.mark.parametrize("nth", [0, 1])
-def test_the_expert_gets_over_every_fault(family: str, kind: str, tool: str, nth: int) -> None:
-    plain = record_of(task_of(family))
-    record = record_of(task_of(family, faults=(Fault(kind, tool, nth),)))
-    assert record.outcome is Outcome.SUCCESS
-    extra: Any = record.metadata.model_extra
-    count = [action.command for action in plain.action_sequence].count(tool)
-    assert [kind for _, kind in extra["injected"]] == ([kind] if nth < count else [])
 
 
 # Verdicts.

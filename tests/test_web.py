@@ -238,7 +238,7 @@ def test_nothing_listens_and_nothing_is_connected(monkeypatch: pytest.MonkeyPatc
         assert expert_run(task).outcome is Outcome.SUCCESS
 
 
-# Faults. That the expert gets over each is in tests/test_worlds.py.
+# Faults. That the expert gets over each is in tests/test_every_world.py.
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from pydantic import JsonValue
 
 from benchmark.worlds.pools import Draw, filler
 from benchmark.worlds.tools import function_to_spec
+from benchmark.worlds.troubles import Troubles
 from benchmark.worlds.world import Fault, Split, Task, World
 from core.errors import UserError
 from data.records import Category, ToolSpec
@@ -27,8 +29,6 @@ CONTEXT_TOKENS = (512, 1024, 2048, 4096, 8192, 16384, 32768)
 # The prompts of short tasks stay under 450 tokens to the end. Each call with its result costs about 70 of them, and a Korean
 # instruction about as much more than an English one; so this is how many calls fit, those that a fault adds included.
 _MAX_CALLS = {"en": 3, "ko": 2}
-_CALLS_ADDED = {"permission_denied": 2, "expired_token": 2, "rate_limited": 2}
-"""Failed call and repair, for each kind of fault; other kinds only cost the failed call."""
 
 
 @dataclass(frozen=True)
@@ -64,11 +64,20 @@ class Family:
         """Whether a task can be told in Korean; a short one only where the prompt stays short."""
         return bool(self.korean) and (not short or self.tier <= _MAX_CALLS["ko"])
 
-    def possible_faults(self, language: Literal["en", "ko"], short: bool) -> Sequence[Fault]:
-        """What may strike a task; a short one only what leaves the prompt short."""
-        if not short:
+    def possible_faults(
+        self, language: Literal["en", "ko"], troubles: Troubles[Any, Any] | None, short: bool
+    ) -> Sequence[Fault]:
+        """What may strike a task: what its tools can repair, as its world's troubles tell; a short one only what leaves the
+        prompt short."""
+        if troubles is None:
             return self.faults
-        return [fault for fault in self.faults if self.tier + _CALLS_ADDED.get(fault.kind, 1) <= _MAX_CALLS[language]]
+        most = _MAX_CALLS[language] if short else math.inf
+        return [
+            fault
+            for fault in self.faults
+            if troubles[fault.kind].repair.tool in (None, *self.tools)
+            and self.tier + troubles.calls_added(fault.kind) <= most
+        ]
 
 
 def families_to_tasks(
@@ -79,13 +88,14 @@ def families_to_tasks(
     split: Split,
     count: int,
     seed: int,
+    troubles: Troubles[Any, Any] | None = None,
     short: bool = False,
 ) -> list[Task]:
     """`count` distinct tasks, the families in turn. A longer list starts with the shorter one of the same seed.
 
     About one task in two is told in Korean, about one in three has a fault. With `short` only the families of short tasks
     are taken, only one task in eight is told in Korean, which costs more tokens, and a fault strikes only where the prompt
-    stays short.
+    stays short. `troubles` are those of the world; without them every fault of a family may strike.
 
     Raises:
         UserError: `short`, and none of the families has short tasks.
@@ -98,7 +108,9 @@ def families_to_tasks(
     korean_share = _KOREAN_SHARE_OF_SHORT if short else _KOREAN_SHARE
     korean_chance = korean_share * len(families) / sum(family.is_told_in_korean(short) for family in families)
     languages: tuple[Literal["en", "ko"], ...] = ("en", "ko")
-    faulty = [language for family in families for language in languages if family.possible_faults(language, short)]
+    faulty = [
+        language for family in families for language in languages if family.possible_faults(language, troubles, short)
+    ]
     faulty_share = faulty.count("en") * (1 - korean_chance) + faulty.count("ko") * korean_chance
     fault_chance = _FAULT_SHARE * len(families) / faulty_share
     tasks: list[Task] = []
@@ -120,7 +132,7 @@ def families_to_tasks(
             raise RuntimeError(f"the pools are too small for {count} different tasks of family {family.name}")
         seen.add(key)
         pattern = family.korean if language == "ko" else rng.choice(family.english)
-        faults = family.possible_faults(language, short)
+        faults = family.possible_faults(language, troubles, short)
         is_struck = bool(faults) and rng.random() < fault_chance
         size = rng.choice(family.context_tokens) if family.context_tokens else 0
         words = {**parameters, **family.phrases(parameters, language)}
@@ -168,10 +180,22 @@ class WorldKind(Generic[AnyFamily, AnyWorld]):
         names = dict.fromkeys(name for family in self.families for name in family.tools)
         return {name: function_to_spec(getattr(self.world, name)) for name in names}
 
+    @property
+    def troubles(self) -> Troubles[Any, Any]:
+        """Every kind of fault of this world."""
+        return self.world.troubles  # type: ignore[attr-defined]  # a class of its own has them
+
     def tasks(self, split: Split, count: int, seed: int, *, short: bool = False) -> list[Task]:
         """`count` distinct tasks over all families, or those that have short tasks; the same for the same arguments."""
         return families_to_tasks(
-            self.families, self.tools, world=self.name, split=split, count=count, seed=seed, short=short
+            self.families,
+            self.tools,
+            world=self.name,
+            split=split,
+            count=count,
+            seed=seed,
+            troubles=self.troubles,
+            short=short,
         )
 
     def family_of(self, task: Task) -> AnyFamily:

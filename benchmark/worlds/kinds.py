@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from benchmark.worlds.api.world import API
 from benchmark.worlds.code.world import CODE
@@ -12,6 +13,7 @@ from benchmark.worlds.other.world import OTHER
 from benchmark.worlds.web.world import WEB
 from benchmark.worlds.world import Split, Task, World
 from core.errors import UserError, nearest
+from core.files import write_whole
 
 WORLDS: dict[str, WorldKind[Family, World]] = {kind.name: kind for kind in (CODE, WEB, API, FILES, OTHER)}
 
@@ -34,3 +36,23 @@ def make_tasks(worlds: Sequence[str], split: Split, count: int, seed: int, *, sh
     each = -(-count // len(worlds))
     columns = [WORLDS[name].tasks(split, each, seed, short=short) for name in worlds]
     return [task for row in zip(*columns, strict=True) for task in row][:count]
+
+
+TABLE = "| world | fault | what the model reads | way out |\n|---|---|---|---|\n"
+
+
+def faults_to_markdown() -> str:
+    """The documentation's table of all kinds of faults."""
+    return TABLE + "".join(kind.troubles.to_markdown(kind.name) for kind in WORLDS.values())
+
+
+def main() -> None:
+    """Write the table of docs/architecture.md anew."""
+    page = Path(__file__).resolve().parents[2] / "docs" / "architecture.md"
+    text = page.read_text(encoding="utf-8")
+    table = text[text.index(TABLE) :].split("\n\n", 1)[0] + "\n"
+    write_whole(page, text.replace(table, faults_to_markdown()))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,8 +1,8 @@
 """Faults of worlds. A kind is declared once, as a `Trouble`, and everything follows from that.
 
 Its error is what the model reads and, read backwards, how the expert recognises it in a history; its repair is what the expert
-does and what the documentation says; its occasions are the tasks that it may strike. `python -m benchmark.worlds.troubles`
-prints the table of docs/architecture.md.
+does and what the documentation says; its occasions are the calls that it may strike. `python -m benchmark.worlds.kinds` writes
+the table of docs/architecture.md anew.
 """
 
 from __future__ import annotations
@@ -42,6 +42,16 @@ class Repair(Protocol):
         ...
 
     @property
+    def tool(self) -> str | None:
+        """The tool without which there is no way out; None where the plan's own tools are enough."""
+        ...
+
+    @property
+    def calls(self) -> int:
+        """How many calls it takes beside that which failed."""
+        ...
+
+    @property
     def told(self) -> str:
         """The way out, in words."""
         ...
@@ -66,6 +76,16 @@ class Again:
     def move(self, values: Values) -> Move | None:
         """None: the step is still open."""
         return None
+
+    @property
+    def tool(self) -> str | None:
+        """The tool without which there is no way out."""
+        return None
+
+    @property
+    def calls(self) -> int:
+        """How many calls it takes beside that which failed."""
+        return 0
 
     @property
     def told(self) -> str:
@@ -96,6 +116,16 @@ class By:
         return Move(self.command, {name: int(text) if name == "seconds" else text for name, text in filled.items()})
 
     @property
+    def tool(self) -> str | None:
+        """The tool without which there is no way out."""
+        return self.command
+
+    @property
+    def calls(self) -> int:
+        """How many calls it takes beside that which failed."""
+        return 1
+
+    @property
     def told(self) -> str:
         """The way out, in words."""
         given = ", ".join(f"{name} = {value}" for name, value in self.arguments.items())
@@ -122,6 +152,16 @@ class Use:
         return None
 
     @property
+    def tool(self) -> str | None:
+        """The tool without which there is no way out."""
+        return None
+
+    @property
+    def calls(self) -> int:
+        """How many calls it takes beside that which failed."""
+        return 0
+
+    @property
     def told(self) -> str:
         """The way out, in words."""
         return f"use {{{self.new}}} from now on"
@@ -145,6 +185,16 @@ class Anew:
     def move(self, values: Values) -> Move | None:
         """None: steps whose results are forgotten are open again."""
         return None
+
+    @property
+    def tool(self) -> str | None:
+        """The tool without which there is no way out."""
+        return None
+
+    @property
+    def calls(self) -> int:
+        """How many calls it takes beside that which failed."""
+        return 1
 
     @property
     def told(self) -> str:
@@ -205,7 +255,7 @@ def _to_pattern(error: str) -> re.Pattern[str]:
         if name:
             group = rf"(?P<{name}>\d+)" if name == "seconds" else rf"(?P<{name}>.+)"
             parts.append(f"'{group}'" if conversion == "r" else group)
-    return re.compile("".join(parts))
+    return re.compile("".join(parts), re.DOTALL)  # what is cut off may have several lines
 
 
 @dataclass(frozen=True)
@@ -229,6 +279,21 @@ class Troubles(Generic[Struck, Call]):
         """The kinds that may strike on an occasion."""
         return tuple(each.kind for each in self.kinds if occasion in each.occasions)
 
+    def calls_added(self, kind: str) -> int:
+        """How many calls a fault adds to a task: the one that fails, and its repair."""
+        return 1 + self[kind].repair.calls
+
+    def to_markdown(self, world: str) -> str:
+        """The rows of the documentation's table."""
+        return "".join(
+            f"| {world} | `{each.kind}` | {_cell(each.error)} | {_cell(each.repair.told)} |\n" for each in self.kinds
+        )
+
     def faults(self, occasion: str, tool: str, *more: str, nth: int = 0) -> tuple[Fault, ...]:
         """What may strike the `nth` right call of a tool: the kinds of an occasion, and `more`."""
         return tuple(Fault(kind, tool, nth) for kind in (*self.at(occasion), *more))
+
+
+def _cell(text: str) -> str:
+    """A cell of a table: names of values in italics."""
+    return re.sub(r"\{(\w+)(?:!r)?\}", r"*\1*", text).replace("|", "\\|")

@@ -36,7 +36,7 @@ import json
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from http import HTTPStatus
+from http.client import responses
 from typing import TYPE_CHECKING, Any
 
 from pydantic import JsonValue
@@ -173,7 +173,7 @@ class Shop:
             status = refusal.status
             body = json.dumps({"error": str(refusal)}, ensure_ascii=False).encode("utf-8", errors="replace")
             headers += [(name.replace("_", "-"), value) for name, value in refusal.headers.items()]
-        start_response(f"{status} {HTTPStatus(status).phrase}", headers)
+        start_response(f"{status} {responses.get(status, 'Unknown')}", headers)
         return [body]
 
     def _answer(self, request: Request) -> Answer:

@@ -11,7 +11,7 @@ import math
 import re
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from http import HTTPStatus
+from http.client import responses
 from http.cookies import SimpleCookie
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
@@ -98,7 +98,7 @@ class Site:
             status, body = self._answer(environ, headers)
         except _Refusal as refusal:
             status, body = refusal.status, _html(f"Error {refusal.status}", [_paragraph(str(refusal))])
-        start_response(f"{status} {HTTPStatus(status).phrase}", headers)
+        start_response(f"{status} {responses.get(status, 'Unknown')}", headers)
         return [body.encode("utf-8")]
 
     def _answer(self, environ: WSGIEnvironment, headers: list[tuple[str, str]]) -> tuple[int, str]:
