@@ -194,3 +194,7 @@ def what_is_done(messages: Sequence[Message]) -> list[Any]:
         for message in messages
         if message.role == "assistant"
     ]
+
+
+Result = Chat | PreferencePair | Skip
+"""What an adapter makes of a row."""

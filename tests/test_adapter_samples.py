@@ -18,8 +18,8 @@ import pytest
 
 from core.errors import UserError
 from core.json_lines import BadLine
-from data.chats import Chat, PreferencePair, Skip
-from data.formats.adapter import Adapter, Result
+from data.chats import Chat, PreferencePair, Result, Skip
+from data.formats.adapter import Adapter
 from data.formats.catalogue import ADAPTERS
 from data.formats.inputs import Rows, find_input
 from data.formats.reading import adapt_chunk

@@ -40,12 +40,10 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
 
-from data.chats import Chat, PreferencePair, Skip
+from data.chats import Result, Skip
 from data.formats.parts import Fit, Row, Run
 from data.formats.row_keys import Reader
 from data.formats.traces import Spans
-
-Result = Chat | PreferencePair | Skip
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,13 +17,12 @@ is how the protocol's own `tool_call_links.py` adds the links. No tool definitio
 
 from __future__ import annotations
 
-from typing import Any
-
 from data.chats import Chat
 from data.formats.adapter import Adapter
 from data.formats.parts import (
     Conversation,
     Row,
+    RowCall,
     Unrepresentable,
     objects_in,
     row_id,
@@ -31,8 +30,6 @@ from data.formats.parts import (
     with_content,
 )
 from data.records import ToolFunction, ToolSpec
-
-Call = tuple[str | None, str, dict[str, Any]]
 
 EXECUTE_CODE = ToolSpec(
     function=ToolFunction(
@@ -54,7 +51,7 @@ def _text(item: Row, key: str) -> str:
     return value or ""
 
 
-def _call_of(item: Row) -> Call:
+def _call_of(item: Row) -> RowCall:
     own_id = _text(item, "tool_call_id") or None
     if item["class_"] == "code_action":
         return own_id, EXECUTE_CODE.function.name, {"language": _text(item, "language"), "code": _text(item, "content")}
@@ -78,7 +75,7 @@ class _Turns:
 
     def __init__(self) -> None:
         self.conversation = Conversation()
-        self.held: list[tuple[Call, str, str]] = []
+        self.held: list[tuple[RowCall, str, str]] = []
         self.codes = False
         self.waiting = 0
 

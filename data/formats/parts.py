@@ -20,11 +20,9 @@ from pydantic_core import to_json
 from core.json_lines import json_to_object
 from data.chats import Chat, Message, Skip, ToolCall
 from data.formats.json_schema import parameters_to_schema
-from data.formats.row_keys import WEIGHT_KEYS, is_nothing, to_weight
+from data.formats.row_keys import WEIGHT_KEYS, Row, is_nothing, to_weight
 from data.records import Outcome, ToolFunction, ToolSpec
 from data.rendering.assistant_text import split_reasoning
-
-Row = dict[str, Any]
 
 
 class Unrepresentable(Exception):
@@ -61,6 +59,10 @@ class Run(NamedTuple):
     """Ids of the chat's calls whose results say that they failed."""
     ended: dict[str, datetime]
     """When the results came in, by the id of the call; empty where the format has no times."""
+
+
+RowCall = tuple[str | None, str, dict[str, Any]]
+"""A call as a row holds it: its id where it has one, the name, the arguments."""
 
 
 class Fit(NamedTuple):

@@ -20,6 +20,7 @@ from data.formats.parts import (
     SUCCESS,
     Conversation,
     Row,
+    RowCall,
     Unrepresentable,
     list_of_objects,
     require_outcome,
@@ -35,8 +36,6 @@ from data.formats.parts import (
 from data.formats.row_keys import WEIGHT_KEYS
 from data.records import Outcome, ToolFunction, ToolSpec
 
-Call = tuple[None, str, dict[str, Any]]
-
 _THOUGHT = re.compile(r"\A\s*(?:thought|think)\s*:[ \t]*", re.IGNORECASE)
 _BRACKET_ACTION = re.compile(r"\A([A-Za-z_]\w*)\[(.*)\]\s*\Z", re.DOTALL)
 _REWARD = re.compile(r"\AEpisode finished, reward = ([\w.]+)\s*\Z")
@@ -47,7 +46,7 @@ class Turn(NamedTuple):
 
     reasoning: str | None
     content: str
-    calls: list[Call]
+    calls: list[RowCall]
 
 
 def split_thought(text: str, marker: re.Pattern[str]) -> tuple[str | None, str, str | None]:

@@ -13,8 +13,8 @@ from pydantic import ValidationError
 
 from core.errors import UserError
 from core.json_lines import BadLine
-from data.chats import Chat, PreferencePair, Skip
-from data.formats.adapter import Adapter, Result
+from data.chats import Chat, PreferencePair, Result, Skip
+from data.formats.adapter import Adapter
 from data.formats.catalogue import ADAPTERS
 from data.formats.inputs import Chunk, Input, find_input, neighbours, whole_files
 from data.formats.parts import Row, Unrepresentable, with_reasoning

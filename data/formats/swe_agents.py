@@ -27,6 +27,7 @@ from data.formats.parts import (
     SUCCESS,
     Conversation,
     Row,
+    RowCall,
     Unrepresentable,
     objects_in,
     require_outcome,
@@ -40,8 +41,6 @@ from data.formats.parts import (
 )
 from data.formats.turns import calls_of
 from data.records import Outcome, ToolFunction, ToolSpec
-
-Call = tuple[str | None, str, dict[str, Any]]
 
 _XML_CALL = re.compile(r"<function=([^>\n]+)>(.*?)</function>", re.DOTALL)
 _XML_PARAMETER = re.compile(r"<parameter=([^>\n]+)>(.*?)</parameter>", re.DOTALL)
@@ -101,9 +100,9 @@ def _typed(value: str, kind: Any) -> Any:
     return made if isinstance(made, _PYTHON_TYPES[kind]) and isinstance(made, bool) == (kind == "boolean") else value
 
 
-def xml_calls(text: str, tools: tuple[ToolSpec, ...]) -> tuple[str, list[Call]]:
+def xml_calls(text: str, tools: tuple[ToolSpec, ...]) -> tuple[str, list[RowCall]]:
     """Words and calls of a text in the xml dialect. One line break inside a parameter's tags belongs to the tags."""
-    calls: list[Call] = []
+    calls: list[RowCall] = []
     types = {tool.function.name: tool.function.parameters.get("properties") for tool in tools}
     found = list(_XML_CALL.finditer(text))
     if not found:
@@ -125,7 +124,7 @@ def xml_calls(text: str, tools: tuple[ToolSpec, ...]) -> tuple[str, list[Call]]:
     return text[: found[0].start()].rstrip(), calls
 
 
-def _text_action(text: str, tools: tuple[ToolSpec, ...]) -> tuple[str, list[Call], bool]:
+def _text_action(text: str, tools: tuple[ToolSpec, ...]) -> tuple[str, list[RowCall], bool]:
     """Words, calls, and whether the call is a command in ticks."""
     if "<function=" in text:
         return *xml_calls(text, tools), False

@@ -15,12 +15,11 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import chain, groupby, islice
 from typing import Any
 
-from data.chats import Chat, Message, PreferencePair, Skip
+from data.chats import Chat, Message, Result, Skip
 from data.formats.inputs import CHUNK_ROWS, Input, Rows
 from data.formats.json_documents import NumberedRow
 from data.formats.parts import Row
 
-Result = Chat | PreferencePair | Skip
 Spans = Callable[[Row], Sequence[tuple[str, Row]]]
 """A row as the spans that it holds, in the columns that the adapter reads, each with the id of its conversation; an empty id
 for a span that stands alone."""

@@ -26,6 +26,7 @@ from data.formats.parts import (
     ARGUMENTS,
     Conversation,
     Row,
+    RowCall,
     Unrepresentable,
     asks_about,
     call_in,
@@ -67,8 +68,6 @@ _PUBLISHED_PROMPTS = (
     re.compile(r"\A\s*<tools>.*</tools>\s*\Z", re.DOTALL),
 )
 
-Call = tuple[str | None, str, dict[str, Any]]
-
 
 def _own_id(value: Any, if_other: str) -> str | None:
     if isinstance(value, bool) or not isinstance(value, str | int | None):
@@ -76,9 +75,9 @@ def _own_id(value: Any, if_other: str) -> str | None:
     return None if value is None or value == "" else str(value)
 
 
-def calls_of(message: Row) -> list[Call]:
+def calls_of(message: Row) -> list[RowCall]:
     """The calls that stand in keys of an assistant's message, as (id or null, name, arguments)."""
-    calls: list[Call] = []
+    calls: list[RowCall] = []
     listed = value_in(message.get("tool_calls"), "tool_calls are no JSON") or []
     if isinstance(listed, dict):
         listed = [listed]
@@ -100,7 +99,7 @@ def calls_of(message: Row) -> list[Call]:
     return calls
 
 
-def _calls_in_text(text: str) -> tuple[str, list[Call]]:
+def _calls_in_text(text: str) -> tuple[str, list[RowCall]]:
     """The words of an assistant's text, and the calls in its `<tool_call>` blocks."""
     blocks = tagged_blocks(text)
     content = text[: blocks[0].start].removesuffix("\n") if blocks else text

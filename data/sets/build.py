@@ -33,8 +33,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from core.errors import UserError
 from core.files import ResultFiles, claimed_folder, file_sha256, partial_path, whole_result
 from core.screen import with_progress
-from data.chats import Chat, PreferencePair, Skip
-from data.formats.adapter import Adapter, Result
+from data.chats import Chat, PreferencePair, Result, Skip
+from data.formats.adapter import Adapter
 from data.formats.inputs import Input, find_input
 from data.formats.reading import not_commercial, read_adapted, why_not_commercial
 from data.formats.recognise import AUTO, Part, find_parts

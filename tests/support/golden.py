@@ -33,8 +33,8 @@ sys.path[:0] = map(str, Path(__file__).resolve().parents[1:3])  # this checkout,
 
 from core.errors import UserError
 from core.json_lines import BadLine
-from data.chats import Chat, PreferencePair, Skip
-from data.formats.adapter import Adapter, Result
+from data.chats import Chat, PreferencePair, Result, Skip
+from data.formats.adapter import Adapter
 from data.formats.catalogue import ADAPTERS
 from data.formats.inputs import find_input
 from data.formats.reading import adapt_chunk, chunks_for
