@@ -31,7 +31,8 @@ from benchmark.runs.options import ALL_WORLDS, Count, Seed, Short, SplitName, Wo
 from benchmark.runs.record import Order, Recorded, in_processes, kinds_of, record_order
 from benchmark.runs.replay import NO_RECORD, CannotReplay, replay_file
 from benchmark.runs.run import run_models
-from core.errors import UserError, printable, run_command
+from core.command_line import run_command
+from core.errors import UserError, printable
 from core.files import whole_file
 from core.screen import print_table, with_progress
 from data.records import Outcome

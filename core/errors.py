@@ -8,13 +8,9 @@ from __future__ import annotations
 
 import difflib
 import errno
-import os
 import sqlite3
-import sys
 import unicodedata
-from collections.abc import Callable, Iterable
-from contextlib import suppress
-from typing import NoReturn
+from collections.abc import Iterable
 
 WHITE = "\n\t\u200d"
 """What text of several lines may hold; the last one joins emoji."""
@@ -70,34 +66,3 @@ def disk_fault(error: BaseException) -> str | None:
         return f"a temporary database: {error}"
     text = first_line(error)
     return text if any(words in text for words in _WORDS_OF_LIBRARIES) else None
-
-
-def run_command(command: Callable[..., object], *, name: str) -> None:
-    """Run a command-line app called `name`; what the user can mend is told on one screen, without a traceback, exit 2."""
-    try:
-        try:
-            command(prog_name=name)
-        finally:
-            sys.stdout.flush()
-    except UserError as error:
-        _end(printable(str(error), keep=WHITE))
-    except BrokenPipeError:  # who read the output has seen enough
-        _end("")
-    except Exception as error:
-        told = disk_fault(error)
-        if told is None:
-            raise
-        _end(printable(told))
-
-
-def _end(message: str) -> NoReturn:
-    """Say what is wrong and exit with 2. Output that could not be written is dropped, or Python would fail over it again."""
-    try:
-        sys.stdout.flush()
-    except (OSError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    if message:
-        with suppress(OSError):
-            sys.stderr.write(f"error: {message}\n")
-            sys.stderr.flush()
-    sys.exit(2 if message else 1)

@@ -34,10 +34,19 @@ sys.exit(code if code >= 0 else 128 - code)
 """
 
 
+def own_environment() -> dict[str, str]:
+    """This process's environment, with which Python finds this project first, and nothing in the current folder.
+
+    A user's folder may well hold a data.py, a train.py or a benchmark.py.
+    """
+    path = [str(Path(__file__).resolve().parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {**os.environ, "PYTHONSAFEPATH": "1", "PYTHONPATH": os.pathsep.join(path)}
+
+
 def start_command(
     command: Sequence[str], *, log: Path, environment: Mapping[str, str] | None = None
 ) -> subprocess.Popen[bytes]:
-    """Start `command`, with all that it prints in the file `log`.
+    """Start `command`, with all that it prints in the file `log`, in `environment` or else in `own_environment()`.
 
     The process that comes back guards the command: SIGTERM, SIGINT and SIGUSR1 reach the command with all its children, and
     when this process is killed they are killed, too (on Linux). Its exit code is the command's, or 128 + the signal that
@@ -49,7 +58,9 @@ def start_command(
     log.parent.mkdir(parents=True, exist_ok=True)
     guard = [sys.executable, "-S", "-E", "-c", _GUARD, str(os.getpid()), *command]
     with open(log, "ab") as file:
-        return subprocess.Popen(guard, stdin=subprocess.DEVNULL, stdout=file, stderr=file, env=environment)
+        return subprocess.Popen(
+            guard, stdin=subprocess.DEVNULL, stdout=file, stderr=file, env=environment or own_environment()
+        )
 
 
 def last_line(log: Path) -> str:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import typer
 
-from core.errors import run_command
+from core.command_line import run_command
 from data.commands.contribution import plan_command, redact_command, score_command, validate_command
 from data.commands.curate import curate_app
 from data.commands.release import release_app, serve_command

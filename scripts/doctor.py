@@ -11,7 +11,6 @@ Exit codes: 0 nothing stands in the way of training; 1 something does; 2 a mista
 
 from __future__ import annotations
 
-import argparse
 import fcntl
 import json
 import locale
@@ -30,6 +29,10 @@ from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from core.command_line import Parser
 
 ROOT = Path(__file__).resolve().parents[1]
 NEEDED = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "pydantic", "typer", "rich")
@@ -338,8 +341,7 @@ def show(findings: list[Finding]) -> None:
 
 def main() -> int:
     """Parse, look, show."""
-    parser = argparse.ArgumentParser(prog="scripts/doctor", description=__doc__, allow_abbrev=False,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
+    parser = Parser(prog="scripts/doctor", description=__doc__)
     parser.add_argument("--json", action="store_true", help="findings as JSON on standard output")
     parser.add_argument("--no-network", action="store_true", help="do not ask whether the model hub answers")
     options = parser.parse_args()

@@ -36,7 +36,8 @@ from benchmark.bfcl.questions import (
     silence,
 )
 from benchmark.bfcl.run import Question, answer_all, ask, bfcl_command
-from core.errors import UserError, run_command
+from core.command_line import run_command
+from core.errors import UserError
 from data.chats import Message, ToolCall
 
 # ---- questions of ours ----

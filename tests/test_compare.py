@@ -15,7 +15,7 @@ from benchmark.__main__ import app
 from benchmark.kpis import compare_shares
 from benchmark.reports.compare import Paired, compare_runs
 from benchmark.runs.results import differences, read_run, read_tries
-from core.errors import run_command
+from core.command_line import run_command
 from data.models import read_stages, weights_sha256
 from support.run_folders import PLANTED, made, sha, source, stage, write_run
 

@@ -234,7 +234,7 @@ def test_what_the_workflow_installs_is_enough(tmp_path: Path) -> None:
     ]
     program = (
         f"import sys\nfor name in {heavy!r}:\n    sys.modules[name] = None\n"
-        "from data.__main__ import app\nfrom core.errors import run_command\n"
+        "from data.__main__ import app\nfrom core.command_line import run_command\n"
         f"for arguments in {commands!r}:\n    sys.argv = ['data', *arguments]\n"
         "    try:\n        run_command(app, name='data')\n"
         "    except SystemExit as stop:\n        assert not stop.code, arguments\n"

@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 
 import data.formats.inputs
+from core.command_line import run_command
 from core.config import read_config
-from core.errors import UserError, run_command
+from core.errors import UserError
 from data.__main__ import app
 from data.commands.sets import catalogue
 from data.formats.catalogue import ADAPTERS

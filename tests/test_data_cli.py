@@ -47,7 +47,7 @@ for name in ("torch", "transformers", "trl", "datasets"):
     sys.modules[name] = None
 import data, data.sets.prepared
 from data.__main__ import app
-from core.errors import run_command
+from core.command_line import run_command
 for arguments in {commands!r}:
     sys.argv = ["data", *arguments]
     try:

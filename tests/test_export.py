@@ -14,7 +14,8 @@ from peft.tuners.lora import LoraModel
 from safetensors import safe_open
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from core.errors import UserError, run_command
+from core.command_line import errors_told
+from core.errors import UserError
 from data.models import source_sha256
 from train.export import export, layout_problems, main
 from train.model import quantization_config
@@ -190,8 +191,8 @@ def test_mistakes_are_told_and_nothing_is_left(
 ) -> None:
     adapter, out = make_adapter(tiny_model, tmp_path / "adapter"), tmp_path / "merged"
     break_it(adapter, out)
-    with pytest.raises(SystemExit) as stop:
-        run_command(lambda prog_name: main([str(adapter), "--out", str(out)]), name="export")
+    with pytest.raises(SystemExit) as stop, errors_told():
+        main([str(adapter), "--out", str(out)])
     assert stop.value.code == 2
     assert said in capsys.readouterr().err
     assert not list(tmp_path.glob(".merged*"))

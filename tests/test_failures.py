@@ -11,7 +11,7 @@ import pytest
 
 from benchmark.__main__ import app
 from benchmark.reports.failures import ENDS, count_failures, error_to_shape
-from core.errors import run_command
+from core.command_line import run_command
 from data.records import Trajectory
 from support.record_samples import action
 from support.run_folders import PLANTED, made, write_run

@@ -33,7 +33,8 @@ from benchmark.kpis import (
 )
 from benchmark.kpis import retention_tokens as retention_of
 from benchmark.reports.foreign import kpis_command, read_records
-from core.errors import UserError, run_command
+from core.command_line import run_command
+from core.errors import UserError
 from data.records import INVALID_CALL, Trajectory, read_trajectories, write_trajectories
 
 START = datetime(2026, 1, 1, tzinfo=UTC)

@@ -29,8 +29,9 @@ from benchmark.__main__ import app
 from benchmark.kpis import kpis
 from benchmark.loop import run as loop_run
 from benchmark.loop.plan import Loop, LoopConfig
+from core.command_line import run_command
 from core.config import read_config
-from core.errors import UserError, run_command
+from core.errors import UserError
 from core.processes import last_line, start_command
 from data.__main__ import app as data_app
 from data.curation.contamination import Decontaminate

@@ -99,3 +99,20 @@ def test_a_switch_that_is_on_can_be_put_off_by_its_no() -> None:
 def test_a_wrong_choice_is_named_with_all_and_the_nearest(given: list[str], message: str) -> None:
     with pytest.raises(UserError, match=message):
         parsed("sft", *given)
+
+
+def test_hyphens_and_underscores_mean_the_same_and_values_keep_theirs() -> None:
+    own, model, training = parsed(
+        "dpo", "--per-device_train_batch_size", "3", "--learning-rate=0.5", "--audit-allow", "cut", "lost_turns",
+        "--benchmark-args", "--max-steps 3", "--model-name-or-path", "a-b_c", "--dry-run",
+    )  # fmt: skip
+    assert (training.per_device_train_batch_size, training.learning_rate) == (3, 0.5)
+    assert (own.audit_allow, own.benchmark_args, own.dry_run) == (["cut", "lost_turns"], "--max-steps 3", True)
+    assert model.model_name_or_path == "a-b_c"
+
+
+def test_a_mistake_on_the_command_line_is_not_laid_on_the_file(tmp_path: Path) -> None:
+    config = tmp_path / "설정.yaml"
+    config.write_text("learning_rate: 0.1\n", encoding="utf-8")
+    with pytest.raises(UserError, match=r"^argument --learning_rate.*'빠르게'"):
+        parsed("sft", "--config", str(config), "--learning-rate", "빠르게")

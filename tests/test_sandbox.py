@@ -698,7 +698,7 @@ def test_the_command_refuses_too(tmp_path: Path) -> None:
     arguments = ["record", "--worlds", "code", "--count", "1", "--out", str(tmp_path / "x.jsonl")]
     code = (
         f"import sys\nsys.argv = ['x', *{arguments!r}]\n"
-        "from benchmark.__main__ import app\nfrom core.errors import run_command\nrun_command(app, name='x')"
+        "from benchmark.__main__ import app\nfrom core.command_line import run_command\nrun_command(app, name='x')"
     )
     told = without_namespaces(code)
     assert told.returncode == 2 and "cannot isolate" in told.stderr and "Traceback" not in told.stderr

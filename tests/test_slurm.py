@@ -285,6 +285,13 @@ def test_a_loop_is_a_chain_of_its_stages(tmp_path: Path) -> None:
         (["loop", "configs/benchmark/lop.yaml"], "Did you mean 'configs/benchmark/loop.yaml'?"),
         (["benchmark", "--", "--policy", "expert"], "--out is missing"),
         (["benchmark", "--", "--out", "x", "--dry-run"], "put it before"),
+        (["benchmark", "--", "--out", "x", "--dry_run"], "put it before"),
+        (["sft", "configs/sft/fast.yaml", "--max_requeues", "x"], "'--max-requeues': Input should be a valid integer"),
+        (
+            ["sft", "configs/sft/fast.yaml", "--", "--model-name-or_path", "my/Model"],
+            "`hf download my/Model` fetches it",
+        ),
+        (["stf", "configs/sft/fast.yaml"], "Did you mean 'sft'?"),
         (["benchmark", "--", "--policy", "expert", "--out", "{tmp}/out"], "sbatch is not on this machine"),
         (["sft", "{tmp}/없는.yaml"], "없는.yaml: no such config"),
         (["sft", "{tmp}/list.yaml"], "expected a mapping"),
@@ -349,7 +356,7 @@ def test_how_a_run_ended_decides_about_its_job(
         "train",
         "sft",
         tmp_path / "c.yaml",
-        "--output_dir",
+        "--output-dir",
         run,
         "--seed",
         "1",
@@ -359,7 +366,7 @@ def test_how_a_run_ended_decides_about_its_job(
     assert requeued == says.startswith("requeued")
     assert done.returncode == (-signal.SIGTERM if requeued else ends), done.stderr
     assert says in done.stderr and (says or not done.stderr)
-    assert f"job.py node sft {tmp_path}/c.yaml --output_dir {run} --seed 1" in calls(tmp_path / "bin")[0]
+    assert f"job.py node sft {tmp_path}/c.yaml --output-dir {run} --seed 1" in calls(tmp_path / "bin")[0]
 
 
 @pytest.mark.parametrize(

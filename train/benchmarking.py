@@ -15,7 +15,6 @@ on them.
 from __future__ import annotations
 
 import json
-import os
 import re
 import shlex
 import subprocess
@@ -30,7 +29,7 @@ from transformers import TrainerCallback
 
 from core.errors import UserError
 from core.files import write_whole
-from core.processes import last_line, start_command
+from core.processes import last_line, own_environment, start_command
 from data.models import source_sha256
 from train.outcome import RunFolder, from_main, is_main, say
 
@@ -42,7 +41,6 @@ SECONDS_OF_A_ROUND = 20.0
 """How long processes wait for the main one before they hear from it; less where `--ddp_timeout` is short."""
 ROUNDS_BETWEEN_LINES = 3
 
-_ROOT = Path(__file__).resolve().parents[1]
 _DISTRIBUTED = re.compile(r"((LOCAL_|GROUP_)?(RANK|WORLD_SIZE)|(MASTER|TORCHELASTIC|ACCELERATE|FSDP|ROLE|PMI|OMPI)_.*)")
 
 
@@ -257,5 +255,4 @@ def _read(folder: Path) -> dict[str, Any]:
 
 def _environment() -> dict[str, str]:
     """This process's environment without its place among the processes of a run, which is not the benchmark's."""
-    kept = {name: value for name, value in os.environ.items() if not _DISTRIBUTED.fullmatch(name)}
-    return {**kept, "PYTHONPATH": os.pathsep.join(filter(None, [str(_ROOT), kept.get("PYTHONPATH")]))}
+    return {name: value for name, value in own_environment().items() if not _DISTRIBUTED.fullmatch(name)}

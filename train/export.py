@@ -16,7 +16,6 @@ Exit codes: 0 done; 2 a mistake in the options, or logits that differ, and then 
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import shutil
@@ -24,18 +23,24 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from train.options import DTYPES, export_parser
+
+if __name__ == "__main__":
+    export_parser(__doc__).parse_args()  # before torch is imported: help and mistakes are told at once
+
 import torch
 from peft import PeftModel
 from safetensors import SafetensorError, safe_open
 from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig, PreTrainedModel
 
-from core.errors import UserError, first_line, nearest, run_command
+from core.command_line import errors_told
+from core.errors import UserError, first_line, nearest
 from data.chats import Message
 from data.models import Stage, find_base, read_stages
 from data.rendering.renderer import Renderer
 from train import checkpoints
 from train.environment import quiet
-from train.model import DTYPES, quantization_config
+from train.model import quantization_config
 from train.outcome import say
 from train.parsing import ModelOptions
 
@@ -342,24 +347,7 @@ def _cell(value: Any) -> str:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Parse, export, say what was written."""
-    parser = argparse.ArgumentParser(
-        prog="python -m train.export",
-        description=__doc__,
-        allow_abbrev=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("model", help="adapter folder: a run's output_dir, or one of its checkpoints")
-    parser.add_argument("--out", required=True, help="folder of the merged model; must not be there yet")
-    parser.add_argument(
-        "--dtype", default="auto", help="of the saved weights: auto (the base's), float32, bfloat16, float16"
-    )
-    parser.add_argument(
-        "--load_in_4bit",
-        choices=("true", "false"),
-        help="whether the adapter was trained on a 4-bit base; default: as its run.json says",
-    )
-    parser.add_argument("--kpis", help="kpis.json of `python -m benchmark run`, for the model card")
-    options = parser.parse_args(argv)
+    options = export_parser(__doc__).parse_args(argv)
     quiet()
     report = export(
         options.model,
@@ -375,4 +363,5 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    run_command(lambda prog_name: main(), name="python -m train.export")
+    with errors_told():
+        main()

@@ -16,9 +16,8 @@ from trl import get_peft_config
 from core.errors import UserError, first_line, nearest
 from data.models import find_base
 from data.rendering.renderer import Renderer
+from train.options import DTYPES
 from train.parsing import ModelOptions
-
-DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 
 class LoadedModel(NamedTuple):

@@ -13,6 +13,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields
 from typing import Any, Literal, get_args, get_type_hints
 
+from core.command_line import Parser
+
+DTYPES = ("auto", "float32", "bfloat16", "float16")
+
 
 @dataclass
 class DataOptions:
@@ -143,6 +147,23 @@ def help_text(about: str, options: type[DataOptions]) -> str:
         "All options, those of TRL too: --help-all",
     ]  # fmt: skip
     return "\n".join(lines) + "\n"
+
+
+def export_parser(about: str | None) -> Parser:
+    """The command line of `train.export`, whose docstring is `about`."""
+    parser = Parser(description=about)
+    parser.add_argument("model", help="adapter folder: a run's output_dir, or one of its checkpoints")
+    parser.add_argument("--out", required=True, help="folder of the merged model; must not be there yet")
+    parser.add_argument(
+        "--dtype", default="auto", choices=DTYPES,
+        help="of the saved weights; auto: the base's (default)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--load_in_4bit", nargs="?", const="true", choices=("true", "false"),
+        help="whether the adapter was trained on a 4-bit base; default: as its run.json says",
+    )  # fmt: skip
+    parser.add_argument("--kpis", help="kpis.json of `python -m benchmark run`, for the model card")
+    return parser
 
 
 _WIDTH = 33

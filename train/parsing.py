@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 import yaml
 from trl import ModelConfig, TrlParser
 
+from core.command_line import Parser, as_declared
 from core.config import read_yaml
 from core.errors import UserError, nearest
 
@@ -33,22 +34,16 @@ class ModelOptions(ModelConfig):
     )
 
 
-class _Parser(TrlParser):
+class _Parser(Parser, TrlParser):
     """TrlParser whose complaints are one line for the person at the keyboard, and whose switches may all be given bare."""
 
     def __init__(self, option_types: Sequence[Any]) -> None:
-        super().__init__(list(option_types), allow_abbrev=False)
+        defaults = argparse.ArgumentDefaultsHelpFormatter
+        super().__init__(dataclass_types=list(option_types), formatter_class=defaults)
         truth = self._option_string_actions["--dry_run"].type
         for action in self._actions:
             if action.type is truth and action.nargs is None:  # those that are null where nothing is said
                 action.nargs, action.const = "?", True
-
-    def _check_value(self, action: argparse.Action, value: Any) -> None:
-        try:
-            super()._check_value(action, value)
-        except argparse.ArgumentError as error:
-            error.message += f".{hint}" if (hint := nearest(str(value), map(str, action.choices or ()))) else ""
-            raise
 
     def error(self, message: str) -> NoReturn:
         raise UserError(message)
@@ -64,10 +59,11 @@ def parse_options(option_types: Sequence[Any], argv: Sequence[str] | None = None
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     parser = _Parser(option_types)
+    options = {option for action in parser._actions for option in action.option_strings}
+    argv = as_declared(argv, {*options, "--config", "--help-all"})
     if "--help-all" in argv:
         parser.print_help()
         sys.exit(0)
-    options = {option for action in parser._actions for option in action.option_strings}
     names = {f.name for option_type in option_types for f in dataclasses.fields(option_type) if f.init}
     argv = [part for item in argv for part in (item.split("=", 1) if item.startswith("--config=") else [item])]
     for item in argv:

@@ -12,7 +12,6 @@ others use.
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import json
 import os
@@ -24,6 +23,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from core.command_line import Parser
 from data.chats import Skip
 from data.formats.catalogue import ADAPTERS
 from data.formats.inputs import find_input
@@ -149,7 +149,7 @@ def adapter_row(name: str, folder: Path) -> str:
 
 def main() -> None:
     """Print Markdown."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__)
     parser.add_argument("--adapter", choices=ADAPTERS, help="measure this one only, and do not compare")
     chosen = parser.parse_args().adapter
     with tempfile.TemporaryDirectory() as name:

@@ -15,7 +15,6 @@ project's words in the place of NLTK's, which are slower.
 
 from __future__ import annotations
 
-import argparse
 import json
 import random
 import shutil
@@ -26,6 +25,8 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+
+from core.command_line import Parser
 
 COMMON = {
     "english": "the file report of server order customer table count value folder from price note which update between",
@@ -199,7 +200,7 @@ def measure_peers(file: Path, folder: Path, counts: list[int], rows: int) -> dic
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Measure curation. See the head of the file.")
+    parser = Parser(description="Measure curation. See the head of the file.")
     parser.add_argument("--rows", type=int, default=100_000)
     parser.add_argument("--out", type=Path, required=True, help="folder for the made file and speed.json")
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2], help="numbers of processes to run with")

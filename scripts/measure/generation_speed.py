@@ -14,7 +14,6 @@ Exit codes: 0 done, 1 the sides differ in a token, 2 a mistake that a message na
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import statistics
@@ -27,6 +26,7 @@ from benchmark.agent.episodes import Episode, Turn, Unreadable, run_tasks
 from benchmark.agent.transformers_model import TransformersPolicy
 from benchmark.worlds.kinds import make_tasks
 from benchmark.worlds.world import Task
+from core.command_line import Parser
 from core.errors import UserError
 
 
@@ -81,9 +81,7 @@ class OneByOne(Kept):
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = Parser(description=__doc__)
     parser.add_argument("--model", required=True, help="model or adapter folder")
     parser.add_argument("--reps", type=int, default=5, help="how often each side runs")
     parser.add_argument("--tasks", type=int, default=16, help="how many tasks, and how many generate together")

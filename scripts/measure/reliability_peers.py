@@ -14,7 +14,6 @@ Exit codes: 0 the table is printed, whatever it says; 1 an unbroken run failed.
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 import os
@@ -39,6 +38,7 @@ from accelerate import Accelerator  # noqa: E402
 from safetensors.torch import load_file  # noqa: E402
 from transformers.trainer_callback import CallbackHandler  # noqa: E402
 
+from core.command_line import Parser  # noqa: E402
 from data.chats import Chat, Message, PreferencePair  # noqa: E402
 from data.sets.build import BuildConfig, build  # noqa: E402
 from train import dpo, sft  # noqa: E402
@@ -298,9 +298,7 @@ def make_data(method: str, folder: Path) -> None:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = Parser(description=__doc__)
     parser.add_argument("methods", nargs="+", choices=["sft", "dpo"])
     parser.add_argument("--model", type=Path, default=ROOT / ".cache" / "tiny")
     parser.add_argument("--faults", nargs="+", default=list(FAULTS), choices=list(FAULTS), metavar="FAULT")

@@ -48,6 +48,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen3Config, Qwen3
 from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
 from trl.trainer.dpo_trainer import DataCollatorForPreference
 
+from core.command_line import Parser
 from core.errors import UserError
 from core.files import write_whole
 from core.screen import with_progress
@@ -546,8 +547,7 @@ def plot(result: dict[str, Any], path: Path) -> None:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Measure, print the ratios, write JSON and a bar chart."""
-    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
+    parser = Parser(description=__doc__)  # fmt: skip
     parser.add_argument("--case", choices=CASES, required=True)
     parser.add_argument("--reps", type=int, default=5, help="steps of each side (default 5)")
     parser.add_argument("--json", type=Path, required=True, help="result file; the chart goes beside it as .png")

@@ -31,6 +31,10 @@ from typing import Any
 
 import yaml
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from core.command_line import Parser
+
 SIGNALS = (signal.SIGUSR1, signal.SIGTERM)
 PREEMPTED = 75
 """Exit code of commands that a signal stopped and that can go on; train/outcome.py."""
@@ -38,7 +42,7 @@ PREEMPTED = 75
 
 def main() -> int:
     """Parse, and do one of the three things."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__)
     modes = parser.add_subparsers(dest="mode", required=True)
     for mode in ("train", "node"):
         train = modes.add_parser(mode)
@@ -78,7 +82,7 @@ def main() -> int:
 
 def output_dir(config: str, options: Sequence[str]) -> Path:
     """Where the run writes: as its own parser decides it, the command line before the file, else the HF Trainer's default."""
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser = Parser(add_help=False)
     parser.add_argument("--output_dir")
     given, _ = parser.parse_known_args(options)
     try:

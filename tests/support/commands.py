@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 
 from benchmark.__main__ import app as benchmark_app
-from core.errors import run_command
+from core.command_line import run_command
 from data.__main__ import app as data_app
 
 APPS = {"data": data_app, "benchmark": benchmark_app}

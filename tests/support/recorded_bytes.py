@@ -24,7 +24,7 @@ from pathlib import Path
 sys.path[:0] = map(str, Path(__file__).resolve().parents[1:3])  # this checkout, whatever is installed
 
 from benchmark.__main__ import app as benchmark_app
-from core.errors import run_command
+from core.command_line import run_command
 from core.json_lines import read_jsonl
 from data.__main__ import app as data_app
 from data.chats import Chat, PreferencePair
