@@ -35,6 +35,12 @@ def minute_model(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     return make_minute_model(tiny_model, tmp_path_factory.mktemp("minute") / "model")
 
 
+@pytest.fixture
+def without_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Training runs that draw no loss.png, which costs a sixth of so short a run; tests/test_train.py looks at one."""
+    monkeypatch.setattr("train.fit.plot_metrics", lambda *_, **__: None)
+
+
 @pytest.fixture(scope="session")
 def sets(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Prepared sets of 13 chats and 9 pairs: numbers that no batch divides."""

@@ -52,6 +52,6 @@ def test_a_body_that_is_no_whole_json_ends_at_its_tag(text: str, bodies: list[st
 
 
 def test_a_text_of_many_broken_blocks_is_read_once() -> None:
-    began = time.monotonic()
+    began = time.process_time()
     assert len(tagged_blocks("<tool_call>{</tool_call>" * 50_000)) == 50_000
-    assert time.monotonic() - began < 2
+    assert time.process_time() - began < 2

@@ -28,6 +28,7 @@ from train.checkpoints import checkpoints
 from train.fit import read_metrics
 from train.outcome import run_main
 
+pytestmark = pytest.mark.usefixtures("without_picture")
 ROOT = Path(__file__).resolve().parents[1]
 
 

@@ -33,6 +33,9 @@ from train.trainers import ChatTrainer
 ROOT = Path(__file__).resolve().parents[1]
 
 
+pytestmark = pytest.mark.usefixtures("without_picture")
+
+
 @pytest.fixture(autouse=True)
 def references_in_a_folder_of_their_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("TOOLTUNE_CACHE", str(tmp_path / "cache"))

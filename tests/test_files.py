@@ -124,19 +124,26 @@ def test_a_lock_is_one_whoever_takes_it_first(tmp_path: Path) -> None:
     """Also where the file of a released lock goes away while another process waits for it."""
     script = (
         "import sys, time, random\nfrom pathlib import Path\nfrom core.files import Lock, Taken\n"
-        "lock, inside = Path(sys.argv[1]), Path(sys.argv[2])\ntaken = 0\nend = time.time() + 3\n"
-        "while time.time() < end:\n"
+        "lock, inside = Path(sys.argv[1]), Path(sys.argv[2])\ntaken = 0\n"
+        "print('ready', flush=True)\nsys.stdin.readline()\n"
+        "while taken < 400:\n"
         "    try:\n        held = Lock(lock)\n    except Taken:\n        continue\n"
         "    inside.mkdir()\n    inside.rmdir()\n    held.release()\n    taken += 1\n"
-        "print(taken)\n"
     )
     command = [sys.executable, "-c", script, str(tmp_path / ".lock"), str(tmp_path / "inside")]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     several = [
-        subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
         for _ in range(2)
     ]
-    taken = [int(each.communicate()[0]) for each in several]
-    assert [each.returncode for each in several] == [0, 0] and min(taken) > 0
+    for each in several:
+        assert each.stdout and each.stdout.readline() == "ready\n"
+    for each in several:
+        assert each.stdin and each.stdin.write("\n")
+        each.stdin.flush()
+    for each in several:
+        each.communicate()
+    assert [each.returncode for each in several] == [0, 0]
 
 
 # ------------------------------------------------------------------------------------------------ commands

@@ -59,6 +59,9 @@ def sets(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return make_sets(folder, chats=[*map(read_chat, range(10))], pairs=[*map(read_pair, range(20))])
 
 
+pytestmark = pytest.mark.usefixtures("without_picture")
+
+
 @pytest.fixture(autouse=True)
 def references_in_a_folder_of_their_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("TOOLTUNE_CACHE", str(tmp_path / "cache"))

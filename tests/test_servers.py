@@ -504,16 +504,31 @@ def test_many_requests_are_under_way_at_once_and_tasks_end_in_any_order() -> Non
     tasks = make_tasks(["files", "api"], "test", 12, 2)
     slow = {task.instruction for task in tasks[:2]}
 
+    lock, counts = threading.Lock(), {"come": 0, "under way": 0, "most": 0}
+    four_have_come, others_are_done = threading.Event(), threading.Event()
+
     def answer(body: dict[str, Any]) -> Answer:
-        time.sleep(0.5 if body["messages"][1]["content"] in slow else 0.0)
+        with lock:
+            counts["come"] += 1
+            counts["under way"] += 1
+            counts["most"] = max(counts["most"], counts["under way"])
+            if counts["come"] == 4:
+                four_have_come.set()
+        assert four_have_come.wait(60)
+        assert body["messages"][1]["content"] not in slow or others_are_done.wait(60)
+        with lock:
+            counts["under way"] -= 1
         return chat("No.")
 
+    records = []
     with Fake(answer) as fake:
-        fake.seconds = 0.05
         policy = ServerPolicy(fake.url, concurrency=4)
-        records = list(run_tasks(policy, tasks, label="x", live=4))
+        for record in run_tasks(policy, tasks, label="x", live=4):
+            records.append(record)
+            if len(records) == 10:
+                others_are_done.set()
         policy.close()
-    assert fake.most_at_once == 4
+    assert counts["most"] == 4
     assert len(records) == len(fake.asked) == 12
     assert {record.metadata.group for record in records[-2:]} == {task.id for task in tasks[:2]}
 
