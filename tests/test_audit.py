@@ -19,7 +19,8 @@ from core.errors import UserError
 from data.chats import Chat, Message, PreferencePair, ToolCall
 from data.curation.rows import record_to_row
 from data.records import ToolSpec
-from data.rendering.renderer import Renderer, read_chat_template
+from data.rendering.chat_template import read_chat_template
+from data.rendering.renderer import Renderer
 from data.rendering.templates_page import trl_templates
 from data.sets.build import BuildConfig, build
 from data.sets.prepared import read_prepared

@@ -100,7 +100,7 @@ def test_a_template_that_takes_any_ids_gets_those_of_the_row(tiny_model: Path) -
     renderer = Renderer.from_pretrained(tiny_model)
     assert renderer.call_ids is ANY
     messages = steps("call_0", "chatcmpl-tool-1")
-    assert ids_of(list(renderer._with_ids(messages))) == ["call_0", "chatcmpl-tool-1"]
+    assert ids_of(list(renderer.habits.form.with_ids(messages))) == ["call_0", "chatcmpl-tool-1"]
 
 
 @pytest.mark.parametrize("name", TEMPLATES)

@@ -44,7 +44,7 @@ from core.json_lines import json_line_to_object
 from core.screen import with_progress
 from data.models import find_base, missing_model_check, read_stages, weights_sha256
 from data.records import INVALID_CALL, Trajectory
-from data.rendering.renderer import read_chat_template
+from data.rendering.chat_template import read_chat_template
 from data.trajectories import actions_to_messages
 
 _EXPERTS_TURNS = 100

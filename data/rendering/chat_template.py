@@ -15,9 +15,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from core.errors import first_line
+from core.errors import UserError, first_line
 from data.rendering.control_tokens import Unrenderable
 
 if TYPE_CHECKING:
@@ -25,10 +26,24 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 _EVERYTHING = 1 << 60
+_SWITCHES = ("enable_thinking", "thinking", "preserve_thinking", "truncate_history_thinking", "clear_thinking")
+"""What templates call the switches that decide how reasoning is shown."""
 _TURNS = "messages_of_the_loop"
 _LOOP = "loop"
 _OF_A_DICT = frozenset(dir(dict))
 _LOOP_FACTS = frozenset({"index0", "index", "first", "last", "previtem", "nextitem", "length"})
+
+
+def read_chat_template(path: str | Path) -> str:
+    """The text of a Jinja template file.
+
+    Raises:
+        UserError: if it cannot be read.
+    """
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: the chat template cannot be read: {error}") from None
 
 
 class ChatTemplate:
@@ -38,6 +53,7 @@ class ChatTemplate:
         from transformers.utils import chat_template_utils  # noqa: PLC0415 - only needed with a model
 
         self.source: str = tokenizer.chat_template
+        self.switches = [switch for switch in _SWITCHES if switch in self.source]
         self._variables: dict[str, Any] = {**tokenizer.special_tokens_map, "documents": None}
         self._alias_reasoning = chat_template_utils._alias_reasoning_fields
         try:
@@ -64,6 +80,20 @@ class ChatTemplate:
             return self._whole.render(variables)
         except Exception as error:  # a template may raise anything; whatever it is, the chat cannot be shown
             raise Unrenderable(f"the template refuses it: {first_line(error)}") from None
+
+    def try_to_render(
+        self,
+        messages: Sequence[dict[str, Any]],
+        tools: Sequence[dict[str, Any]],
+        *,
+        generate: bool = False,
+        **switches: Any,
+    ) -> str | None:
+        """The text of a chat, or None where the template refuses it."""
+        try:
+            return self.render(messages, tools, generate=generate, **switches)
+        except Unrenderable:
+            return None
 
     def beginnings(self, messages: Sequence[dict[str, Any]], tools: Sequence[dict[str, Any]]) -> Beginnings:
         """The texts of all beginnings of a chat."""

@@ -16,13 +16,21 @@ token that awaits a tool's result, holds a bare control token or nothing at all 
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from data.chats import Message, ToolCall
+from core.errors import first_line
+from core.json_lines import json_to_object
+from data.chats import Message, ToolCall, what_is_said
 from data.records import ToolSpec
 from data.rendering.call_forms import CALL_FORMS, HERMES, Form, Schemas, Unread, Written, tools_to_schemas
+from data.rendering.control_tokens import ControlTokens
+from data.rendering.habits import Habits
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
 
 NOTHING_SAID = "the turn holds neither words nor a call"
 AWAITING_A_RESULT = (
@@ -267,3 +275,144 @@ def _unwrapped(content: str) -> str:
         if content.strip().startswith(opening):
             return content.strip().removeprefix(opening).removesuffix(closing)
     return content
+
+
+# ---------------------------------------------------------------- ids
+
+
+PROBE_TOOL = ToolSpec.model_validate(
+    {"function": {"name": "probe", "description": "Probe.", "parameters": {"type": "object", "properties": {
+        "text": {"type": "string"}, "count": {"type": "integer"}}}}}
+)  # fmt: skip
+PROBE_CALLS = tuple(
+    Message(
+        role="assistant",
+        tool_calls=(ToolCall(id="call00000", name="probe", arguments={"text": text, "count": 7}),),
+    )
+    for text in ("7", "a\\nb 'c' \"d\"", " a\n")
+)
+"""A call, then quotes and escapes, then a text with edges: what a template makes of them tells its form of calls."""
+
+
+class ReplyReader:
+    """Reads the ids that one model emits."""
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerFast,
+        control: ControlTokens,
+        habits: Habits,
+        stop_ids: Sequence[int],
+        written: Sequence[tuple[list[int], Message]],
+    ) -> None:
+        """`written`: what the model's template makes of `PROBE_CALLS`, in ids, as far as it shows them."""
+        self._tokenizer, self._control, self._habits, self._stop_ids = tokenizer, control, habits, stop_ids
+        self.call_form = self._find_call_form(written)
+
+    def _find_call_form(self, written: Sequence[tuple[list[int], Message]]) -> Form | None:
+        """The form in which the template writes calls: the first of the table that reads back what it makes of most.
+
+        Null where none does. Trying beats comparing templates by name, because a template is often changed a little while its
+        form of calls stays.
+        """
+        best, most = None, 0
+        for form in CALL_FORMS:
+            reads = 0
+            for ids, probe in written:
+                said, other = self._read(ids, form, (PROBE_TOOL,))
+                if isinstance(said, str) or other or what_is_said([said]) != what_is_said([probe]):
+                    break
+                reads += 1
+            if reads > most:  # the later probes hold what is rare; a form that reads the first one is the template's
+                best, most = form, reads
+        return best
+
+    def read(self, ids: Sequence[int], *, prompt: Sequence[int], tools: Sequence[ToolSpec]) -> Reply:
+        """What a model emitted after `prompt`, and in which form, if it was not the template's own.
+
+        Where no form of the table is the template's own, the response template is used that its tokenizer may carry.
+        """
+        response_template = getattr(self._tokenizer, "response_template", None)
+        if self.call_form is None and response_template:
+            said = self._parse_response(response_template, ids, prompt, tools)
+            if isinstance(said, Message) and said.tool_calls:
+                return Reply(said)
+        return self._read(ids, self.call_form or HERMES, tools)
+
+    def _read(self, ids: Sequence[int], own: Form, tools: Sequence[ToolSpec]) -> Reply:
+        kept = list(ids)
+        while kept and kept[-1] in self._stop_ids:
+            kept.pop()
+        stops = self._control.written(ids[len(kept) :])
+        next_role = self._habits.next_role
+        awaits_result = any(stop in AWAITING_A_RESULT or stop == next_role[True] != next_role[False] for stop in stops)
+        # A control token that the model typed letter by letter is text, as it is in training.
+        text, typed = self._control.to_marked(kept)
+        known = frozenset(token.content for token in self._tokenizer.added_tokens_decoder.values())
+        reply = read_reply(
+            text,
+            own=own,
+            tools=tools,
+            control=self._control.special,
+            awaits_result=awaits_result,
+            opened=self._habits.opened,
+            known=known,
+        )
+        if typed is None:
+            return reply
+        if not isinstance(reply.said, Message) or not reply.said.tool_calls:
+            loose = read_reply(
+                self._control.unmark(text, typed),
+                own=None,
+                tools=tools,
+                awaits_result=awaits_result,
+                opened=self._habits.opened,
+            )
+            if isinstance(loose.said, Message) and loose.said.tool_calls:
+                return loose
+        return Reply(_unmarked(reply.said, lambda value: self._control.unmark(value, typed)), reply.form)
+
+    def _parse_response(
+        self, template: dict[str, Any], ids: Sequence[int], prompt: Sequence[int], tools: Sequence[ToolSpec]
+    ) -> Message | str:
+        calls = template.get("fields", {}).get("tool_calls", {})
+        specs = None if calls.get("content") == "json" else [tool.model_dump() for tool in tools]
+        try:
+            parsed = self._tokenizer.parse_response(list(ids), prefix=list(prompt), tools=specs) or {}
+            return _parsed_to_message(parsed)
+        except Exception as error:  # whatever a response template raises, the text was not readable by it
+            return f"unreadable turn: {first_line(error)}"
+
+
+def _unmarked(value: Any, unmark: Callable[[str], str]) -> Any:
+    """A message, or any part of it, with the marks taken out of all its texts."""
+    if isinstance(value, Message):
+        return Message.model_validate(_unmarked(value.model_dump(), unmark))
+    if isinstance(value, str):
+        return unmark(value)
+    if isinstance(value, dict):
+        return {unmark(key): _unmarked(item, unmark) for key, item in value.items()}
+    return [_unmarked(item, unmark) for item in value] if isinstance(value, list | tuple) else value
+
+
+def _parsed_to_message(parsed: dict[str, Any]) -> Message | str:
+    """The dict that `tokenizer.parse_response` gives, as a message."""
+    calls = []
+    for index, item in enumerate(parsed.get("tool_calls") or []):
+        function = item.get("function", item)
+        if not isinstance(function, dict) or not isinstance(function.get("name"), str) or not function["name"]:
+            return "the call has no name"
+        arguments = function.get("arguments") or {}
+        try:  # strict, because the parser takes NaN and a record does not
+            arguments = json_to_object(arguments if isinstance(arguments, str) else json.dumps(arguments))
+        except ValueError as error:
+            return f"the call's arguments are {error}"
+        if not isinstance(arguments, dict):
+            return "the call's arguments are not a JSON object"
+        calls.append(ToolCall(id=f"call_{index}", name=function["name"], arguments=arguments))
+    return Message(
+        role="assistant",
+        content=parsed.get("content") or "",
+        reasoning_content=parsed.get("reasoning_content") or parsed.get("thinking") or None,
+        tool_calls=tuple(calls),
+    )

@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Any
 from core.errors import UserError
 from data.chats import Chat, Message, Skip, ToolCall
 from data.records import ToolSpec
-from data.rendering.chat_template import ChatTemplate
+from data.rendering.chat_template import ChatTemplate, read_chat_template
 from data.rendering.control_tokens import Unrenderable
-from data.rendering.renderer import Renderer, read_chat_template
+from data.rendering.renderer import Renderer
 from data.rendering.token_tree import TokenTree
 
 if TYPE_CHECKING:
@@ -170,7 +170,7 @@ def _stop(tree: TokenTree, renderer: Renderer) -> str:
         context = _text(renderer, [tree.ids[n] for n in tree.path(last.nodes[-1])[: -len(last.nodes)]])
         end = _LAST_WORD.search(text.removesuffix(stop))
         kind = "kept" if end and end[0] + stop in context else "last turn only"
-        if stop in renderer.next_role.values():
+        if stop in renderer.habits.next_role.values():
             kind = "next role's"
         name = f"`{stop}` ({kind})"
         if name not in names:

@@ -49,6 +49,10 @@ class TokenTree:
             node = self.parents[node]
         return nodes[::-1]
 
+    def longest(self) -> int:
+        """Tokens of the longest sequence that is scored."""
+        return max(len(self.path(target.nodes[-1])) for target in self.targets)
+
     def rows(self, label: str = "chat") -> list[tuple[list[int], list[float]]]:
         """The tree as plain sequences (ids, loss weight per token): each target of `label` is scored in exactly one.
 
@@ -72,7 +76,7 @@ class TokenTree:
         return rows[::-1]
 
 
-class _TreeBuilder:
+class TreeBuilder:
     """A trie: sequences go in one after another, shared prefixes are stored once. `path` is where it stands."""
 
     def __init__(self) -> None:
@@ -110,8 +114,3 @@ class _TreeBuilder:
         if following < len(self.ids) and self.parents[following] == node and self.ids[following] == token:
             return following
         return self._children.get((node, token))
-
-
-def _longest(tree: TokenTree) -> int:
-    """Tokens of the longest sequence that is scored."""
-    return max(len(tree.path(target.nodes[-1])) for target in tree.targets)

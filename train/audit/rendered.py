@@ -76,7 +76,7 @@ def audit_rendering(
 
 
 def _family(reason: str) -> str:
-    """The check that a reason of data/rendering/renderer.py belongs to."""
+    """The check that a reason of the renderer belongs to."""
     if "no stop token" in reason:
         return "no_stop_token"
     return "template_loses" if reason.startswith("the template ") else "dropped"
