@@ -44,6 +44,22 @@ def source_sha256(source: str, *, revision: str | None = None) -> str:
     return digest.hexdigest()
 
 
+def model_files(folder: Path) -> list[Path]:
+    """All files of a model or adapter folder that decide what it says: weights, configs, tokenizer, template."""
+    patterns = (
+        *(
+            "*.safetensors",
+            "config.json",
+            "generation_config.json",
+            "adapter_config.json",
+            "chat_template*",
+            "tokenizer*",
+        ),
+        *("special_tokens_map.json", "added_tokens.json", "vocab*", "merges.txt"),
+    )
+    return sorted({path for pattern in patterns for path in folder.glob(pattern)})
+
+
 @functools.lru_cache(maxsize=1024)
 def _file_sha256(file: Path, _size: int, _modified_ns: int) -> str:
     return file_sha256(file)

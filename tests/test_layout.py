@@ -45,3 +45,27 @@ def test_folders_import_only_downwards(folder: str) -> None:
 def test_the_reading_itself_sees_every_form() -> None:
     source = "def f():\n    import a.b\n    from c.d import e\n    importlib.import_module('g.h')\nfrom . import i\n"
     assert imported_packages(source) == {"a", "c", "g"}
+
+
+def loaded_with(module: str) -> set[str]:
+    """Modules of ours that are loaded when this one is: all imports outside of functions, followed."""
+    seen, left = set(), [module]
+    while left:
+        name = left.pop()
+        path = ROOT / Path(*name.split(".")).with_suffix(".py")
+        if name in seen or not path.is_file():
+            continue
+        seen.add(name)
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.Import):
+                left += [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                left += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    return seen
+
+
+def test_only_what_asks_a_server_loads_the_client() -> None:
+    assert "core.chat_server" in loaded_with("benchmark.agent.served_model")
+    for command in ("benchmark.__main__", "data.__main__", "train.sft"):
+        loaded = loaded_with(command)
+        assert len(loaded) > 20 and "core.chat_server" not in loaded, command

@@ -350,6 +350,43 @@ def test_new_code_runs_again_what_it_decides(
     assert scripted.started == reruns
 
 
+def test_a_single_round_needs_no_validation_tasks(
+    scripted: Scripted, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = config_file(tmp_path, rounds=1, validation=None)
+    assert main("--config", path) == 0
+    assert scripted.started == [name for name in names(1) if name != "round-1/validate"]
+    told = capsys.readouterr()
+    assert "dpo-1" in told.out and "40 % (26-55)" in told.out and "validation" not in told.out
+    for command in scripted.commands:  # printed before it runs, as one would type it
+        assert f"$ {shlex.join(command)}\n".replace(f"{Path(sys.executable).parent}/", "") in told.err
+    summary = json.loads((tmp_path / "돌림" / "summary.json").read_text(encoding="utf-8"))
+    assert [name for each in summary["rounds"] for name in each["test"]] == ["base", "sft-1", "dpo-1"]
+    assert (tmp_path / "돌림" / "rounds.png").stat().st_size > 1000
+    scripted.started.clear()
+    assert main("--config", path) == 0 and scripted.started == []
+
+
+@pytest.mark.parametrize(("arguments", "name"), [([], "quickstart"), (["--fast"], "fast")])
+def test_the_quickstart_prepares_and_calls_the_loop(arguments: list[str], name: str, tmp_path: Path) -> None:
+    """With commands that only tell that they were called."""
+    (tmp_path / "scripts").mkdir()
+    (tmp_path / ".venv" / "bin").mkdir(parents=True)
+    (tmp_path / "scripts" / "quickstart").write_bytes((ROOT / "scripts" / "quickstart").read_bytes())
+    (tmp_path / "scripts" / "setup").write_text("#!/bin/sh\necho set up\n")
+    (tmp_path / ".venv" / "bin" / "activate").write_text('python() { echo called with "$@"; }\n')
+    for file in ("quickstart", "setup"):
+        (tmp_path / "scripts" / file).chmod(0o755)
+    done = subprocess.run([tmp_path / "scripts" / "quickstart", *arguments], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    told = [line for line in done.stdout.splitlines() if line.startswith(("set up", "called with"))]
+    loop = loop_of(ROOT / "configs" / "benchmark" / f"{name}.yaml").config
+    assert told[0] == "set up" and loop.model in told[1]
+    assert told[2] == f"called with -m benchmark loop --config configs/benchmark/{name}.yaml"
+    assert f"$ python -m benchmark loop --config configs/benchmark/{name}.yaml" in done.stdout
+    assert loop.rounds == 1 and f"{loop.out}/round-1/" in done.stdout
+
+
 def test_a_failed_stage_ends_the_loop_with_its_code_and_its_last_words(
     scripted: Scripted, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -411,6 +448,8 @@ def test_a_dry_run_prints_every_command_and_makes_nothing(
         ),
         ({"record": {"count": 0, "seed": 7}}, [], "record.count"),
         ({"tasks": "--worlds 'files"}, [], "not a command line"),
+        ({"validation": None}, [], "validation is missing; with 3 rounds it decides which model goes on"),
+        ({"validation": None, "rounds": 1}, ["--stage", "chose", "--round", 1], "stages tasks, record"),
         ({"sft": {"config": "trainnig.yaml"}}, [], "trainnig.yaml: there is no such file"),
         ({}, ["--stage", "recrod", "--round", 1], "Did you mean 'record'?"),
         ({}, ["--stage", "record", "--round", 4], "rounds are 1 to 3"),
@@ -610,10 +649,10 @@ def test_written_tasks_are_found_in_their_own_records_and_in_no_training_record(
 
 def test_every_example_config_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
-    for path in sorted((ROOT / "configs" / "benchmark").glob("loop*.yaml")):
+    for path in sorted((ROOT / "configs" / "benchmark").glob("*.yaml")):
         loop = loop_of(path)
         for each in (loop.config.sft, loop.config.dpo):
             assert Path(each.config).is_file()
-        assert len(loop.stages()) == 2 + 10 * loop.config.rounds
+        assert len(loop.stages()) == 2 + (10 if loop.config.validation else 8) * loop.config.rounds
     with pytest.raises(UserError, match="cannot be read"):
         read_config(tmp_path / "none.yaml", LoopConfig)

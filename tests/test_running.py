@@ -17,7 +17,8 @@ import pytest
 
 from benchmark.agent.episodes import Try
 from benchmark.kpis import pass_hat_k
-from benchmark.runs.run import DECIDING_CODE, model_sha256, tasks_to_tries
+from benchmark.runs.actors import model_sha256
+from benchmark.runs.run import DECIDING_CODE, tasks_to_tries
 from benchmark.worlds.kinds import make_tasks
 from core.errors import UserError
 from data.records import Outcome, Trajectory, read_trajectories
@@ -231,7 +232,7 @@ def record_of(task: str, won: bool, sample: int) -> Trajectory:
 def test_a_served_model_is_run_and_a_broken_run_is_kept(
     bench: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("benchmark.agent.served_model.FIRST_WAIT_SECONDS", 0.01)
+    monkeypatch.setattr("core.chat_server.FIRST_WAIT_SECONDS", 0.01)
     monkeypatch.setenv("MY_KEY", "sk-very-secret")
     run = [
         "run", "--label", "served", "--api-key-env", "MY_KEY", "--worlds", "files,api", "--count", 6, "--batch-size", 2,

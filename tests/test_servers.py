@@ -17,13 +17,14 @@ from typing import Any
 
 import pytest
 
-from benchmark.agent import served_model as servers
 from benchmark.agent.episodes import Episode, Try, Unreadable, open_episode, run_tasks
 from benchmark.agent.policies import Expert
-from benchmark.agent.served_model import ServerPolicy, check_url, message_to_openai
+from benchmark.agent.served_model import ServerPolicy, message_to_openai
 from benchmark.agent.transformers_model import read_renderer
 from benchmark.runs.run import count_replies
 from benchmark.worlds.kinds import make_tasks
+from core import chat_server as servers
+from core.chat_server import check_url
 from core.errors import UserError
 from data.chats import Message, ToolCall
 from data.records import INVALID_CALL, Outcome

@@ -1,6 +1,6 @@
 """A trained adapter merged into its base: one folder that transformers loads and a server such as vLLM serves.
 
-    python -m train.export runs/quickstart/dpo --out exported/quickstart
+    python -m train.export runs/quickstart/round-1/dpo --out exported/quickstart
     python -m train.export runs/8b/dpo --out exported/8b --dtype bfloat16 --kpis results/dpo/kpis.json
 
 Weights are merged in float32, `W + scale * B A`, and only then cast, so that nothing is rounded twice. An adapter that was

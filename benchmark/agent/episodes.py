@@ -34,6 +34,10 @@ FROZEN_START = datetime(2026, 1, 1, tzinfo=UTC)
 _VERSIONS: dict[str, JsonValue] = {"python": platform.python_version(), "tooltune": version("tooltune")}
 
 
+SERVERS_FAULT = "the server's "
+"""How the reason of a turn begins which the server, not the model, has made unreadable."""
+
+
 class Unreadable(NamedTuple):
     """A turn that held no readable call: what was written, and why it cannot be read."""
 

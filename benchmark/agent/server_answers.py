@@ -10,45 +10,20 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from benchmark.agent.episodes import Heard, Turn, Unreadable
+from benchmark.agent.episodes import SERVERS_FAULT, Heard, Turn, Unreadable
+from core.chat_server import WrongShape, json_kind
 from core.json_lines import json_to_object
 from data.chats import Message, ToolCall
 from data.records import ToolSpec
 from data.rendering.call_forms import HERMES
 from data.rendering.replies import NOTHING_SAID, Reply, breaks_off_in_call, left_call, read_reply
 
-SERVERS_FAULT = "the server's "
-"""How the reason of a turn begins which the server, not the model, has made unreadable."""
 PARSER = SERVERS_FAULT + "parser"
 _REASONING = ("reasoning_content", "reasoning", "thinking", "reasoning_details")
 """What servers call the model's thoughts, vLLM's older and newer name first."""
 _SAID, _THOUGHT = ("text", "output_text", "refusal"), ("thinking", "reasoning", "redacted_thinking")
 """Types of the parts that a content may be made of."""
 _WHICH_PARSER = "is its tool parser that of the model (vLLM: --tool-call-parser)?"
-
-
-class WrongShape(ValueError):
-    """An answer that OpenAI's API does not have; the message says in one line what is wrong with it."""
-
-
-def answer_to_choice(answer: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The first choice of an answer.
-
-    Raises:
-        WrongShape: if there is none.
-    """
-    choices = answer.get("choices")
-    if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
-        what = "is missing" if "choices" not in answer else f"is {_told(choices)}"
-        raise WrongShape(f"field 'choices' {what}, expected a list of objects")
-    return choices[0]
-
-
-def prompt_tokens(answer: Mapping[str, Any]) -> int | None:
-    """How many tokens the server has read, where it tells."""
-    usage = answer.get("usage")
-    used = usage.get("prompt_tokens") if isinstance(usage, dict) else None
-    return used if type(used) is int else None
 
 
 def choice_to_turn(choice: Mapping[str, Any], *, tools: Sequence[ToolSpec], max_new_tokens: int) -> Turn:
@@ -59,7 +34,7 @@ def choice_to_turn(choice: Mapping[str, Any], *, tools: Sequence[ToolSpec], max_
     """
     said = choice.get("message")
     if not isinstance(said, dict):
-        raise WrongShape(f"field 'choices.0.message' is {_told(said)}, expected an object")
+        raise WrongShape(f"field 'choices.0.message' is {json_kind(said)}, expected an object")
     content, thoughts = _words(said.get("content"), "content")
     refusal = said.get("refusal")
     if not content and isinstance(refusal, str):
@@ -113,18 +88,6 @@ def _left_by_parser(content: str, reasoning: str, finish: object, tools: Sequenc
     return None
 
 
-def _told(value: object) -> str:
-    kinds = (
-        (type(None), "null"),
-        (bool, "a truth value"),
-        (int | float, "a number"),
-        (str, "a text"),
-        (list, "a list"),
-    )
-    kind = next((name for kind, name in kinds if isinstance(value, kind)), "an object")
-    return "an empty list" if value == [] else kind
-
-
 def _words(value: object, field: str) -> tuple[str, str]:
     """Words and thoughts of a content: a text, or parts of several kinds.
 
@@ -136,19 +99,19 @@ def _words(value: object, field: str) -> tuple[str, str]:
     if isinstance(value, str):
         return value, ""
     if not isinstance(value, list):
-        raise WrongShape(f"field '{field}' is {_told(value)}, expected a text")
+        raise WrongShape(f"field '{field}' is {json_kind(value)}, expected a text")
     words, thoughts = [], []
     for part in value:
         if isinstance(part, str):
             words.append(part)
             continue
-        kind = part.get("type", "text") if isinstance(part, dict) else _told(part)
+        kind = part.get("type", "text") if isinstance(part, dict) else json_kind(part)
         if not isinstance(part, dict) or kind not in (*_SAID, *_THOUGHT):
             raise WrongShape(f"field '{field}' holds a part of the type {kind!r:.40}, expected text")
         if kind in _SAID:
             text = part.get("text", part.get("refusal"))
             if not isinstance(text, str):
-                raise WrongShape(f"a part of field '{field}' is {_told(text)}, expected a text")
+                raise WrongShape(f"a part of field '{field}' is {json_kind(text)}, expected a text")
             words.append(text)
         else:
             thoughts.append(
@@ -180,12 +143,12 @@ def _calls(said: Mapping[str, Any]) -> list[dict[str, Any]]:
     if calls is None:
         return []
     if not isinstance(calls, list):
-        raise WrongShape(f"field 'tool_calls' is {_told(calls)}, expected a list")
+        raise WrongShape(f"field 'tool_calls' is {json_kind(calls)}, expected a list")
     functions = []
     for call in calls:
         function = call.get("function", call) if isinstance(call, dict) else call
         if not isinstance(function, dict):
-            raise WrongShape(f"a call of field 'tool_calls' is {_told(function)}, expected an object")
+            raise WrongShape(f"a call of field 'tool_calls' is {json_kind(function)}, expected an object")
         functions.append({"name": function.get("name"), "arguments": function.get("arguments")})
     return functions
 
@@ -203,54 +166,3 @@ def _call_to_message(call: Mapping[str, Any], place: int) -> ToolCall:
     if not isinstance(name, str) or not name:
         raise ValueError("the call has no name")
     return ToolCall(id=f"call_{place}", name=name, arguments=arguments)
-
-
-def events_to_answer(text: str) -> dict[str, Any] | None:
-    """The answer that server-sent events add up to, from a server that streams unasked; None if the text holds none."""
-    answer: dict[str, Any] = {}
-    message: dict[str, Any] = {"role": "assistant", "content": None}
-    choice: dict[str, Any] = {"message": message, "finish_reason": None}
-    events = 0
-    for line in text.splitlines():
-        if not line.startswith("data:") or line[5:].strip() == "[DONE]":
-            if line.strip() and not line.startswith(("data:", ":", "event:", "id:", "retry:")):
-                return None
-            continue
-        try:
-            event = json_to_object(line[5:])
-        except ValueError:
-            return None
-        if not isinstance(event, dict):
-            return None
-        events += 1
-        answer |= {key: event[key] for key in ("error", "usage") if event.get(key)}
-        parts = event.get("choices")
-        if not isinstance(parts, list) or not parts or not isinstance(parts[0], dict) or parts[0].get("index", 0) != 0:
-            continue
-        choice["finish_reason"] = parts[0].get("finish_reason") or choice["finish_reason"]
-        if isinstance(parts[0].get("text"), str):
-            choice["text"] = choice.get("text", "") + parts[0]["text"]
-        delta = parts[0].get("delta", parts[0].get("message"))
-        for key, value in delta.items() if isinstance(delta, dict) else ():
-            if key == "tool_calls" and isinstance(value, list):
-                for call in value:
-                    _add_call(message.setdefault("tool_calls", []), call)
-            elif key != "role" and isinstance(value, str):
-                message[key] = (message.get(key) or "") + value
-    if not events:
-        return None
-    return answer | ({"choices": [choice]} if choice["finish_reason"] or len(message) > 2 or message["content"] else {})
-
-
-def _add_call(calls: list[Any], part: object) -> None:
-    """Add a piece of a call to the calls so far."""
-    if not isinstance(part, dict) or not isinstance(part.get("function"), dict):
-        return
-    index = part.get("index", len(calls) - 1)
-    if not isinstance(index, int) or index >= len(calls) or not calls:
-        calls.append({"function": {"name": "", "arguments": ""}})
-        index = len(calls) - 1
-    function = calls[index]["function"]
-    for key in ("name", "arguments"):
-        if isinstance(part["function"].get(key), str):
-            function[key] += part["function"][key]

@@ -10,7 +10,6 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, nullcontext
 from dataclasses import asdict, replace
 from itertools import islice
 from pathlib import Path
@@ -20,7 +19,6 @@ import typer
 from pydantic import ValidationError
 
 from benchmark.agent.episodes import FROZEN_START, Episode, Policy, Try, Turn, Unreadable
-from benchmark.agent.served_model import ServerPolicy
 from benchmark.bfcl.questions import (
     CATEGORIES,
     PACKAGE,
@@ -34,7 +32,7 @@ from benchmark.bfcl.questions import (
     silence,
 )
 from benchmark.kpis import Kpi
-from benchmark.runs.run import Actor, Options
+from benchmark.runs.actors import Actor, Options
 from benchmark.runs.shown import kpi_to_text
 from benchmark.worlds.world import Task, World
 from core.errors import UserError, printable
@@ -134,9 +132,8 @@ def answer_all(policy: Policy, items: Sequence[Item], path: Path, *, run: str, l
 def _answers(
     actor: Actor, items: Sequence[Item], path: Path, batch_size: int, max_new_tokens: int
 ) -> dict[str, Prediction]:
-    policy = actor.load(Options(batch_size=batch_size, max_new_tokens=max_new_tokens))
     run = hashlib.sha256(json.dumps([actor.identity(), max_new_tokens]).encode()).hexdigest()[:16]
-    with closing(policy) if isinstance(policy, ServerPolicy) else nullcontext():
+    with actor.acting(Options(batch_size=batch_size, max_new_tokens=max_new_tokens)) as policy:
         return answer_all(policy, items, path, run=run, live=batch_size)
 
 
@@ -187,7 +184,7 @@ def bfcl_command(
 
     \b
     Examples:
-        python -m benchmark bfcl --model runs/quickstart/sft --limit 20 --out results/bfcl/sft
+        python -m benchmark bfcl --model runs/quickstart/round-1/sft --limit 20 --out results/bfcl/sft
         python -m benchmark bfcl --predictions mine.jsonl --categories multiple,irrelevance
     """
     if (model is None) == (predictions is None):

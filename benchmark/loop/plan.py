@@ -7,7 +7,7 @@
              pairs             its failures become preference pairs
              dpo-data, dpo     the model learns from them
              validate          all models of the round on a third set of training tasks
-             choose            the best goes on; or the loop stops here
+             choose            the best goes on; or the loop stops here (a single round may leave out these two)
              test              on test tasks, which decide nothing
     leaderboard                one page of all rounds
 
@@ -93,8 +93,8 @@ class LoopConfig(_Strict):
     """Training tasks that the expert solves. Here and for practice, round R adds R - 1 to the seed."""
     practice: TaskSet
     """Training tasks whose failures become pairs."""
-    validation: TaskSet
-    """Training tasks that decide which model goes on, and whether another round is worth it."""
+    validation: TaskSet | None = None
+    """Training tasks that decide which model goes on, and whether another round is worth it; a single round needs none."""
     test: TaskSet
     sft: Stagewise
     dpo: Stagewise
@@ -108,8 +108,13 @@ class LoopConfig(_Strict):
         seeds = {
             "record.seed": range(self.record.seed, self.record.seed + self.rounds),
             "practice.seed": range(self.practice.seed, self.practice.seed + self.rounds),
-            "validation.seed": range(self.validation.seed, self.validation.seed + 1),
         }
+        if self.validation is not None:
+            seeds["validation.seed"] = range(self.validation.seed, self.validation.seed + 1)
+        elif self.rounds > 1:
+            raise ValueError(
+                f"validation is missing; with {self.rounds} rounds it decides which model goes on. Only rounds: 1 does without"
+            )
         for (one, seeds_of_one), (other, seeds_of_other) in combinations(seeds.items(), 2):
             if set(seeds_of_one) & set(seeds_of_other):
                 raise ValueError(
@@ -269,16 +274,13 @@ class Loop:
             *([("dpo", dpo)] if pairs else []),
         ]
         trained = f"round-{number}/{'dpo' if pairs else 'pairs'}"
-        stages += [
-            self._run(number, "validate", "validation", models, _tasks_of("train", config.validation), trained),
-            self._choose(number, [label for label, _ in models]),
-            self._run(
-                number, "test", "test",
-                [(label if label == "base" else f"{label}-{number}", model) for label, model in models],
-                _tasks_of("test", config.test), trained,
-            ),
-        ]  # fmt: skip
-        return stages
+        if config.validation is not None:
+            stages += [
+                self._run(number, "validate", "validation", models, "train", config.validation, trained),
+                self._choose(number, [label for label, _ in models]),
+            ]
+        labelled = [(label if label == "base" else f"{label}-{number}", model) for label, model in models]
+        return [*stages, self._run(number, "test", "test", labelled, "test", config.test, trained)]
 
     def _data(self, number: int, name: str, adapter: str, source: Path, kind: Stagewise, *, after: str) -> Stage:
         here = self.folder(number)
@@ -312,15 +314,22 @@ class Loop:
         )  # fmt: skip
 
     def _run(
-        self, number: int, name: str, folder: str, models: list[tuple[str, Path]], tasks: Sequence[object], after: str
+        self,
+        number: int,
+        name: str,
+        folder: str,
+        models: list[tuple[str, Path]],
+        split: str,
+        tasks: TaskSet,
+        after: str,
     ) -> Stage:
         out = self.folder(number) / folder
         asked = [part for label, model in models for part in ("--model", model, "--label", label)]
-        options = self.config.validation.options if name == "validate" else self.config.test.options
         return Stage(
             name, number, self.folder(number),
             command_words(
-                "python -m benchmark run", *asked, *tasks, self.config.tasks, self.config.run, options, "--out", out
+                "python -m benchmark run", *asked, *_tasks_of(split, tasks), self.config.tasks, self.config.run, tasks.options,
+                "--out", out,
             ),
             reads=tuple(model for _, model in models),
             makes=tuple(out / label / "trajectories.jsonl" for label, _ in models),
@@ -344,7 +353,7 @@ class Loop:
         return Stage(
             "leaderboard", 0, self.out, command_words("python -m benchmark leaderboard", *runs, "--out", page),
             reads=tuple(made for stage in tests for made in stage.makes), makes=(page / "index.html",),
-            after=(*(stage.id for stage in tests), f"round-{last}/choose"),
+            after=(*(stage.id for stage in tests), *([f"round-{last}/choose"] if self.config.validation else [])),
         )  # fmt: skip
 
     def choose(self, number: int) -> dict[str, Any]:

@@ -6,6 +6,7 @@ its options. Started again, the loop reuses what is unchanged and says of the re
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shlex
 import shutil
@@ -26,11 +27,11 @@ from benchmark.loop.plan import NO_PAIRS, ROOT, Loop, LoopConfig, Stage, command
 from benchmark.runs.shown import kpi_to_text, title_of
 from core.config import read_config, read_yaml
 from core.errors import UserError, nearest
-from core.files import Lock, Taken, code_sha256, read_json, write_json, write_whole
+from core.files import Lock, Taken, code_sha256, file_sha256, read_json, write_json, write_whole
 from core.processes import last_line, start_command
 from core.screen import print_table
 from core.stages import Marker, file_fingerprint
-from data.models import source_sha256
+from data.models import model_files
 from data.records import read_trajectories
 
 if TYPE_CHECKING:
@@ -48,8 +49,11 @@ SECONDS_BETWEEN_LINES = 60.0
 
 
 def _fingerprint(path: Path) -> str | None:
-    """sha256 of a file, or of the weights and configs of a model; null where nothing is."""
-    return source_sha256(str(path)) if path.is_dir() else file_fingerprint(path)
+    """sha256 of a file, or of a model's weights, configs, tokenizer and template; null where nothing is."""
+    if not path.is_dir():
+        return file_fingerprint(path)
+    named = "".join(f"{file.name} {file_sha256(file)}" for file in model_files(path))
+    return hashlib.sha256(named.encode()).hexdigest()
 
 
 def _marker(loop: Loop, stage: Stage) -> Marker:
@@ -283,12 +287,11 @@ def _points(gain: dict[str, Any]) -> str:
 
 def summarise(loop: Loop) -> dict[str, Any]:
     """KPIs of each round as far as it came, printed and written to summary.json and rounds.png."""
+    validates = loop.config.validation is not None
     rows: list[tuple[object, ...]] = []
     rounds: list[dict[str, Any]] = []
     for number in range(1, (loop.stopped_after() or loop.config.rounds) + 1):
         decision, here = loop.decision(number), loop.folder(number)
-        if not decision:
-            break
         names = {label: label if label == "base" else f"{label}-{number}" for label in ("base", "sft", "dpo")}
         files = {label: here / "test" / name / "trajectories.jsonl" for label, name in names.items()}
         tested = {
@@ -296,20 +299,24 @@ def summarise(loop: Loop) -> dict[str, Any]:
             for label, path in files.items()
             if path.exists() and (label != "dpo" or loop.has_pairs(number))
         }
+        if not decision and (validates or not tested):
+            break
         pairs = read_json(here / "pairs.counts.json").get("kept", 0)
-        rounds.append({**decision, "pairs": pairs, "test": tested})
+        rounds.append({"round": number, "validation": {}, **decision, "pairs": pairs, "test": tested})
         for label, name in names.items():
             if name in tested:
-                validated = decision["validation"].get(label)
-                rows.append((
-                    number, name, pairs if label == "dpo" else "", _text("success_rate", validated) if validated else "",
-                    "taken" if decision["taken"] == label else "", *(_text(*kpi) for kpi in tested[name].items()),
-                ))  # fmt: skip
+                cells: list[object] = [number, name, pairs if label == "dpo" else ""]
+                if validates:
+                    validated = decision["validation"].get(label)
+                    cells.append(_text("success_rate", validated) if validated else "")
+                    cells.append("taken" if decision["taken"] == label else "")
+                rows.append((*cells, *(_text(*kpi) for kpi in tested[name].items())))
     summary = {"config": loop.config.model_dump(mode="json"), "rounds": rounds}
     if rounds:
-        heads = ("round", "model", "pairs", "validation", "", *map(title_of, UNITS))
-        print_table(heads, rows, title="on test tasks, with 95 % intervals; validation: success on training tasks")
-        for each in rounds:
+        heads = ("round", "model", "pairs", *(("validation", "") if validates else ()), *map(title_of, UNITS))
+        title = "on test tasks, with 95 % intervals"
+        print_table(heads, rows, title=f"{title}; validation: success on training tasks" if validates else title)
+        for each in rounds if validates else ():
             print(_decision_text(each))
         _picture(rounds, loop.out / "rounds.png")
     write_json(loop.out / "summary.json", summary)
@@ -330,6 +337,8 @@ def _picture(rounds: list[dict[str, Any]], path: Path) -> None:
     places = {name: place for place, (name, _) in enumerate(tests)}
     for label, points, shift in (("test tasks", tests, 0.0), ("validation tasks", validations, 0.12)):
         shown = [(places[name] + shift, kpi) for name, kpi in points if name in places and kpi["value"] is not None]
+        if not shown:
+            continue
         x, y = [place for place, _ in shown], [kpi["value"] for _, kpi in shown]
         bars = [[kpi["value"] - kpi["low"] for _, kpi in shown], [kpi["high"] - kpi["value"] for _, kpi in shown]]
         axes.errorbar(x, y, yerr=bars, marker="o", capsize=3, linewidth=1.5, label=label)

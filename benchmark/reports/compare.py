@@ -232,7 +232,7 @@ def compare_command(
     Exit codes: 0 no significant loss; 1 a significant loss, that is, the 95 % interval of the paired bootstrap over all shared
     tasks lies below 0; 2 wrong input, or no task in common. Single worlds never decide.
 
-    Example: python -m benchmark compare runs/quickstart/benchmark/sft runs/quickstart/benchmark/dpo
+    Example: python -m benchmark compare runs/quickstart/round-1/test/sft-1 runs/quickstart/round-1/test/dpo-1
     """
     report = compare_runs(read_run(before), read_tries(before), read_run(after), read_tries(after))
     comparison = report.success.comparison

@@ -90,7 +90,7 @@ def failures_command(
 ) -> None:
     """How the failed tries of each run ended, by world, and which errors they met. An injected fault is no error of a model.
 
-    Example: python -m benchmark failures runs/quickstart/benchmark/sft runs/quickstart/benchmark/dpo
+    Example: python -m benchmark failures runs/quickstart/round-1/test/sft-1 runs/quickstart/round-1/test/dpo-1
     """
     read = [(folder, read_run(folder), count_failures(read_trajectories(folder / RECORDS))) for folder in runs]
     if as_json:

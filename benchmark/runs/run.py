@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 import platform
 import re
 import sys
@@ -19,22 +18,20 @@ import warnings
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing, nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Annotated, Any, Literal, cast, get_args
+from typing import Annotated, Any, cast, get_args
 
 import typer
 from pydantic import ValidationError
 from rich.console import Console
 
-from benchmark.agent.episodes import Policy, Try, run_tasks, task_to_metadata, try_to_record_id
-from benchmark.agent.policies import POLICIES, Expert, policy_named
-from benchmark.agent.served_model import ServerPolicy, check_url
-from benchmark.agent.server_answers import SERVERS_FAULT
-from benchmark.agent.transformers_model import Dtype, Model, TransformersPolicy, read_renderer
+from benchmark.agent.episodes import SERVERS_FAULT, Try, run_tasks, task_to_metadata, try_to_record_id
+from benchmark.agent.policies import POLICIES, Expert
+from benchmark.agent.transformers_model import Dtype, Model
 from benchmark.kpis import Kpi, kpis, kpis_by, pass_hat_k, success_by_context
+from benchmark.runs.actors import API_KEY_ENV, Actor, Options, json_sha256, make_actors, read_api_key
 from benchmark.runs.options import ALL_WORLDS, Count, Seed, Short, SplitName, Worlds, draw_tasks
 from benchmark.runs.shown import kpi_table
 from benchmark.worlds.world import Task
@@ -42,88 +39,13 @@ from core.errors import UserError, nearest
 from core.files import appending, claimed_folder, code_sha256, file_sha256, whole_file, whole_result
 from core.json_lines import json_line_to_object
 from core.screen import with_progress
-from data.models import find_base, missing_model_check, read_stages, weights_sha256
+from data.models import read_stages, weights_sha256
 from data.records import INVALID_CALL, Trajectory
 from data.rendering.chat_template import read_chat_template
 from data.trajectories import actions_to_messages
 
 _EXPERTS_TURNS = 100
 """More than any task needs, faults included."""
-
-_API_KEY_ENV = "OPENAI_API_KEY"
-
-
-@dataclass(frozen=True)
-class Options:
-    """What decides a record beside the model and the task."""
-
-    max_steps: int = 12
-    max_same_errors: int | None = None
-    invalid: Literal["stop", "retry"] = "retry"
-    advise: bool = False
-    batch_size: int = 16
-    max_new_tokens: int = 128
-    temperature: float = 0.0
-    sampling_seed: int = 0
-    window: int | None = None
-    dtype: Dtype = "auto"
-
-
-@dataclass(frozen=True)
-class Actor:
-    """Who is to act: a model under transformers, a served one, or a policy without a model."""
-
-    label: str
-    kind: Literal["model", "server", "policy"]
-    name: str
-    server: str | None = None
-    """Base URL of the server, for a served model."""
-    tokenizer: str | None = None
-    """Folder that its prompts are rendered from; null lets the server render them."""
-    chat_template_path: str | None = None
-    api_key: str | None = field(default=None, repr=False)
-    timeout_seconds: float = 300.0
-
-    def identity(self) -> str:
-        """A hash of all that makes the model; a server's weights cannot be seen, so it is its address and name."""
-        if self.kind == "policy":
-            return self.name
-        if self.kind == "model":
-            return model_sha256(self.name, self.chat_template_path)
-        exact = model_sha256(self.tokenizer, self.chat_template_path) if self.tokenizer else None
-        return _sha256_of([self.server, self.name, exact])
-
-    def load(self, options: Options) -> Policy:
-        """The policy, ready to act.
-
-        Raises:
-            UserError: if there is no such model, server or policy.
-        """
-        decoding: dict[str, Any] = {
-            "max_new_tokens": options.max_new_tokens,
-            "temperature": options.temperature,
-            "window": options.window,
-        }
-        if self.kind == "policy":
-            return policy_named(self.name)
-        if self.kind == "model":
-            return TransformersPolicy.from_pretrained(
-                self.name,
-                dtype=options.dtype,
-                chat_template_path=self.chat_template_path,
-                batch_size=options.batch_size,
-                **decoding,
-            )
-        template = self.chat_template_path
-        return ServerPolicy(
-            str(self.server),
-            self.name,
-            renderer=read_renderer(self.tokenizer, chat_template_path=template) if self.tokenizer else None,
-            api_key=self.api_key,
-            concurrency=options.batch_size,
-            timeout_seconds=self.timeout_seconds,
-            **decoding,
-        )
 
 
 def run_models(
@@ -147,7 +69,7 @@ def run_models(
     ] = None,
     api_key_env: Annotated[
         str, typer.Option(help="With --server: the environment variable that holds the API key, if one is needed.")
-    ] = _API_KEY_ENV,
+    ] = API_KEY_ENV,
     timeout_seconds: Annotated[
         float, typer.Option(min=1, help="With --server: how long one answer may take before it is asked for again.")
     ] = 300.0,
@@ -197,7 +119,7 @@ def run_models(
     Tasks that a model's window cannot hold are left out and counted as not applicable.
 
     Example: python -m benchmark run --model .cache/smollm2-135m --label base \
-        --model runs/quickstart/sft --label sft --split test --count 40 --out results
+        --model runs/quickstart/round-1/sft --label sft --split test --count 40 --out results
     """
     warnings.filterwarnings("ignore", category=FutureWarning)  # libraries' advice to developers
     if invalid not in ("stop", "retry"):
@@ -218,14 +140,14 @@ def run_models(
         if server is not None and tokenizer is None:
             raise UserError("--chat_template_path: the server has its own template; give --tokenizer to render here")
         read_chat_template(chat_template_path)  # missing? say so before anything is loaded
-    actors = _actors(
+    actors = make_actors(
         model,
         policy,
         label,
-        server=None if server is None else check_url(server),
+        server=server,
         tokenizer=tokenizer,
         chat_template_path=chat_template_path,
-        api_key=None if server is None else _read_api_key(api_key_env),
+        api_key=None if server is None else read_api_key(api_key_env),
         timeout_seconds=timeout_seconds,
     )
     options = Options(
@@ -263,20 +185,6 @@ def run_models(
             print(f"{called}: {line}")
 
 
-def _read_api_key(name: str) -> str | None:
-    """The key in an environment variable, if there is one.
-
-    Raises:
-        UserError: if no HTTP header can hold it, or a variable that was named is not set; nothing of it is shown.
-    """
-    if name != _API_KEY_ENV and name not in os.environ:
-        raise UserError("--api-key-env: there is no such environment variable; give its name, not the key itself")
-    key = os.environ.get(name, "").strip()  # a file that it was read from ends with a line break
-    if not (key.isascii() and key.isprintable()):
-        raise UserError(f"--api-key-env {name}: the key in it holds characters that no HTTP header takes")
-    return key or None
-
-
 def shard_to_numbers(shard: str, *, tasks: int) -> tuple[int, int]:
     """`2/8` as (2, 8).
 
@@ -290,42 +198,6 @@ def shard_to_numbers(shard: str, *, tasks: int) -> tuple[int, int]:
     if of > tasks:
         raise UserError(f"--shard {shard}: there are {tasks} tasks only")
     return number, of
-
-
-def _actors(
-    model: list[str] | None, policy: list[str] | None, label: list[str] | None, *, server: str | None, **how: Any
-) -> list[Actor]:
-    """Who is to act, each with a label of its own.
-
-    Raises:
-        UserError: if nobody is, a model is missing, or the labels do not fit.
-    """
-    if server is not None and not model:
-        with closing(ServerPolicy(server, api_key=how["api_key"], timeout_seconds=how["timeout_seconds"])) as only:
-            model = [only.model]
-    named: list[tuple[Literal["model", "server", "policy"], str]] = [
-        *(("model" if server is None else "server", name) for name in model or []),
-        *(("policy", name) for name in policy or []),
-    ]
-    if not named:
-        raise UserError("nothing to run: give --model, --server or --policy")
-    labels = label or [Path(name).name for _, name in named]
-    if len(labels) != len(named):
-        raise UserError(f"{len(labels)} labels for {len(named)} models: give one --label for each, in order")
-    if len(set(labels)) != len(labels):
-        raise UserError(f"two models are called {max(labels, key=labels.count)!r}: give each its own --label")
-    for name in labels:
-        if not name or name.startswith(".") or "/" in name:
-            raise UserError(f"--label {name!r}: expected the name of a folder, without '/'")
-    for kind, name in named:
-        if kind == "model":
-            missing_model_check(name)
-        elif kind == "policy":
-            policy_named(name)
-    return [
-        Actor(called, kind, name, server=server if kind == "server" else None, **how)
-        for called, (kind, name) in zip(labels, named, strict=True)
-    ]
 
 
 def tasks_to_tries(tasks: Sequence[Task], *, samples: int, temperature: float, sampling_seed: int) -> list[Try]:
@@ -407,10 +279,9 @@ def _run_actor(actor: Actor, tries: Sequence[Try], options: Options, folder: Pat
 
 def carry_out(actor: Actor, tries: Sequence[Try], options: Options, done: Done, unfinished: Path) -> None:
     """Run tries into `done`, each record being written to `unfinished` as it ends."""
-    policy = actor.load(options)
-    model = policy if isinstance(policy, Model) else None
     beyond: list[Try] = []
-    with closing(policy) if isinstance(policy, ServerPolicy) else nullcontext():
+    with actor.acting(options) as policy:
+        model = policy if isinstance(policy, Model) else None
         records = run_tasks(
             policy,
             tries if model is None else within_window(model, tries, beyond),
@@ -581,24 +452,6 @@ def _is_of(record: Trajectory, wanted: dict[str, Try]) -> bool:
 
 # ---------------------------------------------------------------- what decides a result
 
-_MODEL_FILES = (
-    *("*.safetensors", "config.json", "generation_config.json", "adapter_config.json", "chat_template*", "tokenizer*"),
-    *("special_tokens_map.json", "added_tokens.json", "vocab*", "merges.txt"),
-)
-
-
-def model_sha256(name: str, chat_template_path: str | None = None) -> str:
-    """sha256 over weights, configs, tokenizer and template of a folder, and of an adapter's base; a hub id is its name."""
-    base, adapter = find_base(name)
-    digest = hashlib.sha256((read_chat_template(chat_template_path) if chat_template_path else "").encode())
-    for source in filter(None, (base, adapter)):
-        files = {path for pattern in _MODEL_FILES for path in Path(source).glob(pattern)}
-        for path in sorted(files):
-            digest.update(f"{path.name} {file_sha256(path)}".encode())
-        if not files:
-            digest.update(source.encode())
-    return digest.hexdigest()
-
 
 ROOT = Path(__file__).resolve().parents[2]
 ALL_CODE = ("core/**/*", "data/**/*", "benchmark/**/*")
@@ -611,11 +464,7 @@ DECIDING_CODE = (
 
 def _key(identity: str, options: Options) -> str:
     """Hash of what decides a record beside its task: the model, the options, the code and the libraries."""
-    return _sha256_of([identity, asdict(options), code_sha256(ROOT, DECIDING_CODE), _versions()])
-
-
-def _sha256_of(parts: object) -> str:
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+    return json_sha256([identity, asdict(options), code_sha256(ROOT, DECIDING_CODE), _versions()])
 
 
 def _versions() -> dict[str, str]:

@@ -42,7 +42,7 @@ def curate_command(
     \b
     Examples:
         python -m data curate --config configs/data/curate.yaml --workers 2
-        python -m data curate filter runs/quickstart/train.jsonl --out runs/filtered
+        python -m data curate filter runs/quickstart/round-1/records.jsonl --out runs/filtered
     """
     if context.invoked_subcommand is not None:
         if config is not None or out is not None:
@@ -101,7 +101,7 @@ def filter_command(
 
     \b
     Example:
-        python -m data curate filter runs/quickstart/train.jsonl --language en --language ko --out runs/filtered
+        python -m data curate filter runs/quickstart/round-1/records.jsonl --language en --language ko --out runs/filtered
     """
     _run_steps(files, [{"step": "filter", **_given(phrases=phrases, languages=language)}], out, workers)
 
@@ -121,7 +121,7 @@ def dedup_command(
 
     \b
     Example:
-        python -m data curate dedup runs/quickstart/train.jsonl --out runs/unique
+        python -m data curate dedup runs/quickstart/round-1/records.jsonl --out runs/unique
     """
     steps = [{"step": "exact"}, {"step": "near", **_given(threshold=threshold)}]
     if semantic:
@@ -179,6 +179,6 @@ def report_command(
 
     \b
     Example:
-        python -m data curate report runs/quickstart/train.jsonl --out runs/report
+        python -m data curate report runs/quickstart/round-1/records.jsonl --out runs/report
     """
     _run_steps(files, [{"step": "report", **_given(topics=topics, encoder=encoder)}], out, workers)

@@ -60,7 +60,7 @@ def show_command(
 ) -> None:
     """Show the tokens of one row: what is trained, what is context, where the tree branches.
 
-    Example: python -m data show runs/quickstart/data/sft/train.jsonl --model .cache/smollm2-135m --row 3
+    Example: python -m data show runs/quickstart/round-1/sft-data/train.jsonl --model .cache/smollm2-135m --row 3
     """
     record = read_row(file, row)
     renderer = Renderer.from_pretrained(model, chat_template_path=chat_template_path)

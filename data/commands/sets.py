@@ -337,7 +337,7 @@ def pairs_command(
 
     \b
     Example:
-        python -m data pairs runs/quickstart/practice/sft/trajectories.jsonl --out runs/quickstart/pairs.jsonl
+        python -m data pairs runs/quickstart/round-1/practice/sft/trajectories.jsonl --out runs/pairs.jsonl
     """
     records, without, steps, dropped = 0, 0, 0, Counter[str]()
 

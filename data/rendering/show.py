@@ -1,6 +1,6 @@
 """See what is trained: the tokens of one row, coloured by trained and context, with the branches of its tree.
 
-    python -m data show runs/quickstart/data/sft/train.jsonl --model .cache/smollm2-135m --row 3
+    python -m data show runs/quickstart/round-1/sft-data/train.jsonl --model .cache/smollm2-135m --row 3
     python -m data show pairs.jsonl --model Qwen/Qwen3-0.6B --row 0 --html pair.html
 
 Works for prepared chats, preference pairs and trajectory records. Context that `--max_length` cuts stays in sight, struck

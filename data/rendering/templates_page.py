@@ -2,7 +2,7 @@
 
     python -m data templates --out docs/templates.md       every text template that TRL ships
     python -m data templates my_template.jinja             templates of yours
-    python -m data templates runs/quickstart/sft           the template of a model, with its own tokenizer
+    python -m data templates runs/quickstart/round-1/sft           the template of a model, with its own tokenizer
 
 No model is needed. A template file stands with a small byte-level tokenizer that holds its control tokens; what is said about
 it is found by rendering the same few chats through the renderer that training uses.

@@ -1,7 +1,7 @@
 """How fast a model answers in the benchmark's loop: batched with a kept cache, against one prompt at a time without one.
 
     python scripts/measure/generation_speed.py --model .cache/smollm2-135m --reps 5
-    python scripts/measure/generation_speed.py --model runs/quickstart/sft --tasks 16 --turns 6 --out speed.json
+    python scripts/measure/generation_speed.py --model runs/quickstart/round-1/sft --tasks 16 --turns 6 --out speed.json
 
 Both sides solve the same tasks in one process, in turn: `TransformersPolicy` as it is, and the same with each prompt
  given whole to `model.generate`, greedy, which keeps its cache within one answer only. A turn without a call is
