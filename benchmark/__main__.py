@@ -71,9 +71,7 @@ def record(
     workers: Annotated[int, typer.Option(min=1, help="Processes; the file is the same for any number.")] = 1,
     freeze_clock: Annotated[
         bool,
-        typer.Option(
-            "--freeze-clock", "--freeze_clock", help="Start every record at a fixed time: byte-identical files."
-        ),
+        typer.Option("--freeze-clock", help="Start every record at a fixed time: byte-identical files."),
     ] = False,
 ) -> None:
     """Let the expert solve tasks in real sandboxes, with injected faults, mistakes and their recoveries, and without success.

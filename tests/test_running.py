@@ -264,8 +264,11 @@ def test_a_served_model_is_run_and_a_broken_run_is_kept(
     [
         ([], "nothing to run: give --model, --server or --policy"),
         (["--policy", "expertt"], "Did you mean 'expert'"),
-        (["--policy", "echo", "--invalid", "rety"], "expected stop or retry. Did you mean 'retry'"),
-        (["--policy", "echo", "--dtype", "float16"], "expected auto, float32 or bfloat16. Did you mean 'bfloat16'"),
+        (["--policy", "echo", "--invalid", "rety"], "is not one of 'stop', 'retry'. Did you mean 'retry'"),
+        (
+            ["--policy", "echo", "--dtype", "float16"],
+            "is not one of 'auto', 'float32', 'bfloat16'. Did you mean 'bfloat16'",
+        ),
         (["--server", "http://x/v1", "--model", "x", "--dtype", "bfloat16"], "--dtype goes with --model"),
         (["--policy", "echo", "--samples", "3"], "--samples 3 with --temperature 0"),
         (["--policy", "echo", "--tokenizer", "x"], "--tokenizer goes with --server"),

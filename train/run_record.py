@@ -73,7 +73,7 @@ def provenance() -> dict[str, Any]:
         return done.stdout.strip()
 
     return {
-        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "command": [*Path(sys.argv[0]).name.split(), *sys.argv[1:]],  # `tooltune sft` is two words
         "versions": {"python": platform.python_version(), **{name: installed(name) for name in PACKAGES}},
         "machine": {"platform": platform.platform(), "processor": platform.machine(), "cpus": os.cpu_count()},
         "git": {"revision": git("rev-parse", "HEAD"), "changed": bool(git("status", "--porcelain"))},

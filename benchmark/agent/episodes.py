@@ -37,6 +37,9 @@ _VERSIONS: dict[str, JsonValue] = {"python": platform.python_version(), "tooltun
 SERVERS_FAULT = "the server's "
 """How the reason of a turn begins which the server, not the model, has made unreadable."""
 
+Invalid = Literal["stop", "retry"]
+"""What an unreadable turn does to its task: end it, or be given back as an error."""
+
 
 class Unreadable(NamedTuple):
     """A turn that held no readable call: what was written, and why it cannot be read."""
@@ -123,7 +126,7 @@ def run_tasks(
     max_same_errors: int | None = None,
     live: int = 16,
     advise: bool = False,
-    invalid: Literal["stop", "retry"] = "retry",
+    invalid: Invalid = "retry",
     start: datetime | None = None,
 ) -> Iterator[Trajectory]:
     """Carry out every try and yield its record, in the order in which they end. A bare task is tried once.
@@ -195,7 +198,7 @@ def task_to_metadata(task: Task) -> dict[str, object]:
     return {name: list(values[name]) if name == "faults" else values[name] for name in kept}
 
 
-def take_turn(episode: Episode, turn: Turn, *, advise: bool, invalid: Literal["stop", "retry"]) -> None:
+def take_turn(episode: Episode, turn: Turn, *, advise: bool, invalid: Invalid) -> None:
     """Carry out one turn: run its calls, or note the answer or the fault."""
     step = len(episode.actions)
     if isinstance(turn, Message) and any(call.name == INVALID_CALL for call in turn.tool_calls):

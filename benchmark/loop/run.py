@@ -356,9 +356,9 @@ def _picture(rounds: list[dict[str, Any]], path: Path) -> None:
 
 def loop_command(
     config: Annotated[Path, typer.Option(help="YAML file; configs/benchmark/loop.yaml shows every key.")],
-    dry_run: Annotated[bool, typer.Option("--dry-run", "--dry_run", help="Print every command and run none.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print every command and run none.")] = False,
     print_stages: Annotated[
-        bool, typer.Option("--print-stages", "--print_stages", help="Print the stages as JSON lines, for a scheduler.")
+        bool, typer.Option("--print-stages", help="Print the stages as JSON lines, for a scheduler.")
     ] = False,
     stage: Annotated[
         str | None, typer.Option(help="Run this one stage only, if it is not done; needs --round.")

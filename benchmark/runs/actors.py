@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from benchmark.agent.episodes import Policy
+from benchmark.agent.episodes import Invalid, Policy
 from benchmark.agent.policies import policy_named
 from benchmark.agent.transformers_model import Dtype, TransformersPolicy, read_renderer
 from core.errors import UserError
@@ -28,7 +28,7 @@ class Options:
 
     max_steps: int = 12
     max_same_errors: int | None = None
-    invalid: Literal["stop", "retry"] = "retry"
+    invalid: Invalid = "retry"
     advise: bool = False
     batch_size: int = 16
     max_new_tokens: int = 128

@@ -21,13 +21,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Annotated, Any, cast, get_args
+from typing import Annotated, Any
 
 import typer
 from pydantic import ValidationError
 from rich.console import Console
 
-from benchmark.agent.episodes import SERVERS_FAULT, Try, run_tasks, task_to_metadata, try_to_record_id
+from benchmark.agent.episodes import SERVERS_FAULT, Invalid, Try, run_tasks, task_to_metadata, try_to_record_id
 from benchmark.agent.policies import POLICIES, Expert
 from benchmark.agent.transformers_model import Dtype, Model
 from benchmark.kpis import Kpi, kpis, kpis_by, pass_hat_k, success_by_context
@@ -35,7 +35,7 @@ from benchmark.runs.actors import API_KEY_ENV, Actor, Options, json_sha256, make
 from benchmark.runs.options import ALL_WORLDS, Count, Seed, Short, SplitName, Worlds, draw_tasks
 from benchmark.runs.shown import kpi_table
 from benchmark.worlds.world import Task
-from core.errors import UserError, nearest
+from core.errors import UserError
 from core.files import appending, claimed_folder, code_sha256, file_sha256, whole_file, whole_result
 from core.json_lines import json_line_to_object
 from core.screen import with_progress
@@ -99,14 +99,12 @@ def run_models(
     window: Annotated[
         int | None, typer.Option(min=1, help="Most tokens of prompt and answer; default: what model or server says.")
     ] = None,
-    dtype: Annotated[
-        str, typer.Option(help="With --model: auto (bfloat16 on a GPU, else float32), float32 or bfloat16.")
-    ] = "auto",
+    dtype: Annotated[Dtype, typer.Option(help="With --model; auto is bfloat16 on a GPU, else float32.")] = "auto",
     temperature: Annotated[float, typer.Option(min=0, help="0 is greedy.")] = 0.0,
     samples: Annotated[int, typer.Option(min=1, help="Tries of each task, for pass^k; needs a temperature.")] = 1,
     sampling_seed: Annotated[int, typer.Option(min=0, help="What the seeds of all tries are made from.")] = 0,
     invalid: Annotated[
-        str, typer.Option(help="An unreadable turn: retry gives it back as an error, stop ends the task.")
+        Invalid, typer.Option(help="An unreadable turn: retry gives it back as an error, stop ends the task.")
     ] = "retry",
     chat_template_path: Annotated[
         str | None, typer.Option("--chat_template_path", help="Chat template file instead of the models' own.")
@@ -122,10 +120,6 @@ def run_models(
         --model runs/quickstart/round-1/sft --label sft --split test --count 40 --out results
     """
     warnings.filterwarnings("ignore", category=FutureWarning)  # libraries' advice to developers
-    if invalid not in ("stop", "retry"):
-        raise UserError(f"--invalid {invalid}: expected stop or retry.{nearest(invalid, ['stop', 'retry'])}")
-    if dtype not in get_args(Dtype):
-        raise UserError(f"--dtype {dtype}: expected auto, float32 or bfloat16.{nearest(dtype, get_args(Dtype))}")
     if server is not None and dtype != "auto":
         raise UserError("--dtype goes with --model; a server computes in what it was started with")
     if not math.isfinite(temperature):
@@ -153,14 +147,14 @@ def run_models(
     options = Options(
         max_steps=max_steps,
         max_same_errors=max_same_errors,
-        invalid="stop" if invalid == "stop" else "retry",
+        invalid=invalid,
         advise=advise,
         batch_size=batch_size,
         max_new_tokens=max_new_tokens,
         temperature=temperature,
         sampling_seed=sampling_seed,
         window=window,
-        dtype=cast("Dtype", dtype),
+        dtype=dtype,
     )
     tasks = draw_tasks(worlds, split, count, seed, short=short)[:limit]
     folders = {actor.label: out / actor.label for actor in actors}
