@@ -524,8 +524,10 @@ NEW = {
         "read_file",
     ),
     "api": (
-        """Trouble("overloaded", "529 the shop is overloaded, nothing was done", occasions=("keyed",))""",
-        "",
+        """Trouble("overloaded", "529 too much to do, come back in {seconds} s", _WAIT, ("keyed",),
+            happens=lambda shop, served: {"lasts_s": 50},
+            refuses=lambda shop, tool, given, values: tool.startswith(("charge", "refund", "send")))""",
+        "wait",
     ),
     "web": (
         """Trouble("gateway", "502 nothing behind the gateway answers", occasions=("opening",))""",

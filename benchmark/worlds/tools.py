@@ -11,7 +11,7 @@ import inspect
 import json
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, ClassVar
@@ -155,9 +155,23 @@ class Called:
 class Standing:
     """A trouble that later calls meet too, until it is repaired or its time is over."""
 
-    trouble: Trouble[Any, Called]
+    trouble: Trouble[Any, Any]
     values: Values
     until_s: float
+
+    @staticmethod
+    def since(clock_s: float, trouble: Trouble[Any, Any], values: Values) -> Standing:
+        """A trouble that begins now. It ends by its repair, or with `lasts_s` by the clock alone."""
+        return Standing(trouble, values, clock_s + values.get("lasts_s", math.inf))
+
+    def told(self, clock_s: float) -> Values:
+        """What the names in its error stand for now."""
+        return {**self.values, "seconds": math.ceil(round(self.until_s - clock_s, 3)) if self.until_s < math.inf else 0}
+
+    def meets(self, struck: object, clock_s: float, tool: str, given: Mapping[str, Any]) -> bool:
+        """Whether a call meets it."""
+        refuses = self.trouble.refuses
+        return clock_s < self.until_s and refuses is not None and refuses(struck, tool, given, self.values)
 
 
 def cut_off(world: object, called: Called) -> Values:
@@ -205,10 +219,6 @@ class ToolWorld:
         """What a trouble says."""
         return ToolError(self.troubles[kind].text(values))
 
-    def told(self, each: Standing) -> Values:
-        """What the names in the error of a trouble stand for now."""
-        return {**each.values, "seconds": round(each.until_s - self.clock_s) if each.until_s < math.inf else 0}
-
     def standing(self, kind: str) -> list[Values]:
         """What happened, for each trouble of a kind that stands."""
         return [each.values for each in self._standing if each.trouble.kind == kind and self.clock_s < each.until_s]
@@ -225,11 +235,10 @@ class ToolWorld:
     def check(self, name: str, arguments: dict[str, Any]) -> Commit:
         """Whether a call is right as things are; see `check_call`."""
         given = check_arguments(type(self), self.task.tools, name, arguments)
+        plain = {key: self.plain(key, value) for key, value in given.items()}
         for each in self._standing:
-            refuses = each.trouble.refuses
-            plain = {key: self.plain(key, value) for key, value in given.items()}
-            if self.clock_s < each.until_s and refuses is not None and refuses(self, name, plain, each.values):
-                raise self.error(each.trouble.kind, **self.told(each))
+            if each.meets(self, self.clock_s, name, plain):
+                raise self.error(each.trouble.kind, **each.told(self.clock_s))
         commit: Commit = getattr(self, name)(**given)
         return commit
 
@@ -260,8 +269,7 @@ class ToolWorld:
         if values is not None:
             if trouble.refuses is None:
                 raise ToolError(trouble.text(values), kind)
-            lasts_s = values.get("lasts_s", math.inf)
-            self._standing.append(Standing(trouble, values, self.clock_s + lasts_s))
+            self._standing.append(Standing.since(self.clock_s, trouble, values))
         try:
             self.check(called.name, called.given)
         except ToolError as error:

@@ -54,7 +54,7 @@ from benchmark.worlds.api.requests import (
     version_of,
 )
 from benchmark.worlds.api.troubles import TROUBLES, Served
-from benchmark.worlds.tools import Schedule
+from benchmark.worlds.tools import Schedule, Standing
 from benchmark.worlds.troubles import Values
 from benchmark.worlds.world import Task
 from core.errors import nearest
@@ -124,6 +124,8 @@ class Shop:
         self._is_refresh_ended = False
         self._cursor = ""
         """The cursor that the request under way has used."""
+        self.standing: list[Standing] = []
+        """Troubles that later requests meet too."""
         self.crossings: int = 0
         """How often a GraphQL query went from one type to another; with `partial_data` the first of them fails."""
         self.is_broken = False
@@ -182,6 +184,9 @@ class Shop:
         operation, run = self._route(request)
         if request.service != AUTH:
             self._check_token(request)
+        for each in self.standing:
+            if each.meets(self, self.clock_s, operation, request.body):
+                raise self._refusal(each.trouble.kind, **each.told(self.clock_s))
         before = self._state.copy()
         self._cursor, self.crossings = "", 0
         try:
@@ -192,22 +197,26 @@ class Shop:
         kind = self._schedule.due(operation)
         served = Served(operation, request, answer)
         if kind is None or not TROUBLES[kind].may_hit(self, served):
+            self.standing = [each for each in self.standing if each.trouble.repair.tool != operation]
             return answer
-        self.struck = kind
-        if not TROUBLES[kind].is_done:
+        self.struck, trouble = kind, TROUBLES[kind]
+        if not trouble.is_done:
             self._state = before
-        happened = TROUBLES[kind].happens(self, served)
+        happened = trouble.happens(self, served)
         if isinstance(happened, Answer):
             return happened
         if happened is not None:
-            raise self._refusal(kind, **happened)
+            begun = Standing.since(self.clock_s, trouble, happened)
+            if trouble.refuses is not None:
+                self.standing.append(begun)
+            raise self._refusal(kind, **begun.told(self.clock_s))
         self._refuse_if_closed(request.service)
         return run()
 
     def _refusal(self, kind: str, **values: Any) -> Refusal:
         """What is answered to a request that meets a trouble."""
         status, text = TROUBLES[kind].text(values).split(" ", 1)
-        headers = {"Retry_After": str(values["seconds"])} if "seconds" in values else {}
+        headers = {"Retry_After": str(values["seconds"])} if values.get("seconds") else {}
         return Refusal(int(status), text, **headers, **(_UNAUTHORIZED if status == "401" else {}))
 
     def _refuse_if_closed(self, service: str) -> None:

@@ -286,7 +286,9 @@ class ApiWorld:
 
     def stands(self, trouble: Trouble[Any, Any], values: Values) -> bool:
         """Whether a trouble that an error told of has not been repaired yet."""
-        return trouble.stands is not None and trouble.stands(self.shop, values)
+        if trouble.stands is not None:
+            return trouble.stands(self.shop, values)
+        return any(each.trouble is trouble and self.shop.clock_s < each.until_s for each in self.shop.standing)
 
     def expert(self, history: Sequence[Action]) -> Move:
         """The calls of the first stage that is not done, and before them whatever they need."""

@@ -16,7 +16,7 @@ from http.cookies import SimpleCookie
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
 
-from benchmark.worlds.tools import Schedule
+from benchmark.worlds.tools import Schedule, Standing
 from benchmark.worlds.troubles import Values
 from benchmark.worlds.web.pages import ACCOUNT, LOGIN, LOGIN_BUTTON, MAP, Entry, Form, Page, title_of
 from benchmark.worlds.web.troubles import TROUBLES, Visit
@@ -58,6 +58,8 @@ class Site:
         self.struck: str | None = None
         self.tool: str | None = None
         """The tool that is asking, so that a fault can name its target; a call strikes at most once."""
+        self.standing: list[Standing] = []
+        """Troubles that later requests meet too."""
         self._parameters = p
         self._schedule = Schedule(task.faults)
         self._blocked_until_s = 0.0
@@ -185,7 +187,11 @@ class Site:
         """Let a fault hit a request that was right. Where it has nothing to hit, nothing happens."""
         tool, self.tool = self.tool, None
         kind = None if tool is None else self._schedule.due(tool)
+        for each in self.standing:
+            if each.meets(self, self.clock_s, tool or "", {"address": address}):
+                raise self._refusal(each.trouble.kind, **each.told(self.clock_s))
         if kind is None or tool is None:
+            self.standing = [each for each in self.standing if each.trouble.repair.tool != tool]
             return
         visit = Visit(tool, address, self.name_at[address], page, ticket)
         if not TROUBLES[kind].may_hit(self, visit):
@@ -193,7 +199,10 @@ class Site:
         self.struck = kind
         happened = TROUBLES[kind].happens(self, visit)
         if happened is not None:
-            raise self._refusal(kind, **happened)
+            begun = Standing.since(self.clock_s, TROUBLES[kind], happened)
+            if TROUBLES[kind].refuses is not None:
+                self.standing.append(begun)
+            raise self._refusal(kind, **{**begun.told(self.clock_s), **happened})
         self._find(address)
 
     # What faults do.

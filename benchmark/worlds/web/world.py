@@ -228,7 +228,11 @@ class WebWorld:
 
     def stands(self, trouble: Trouble[Any, Any], values: Values) -> bool:
         """Whether a trouble that an error told of has not been repaired yet."""
-        return trouble.stands is None or trouble.stands(self.site, values)
+        if trouble.stands is not None:
+            return trouble.stands(self.site, values)
+        # What the site does not keep, such as a broken link, is over when the expert knows the way.
+        standing = [each for each in self.site.standing if each.trouble is trouble]
+        return trouble.refuses is None or any(self.site.clock_s < each.until_s for each in standing)
 
     def expert(self, history: Sequence[Action]) -> Move:
         """Look things up, then send or confirm what the task wants."""
