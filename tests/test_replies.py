@@ -12,7 +12,8 @@ import pytest
 
 from data.chats import Chat, Message, Skip, ToolCall, what_is_said
 from data.records import ToolSpec
-from data.rendering.call_forms import CALL_FORMS, HERMES, Form
+from data.rendering.call_forms.form import Form
+from data.rendering.call_forms.table import CALL_FORMS, HERMES
 from data.rendering.replies import read_reply, text_to_message
 from support.templates import NAMES, renderer_of
 

@@ -15,7 +15,7 @@ from core.chat_server import WrongShape, json_kind
 from core.json_lines import json_to_object
 from data.chats import Message, ToolCall
 from data.records import ToolSpec
-from data.rendering.call_forms import HERMES
+from data.rendering.call_forms.table import HERMES
 from data.rendering.replies import NOTHING_SAID, Reply, breaks_off_in_call, left_call, read_reply
 
 PARSER = SERVERS_FAULT + "parser"

@@ -20,12 +20,12 @@ from typing import TYPE_CHECKING, Any
 
 from core.errors import UserError, first_line
 from data.rendering.control_tokens import Unrenderable
+from data.rendering.watched import Loop, Watch, Watched, view
 
 if TYPE_CHECKING:
     from jinja2 import Environment, Template
     from transformers import PreTrainedTokenizerFast
 
-_EVERYTHING = 1 << 60
 _SWITCHES = ("enable_thinking", "thinking", "preserve_thinking", "truncate_history_thinking", "clear_thinking")
 """What templates call the switches that decide how reasoning is shown."""
 _TURNS = "messages_of_the_loop"
@@ -196,8 +196,8 @@ class Beginnings:
         if last < 0 or len(chain.passes) < last:
             return None
         k = last if last == 0 or chain.ends[last - 1] else last - 1
-        shown = _Watched(messages, start.watch, 0)
-        turns = _Watched(messages[start.offset :], start.watch, start.offset)
+        shown = Watched(messages, start.watch, 0)
+        turns = Watched(messages[start.offset :], start.watch, start.offset)
         variables = start.variables_for(shown) | {"add_generation_prompt": False, _TURNS: turns}
         _restore(start.namespaces, chain.passes[k - 1] if k else start.contents, shown)
         passes = [self._pass(variables, turns, at, start.watch) for at in range(k, last + 1)]
@@ -208,8 +208,8 @@ class Beginnings:
         assert parts is not None
         start = self._started(count, generate)
         namespaces, watch = start.namespaces, start.watch
-        shown = _Watched(self._messages[:count], watch, 0)
-        turns = _Watched(self._messages[start.offset : count], watch, start.offset)
+        shown = Watched(self._messages[:count], watch, 0)
+        turns = Watched(self._messages[start.offset : count], watch, start.offset)
         variables = start.variables_for(shown) | {"add_generation_prompt": generate, _TURNS: turns}
         if count == start.offset:
             _restore(namespaces, start.contents, shown)
@@ -255,13 +255,13 @@ class Beginnings:
         """Run the part before the loop."""
         parts = self._template._parts
         assert parts is not None
-        watch = _Watch()
-        shown = _Watched(messages, watch, 0)
+        watch = Watch()
+        shown = Watched(messages, watch, 0)
         context = parts.before.new_context(self._template._variables_of(shown, self._tools, generate))
         text = "".join(parts.before.root_render_func(context))
         looked_at = watch.furthest
         turns = context.vars.get(_TURNS)
-        if not isinstance(turns, _Watched) or list.__len__(turns) != len(messages) - turns.offset:
+        if not isinstance(turns, Watched) or list.__len__(turns) != len(messages) - turns.offset:
             raise _CannotBeTakenApart
         namespaces: list[Any] = []
         state = {name: _state_of(value, namespaces) for name, value in context.vars.items() if name != _TURNS}
@@ -276,10 +276,10 @@ class Beginnings:
         self._chains = [*self._chains[-3:], _Chain(state, generate)]
         return self._chains[-1]
 
-    def _pass(self, variables: dict[str, Any], turns: _Watched, k: int, watch: _Watch) -> str:
+    def _pass(self, variables: dict[str, Any], turns: Watched, k: int, watch: Watch) -> str:
         parts = self._template._parts
         assert parts is not None
-        loop = _Loop(turns, k, watch, parts.body.environment)
+        loop = Loop(turns, k, watch, parts.body.environment)
         return self._run(parts.body, {**variables, parts.message: list.__getitem__(turns, k), _LOOP: loop})
 
     @staticmethod
@@ -298,124 +298,21 @@ class _Start:
     state: dict[str, Any]
     namespaces: list[Any]
     contents: list[dict[str, Any]]
-    watch: _Watch
+    watch: Watch
     looked_at: int
     """Index of the furthest message that was looked at: with more messages it would have run just so."""
     generate: bool
 
     def __post_init__(self) -> None:
-        self._views = [name for name, value in self.variables.items() if type(value) is _Watched]
+        self._views = [name for name, value in self.variables.items() if type(value) is Watched]
 
-    def variables_for(self, shown: _Watched) -> dict[str, Any]:
+    def variables_for(self, shown: Watched) -> dict[str, Any]:
         """The variables where the messages are those of `shown`."""
-        return self.variables | {name: _view(self.variables[name], shown) for name in self._views}
+        return self.variables | {name: view(self.variables[name], shown) for name in self._views}
 
 
 class _CannotBeTakenApart(Exception):
     """This template needs more than one pass can be given; it is rendered whole."""
-
-
-class _Watch:
-    """How far ahead a template looks: `furthest` is the highest index of a message that it asked for."""
-
-    def __init__(self) -> None:
-        self.furthest = 0
-
-    def at(self, index: int | None) -> None:
-        """Message `index` was looked at, or (None) something that depends on how many there are."""
-        if index is None:
-            index = _EVERYTHING
-        if index > self.furthest:
-            self.furthest = index
-
-
-class _Watched(list[Any]):
-    """The messages as a template sees them; `offset` is the index of the first one in the chat."""
-
-    def __init__(self, items: list[Any], watch: _Watch, offset: int) -> None:
-        super().__init__(items)
-        self.watch, self.offset = watch, offset
-
-    def __getitem__(self, key: Any) -> Any:
-        if isinstance(key, slice):
-            items = list.__getitem__(self, key)
-            if key.stop is None and key.step in (None, 1) and key.start in range(list.__len__(self) + 1):
-                self.watch.at(self.offset + key.start - 1)  # the rest is watched as this is
-                return _Watched(items, self.watch, self.offset + key.start)
-            self.watch.at(None)
-            return items
-        self.watch.at(self.offset + key if isinstance(key, int) and key >= 0 else None)
-        return list.__getitem__(self, key)
-
-    def __bool__(self) -> bool:
-        self.watch.at(self.offset)
-        return list.__len__(self) > 0
-
-    def __len__(self) -> int:
-        self.watch.furthest = _EVERYTHING  # asked often: some templates ask once for each message
-        return list.__len__(self)
-
-    def __iter__(self) -> Iterator[Any]:
-        self.watch.at(None)
-        return list.__iter__(self)
-
-    def __reversed__(self) -> Iterator[Any]:
-        self.watch.at(None)
-        return list.__reversed__(self)
-
-    def __contains__(self, item: object) -> bool:
-        self.watch.at(None)
-        return list.__contains__(self, item)
-
-    def __eq__(self, other: object) -> bool:
-        self.watch.at(None)
-        return list.__eq__(self, other)
-
-    __hash__ = None
-
-
-class _Loop:
-    """Jinja's `loop` of one pass."""
-
-    depth, depth0 = 1, 0
-
-    def __init__(self, turns: _Watched, k: int, watch: _Watch, environment: Environment) -> None:
-        self._turns, self._watch, self._environment = turns, watch, environment
-        self._count = list.__len__(turns)
-        self.index0, self.index, self.first = k, k + 1, k == 0
-
-    @property
-    def last(self) -> bool:
-        self._watch.at(self._turns.offset + self.index)
-        return self.index == self._count
-
-    @property
-    def previtem(self) -> Any:
-        if self.first:
-            return self._environment.undefined("there is no previous item")
-        return list.__getitem__(self._turns, self.index0 - 1)
-
-    @property
-    def nextitem(self) -> Any:
-        if self.last:  # which also tells the watch
-            return self._environment.undefined("there is no next item")
-        return list.__getitem__(self._turns, self.index)
-
-    @property
-    def length(self) -> int:
-        self._watch.at(None)
-        return self._count
-
-    @property
-    def revindex(self) -> int:
-        return self.length - self.index0
-
-    @property
-    def revindex0(self) -> int:
-        return self.length - self.index
-
-    def cycle(self, *items: Any) -> Any:
-        return items[self.index0 % len(items)]
 
 
 def _quick_sandbox(environment: Environment) -> Environment:
@@ -435,7 +332,7 @@ def _quick_sandbox(environment: Environment) -> Environment:
                 content = obj._Namespace__attrs
                 if attribute in content:
                     return content[attribute]
-            elif attribute in _LOOP_FACTS and isinstance(obj, _Loop | LoopContext):
+            elif attribute in _LOOP_FACTS and isinstance(obj, Loop | LoopContext):
                 return getattr(obj, attribute)
             return super().getattr(obj, attribute)
 
@@ -509,7 +406,7 @@ def _state_of(value: Any, namespaces: list[Any]) -> Any:
     if isinstance(value, Namespace):
         namespaces.append(value)
         return {name: _state_of(item, namespaces) for name, item in _content(value).items()}
-    if isinstance(value, _Watched):
+    if isinstance(value, Watched):
         return ("messages", value.offset)
     if isinstance(value, Macro):
         return ("macro", value.name)  # the same code; what it reads are these variables
@@ -526,15 +423,11 @@ def _content(namespace: Any) -> dict[str, Any]:
     return dict(namespace._Namespace__attrs)
 
 
-def _restore(namespaces: list[Any], contents: list[dict[str, Any]], shown: _Watched) -> None:
+def _restore(namespaces: list[Any], contents: list[dict[str, Any]], shown: Watched) -> None:
     """Give namespaces back what they held; messages in them become those of `shown`, which may be more."""
     for namespace, content in zip(namespaces, contents, strict=True):
-        views = {name: _view(value, shown) for name, value in content.items() if type(value) is _Watched}
+        views = {name: view(value, shown) for name, value in content.items() if type(value) is Watched}
         namespace._Namespace__attrs = content | views
-
-
-def _view(value: _Watched, shown: _Watched) -> _Watched:
-    return _Watched(list.__getitem__(shown, slice(value.offset, None)), shown.watch, value.offset)
 
 
 def _same(one: Any, other: Any) -> bool:

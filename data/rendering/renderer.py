@@ -30,7 +30,7 @@ from core.errors import UserError
 from data.chats import Chat, Message, PreferencePair, Skip
 from data.models import read_tokenizer
 from data.records import ToolSpec
-from data.rendering.call_forms import Form
+from data.rendering.call_forms.form import Form
 from data.rendering.call_ids import CallIds
 from data.rendering.chat_template import ChatTemplate, read_chat_template
 from data.rendering.control_tokens import ControlTokens, Unrenderable

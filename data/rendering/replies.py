@@ -25,7 +25,8 @@ from core.errors import first_line
 from core.json_lines import json_to_object
 from data.chats import Message, ToolCall, what_is_said
 from data.records import ToolSpec
-from data.rendering.call_forms import CALL_FORMS, HERMES, Form, Schemas, Unread, Written, tools_to_schemas
+from data.rendering.call_forms.form import Form, Schemas, Unread, Written, tools_to_schemas
+from data.rendering.call_forms.table import CALL_FORMS, HERMES
 from data.rendering.control_tokens import ControlTokens
 from data.rendering.habits import Habits
 
@@ -178,7 +179,7 @@ def _find_calls(
     split = _split_reasoning(text, is_bare_text=is_bare_text, opened=opened)
     reason: str | None = None
     for form in _in_order(own):
-        is_whole = form.family == "harmony"  # its channels hold the reasoning too
+        is_whole = form.read_turn is not None  # harmony: its channels hold the reasoning too
         is_sibling = own is not None and form.family == own.family and not form.bare
         has_own_tags = not form.bare and not known.isdisjoint(form.tags)
         if is_whole and (form is own or isinstance(split, str)):
