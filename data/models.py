@@ -16,12 +16,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, JsonValue
+from pydantic import BaseModel, JsonValue, field_serializer
 
 from core.errors import UserError, first_line, nearest
 from core.files import file_sha256
 from core.json_lines import json_to_object
-from data.wire import TrainingData
+from data.wire import PreparedSet, TrainingRun
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -68,6 +68,15 @@ def _file_sha256(file: Path, _size: int, _modified_ns: int) -> str:
 # ---- what a model was trained from ----
 
 
+_KEPT_OF_A_SET: dict[str, Any] = {
+    "kind": True,
+    "sources": {"__all__": {"adapter", "files", "hub", "licences", "kept", "kept_by_source"}},
+    "splits": {"__all__": {"rows", "sha256"}},
+    "config": True,
+}
+"""What kpis.json of a trained model tells of the set that it was trained on."""
+
+
 class Stage(BaseModel):
     """One training: from one model to the next."""
 
@@ -78,8 +87,12 @@ class Stage(BaseModel):
     started_from: str = ""
     started_sha256: str | None = None
     finished: str | None = None
-    data: TrainingData = TrainingData()
+    data: PreparedSet = PreparedSet()
     options: dict[str, JsonValue] = {}
+
+    @field_serializer("data")
+    def _as_kept(self, data: PreparedSet) -> dict[str, Any]:
+        return data.model_dump(mode="json", include=_KEPT_OF_A_SET)
 
     @property
     def rows(self) -> int:
@@ -126,17 +139,16 @@ def _read_stage(folder: Path) -> Stage | None:
     try:
         if path.stat().st_size > LONGEST_RUN_BYTES:
             return None
-        run = json_to_object(path.read_text(encoding="utf-8"))
-        start = "adapter" if run["model"]["adapter"] else "base"
+        run = TrainingRun.model_validate(json_to_object(path.read_text(encoding="utf-8")))
         return Stage(
             folder=str(folder),
             sha256=source_sha256(str(folder)),
-            method=run["method"],
-            started_from=run["model"][start],
-            started_sha256=run["model"]["sha256"][start],
-            finished=run["finished"],
-            data=TrainingData.model_validate(run["data"]),
-            options=run["options"],
+            method=run.method,
+            started_from=run.model.name,
+            started_sha256=run.model.name_sha256,
+            finished=run.finished,
+            data=run.data,
+            options=run.options,
         )
     except (OSError, ValueError, KeyError, TypeError):  # no training of ours, which hinders no benchmark
         return None

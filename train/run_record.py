@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from core.files import write_whole
 from data.models import source_sha256
+from data.wire import TrainingRun
 from train.audit.findings import Finding
 from train.model import LoadedModel
 from train.outcome import is_main
@@ -121,4 +122,5 @@ def read_record(folder: Path) -> dict[str, Any]:
 def write_record(folder: Path, record: dict[str, Any]) -> None:
     """Write run.json, in the main process only."""
     if is_main():
-        write_whole(folder / "run.json", json.dumps(record, indent=2, ensure_ascii=False, default=str) + "\n")
+        written = TrainingRun.model_validate(record).model_dump(exclude_unset=True)
+        write_whole(folder / "run.json", json.dumps(written, indent=2, ensure_ascii=False, default=str) + "\n")

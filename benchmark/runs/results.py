@@ -25,7 +25,7 @@ from core.files import file_sha256
 from core.json_lines import json_to_object
 from data.models import Stage
 from data.records import Outcome, Trajectory, read_trajectories
-from data.wire import Source, Split, TrainingData
+from data.wire import PreparedSet, Source, Split
 
 RECORDS = "trajectories.jsonl"
 NOTHING = Kpi(None, None, None, 0)
@@ -239,7 +239,7 @@ def _stage_differences(before: Stage | None, after: Stage | None) -> Iterator[Di
     stage = after or before
     assert stage is not None
     name = stage.method
-    old, new = (side.data if side else TrainingData() for side in (before, after))
+    old, new = (side.data if side else PreparedSet() for side in (before, after))
     if before is None or after is None:
         yield Difference(
             "training", "stage", *(f"{side.method} in {side.folder}" if side else None for side in (before, after))
@@ -296,14 +296,14 @@ def _describe_split(split: Split | None) -> str | None:
     return None if split is None else f"{split.rows} rows, sha256 {split.sha256[:12]}"
 
 
-def _by_source(data: TrainingData) -> dict[str, int]:
+def _by_source(data: PreparedSet) -> dict[str, int]:
     rows: Counter[str] = Counter()
     for source in data.sources:
         rows.update(source.kept_by_source)
     return dict(rows)
 
 
-def _by_release(data: TrainingData) -> dict[str, str]:
+def _by_release(data: PreparedSet) -> dict[str, str]:
     found: dict[str, set[str]] = {}
     for file in (file for source in data.sources for file in source.files if file.release):
         release = file.release or {}

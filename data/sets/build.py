@@ -33,6 +33,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from core.errors import UserError
 from core.files import ResultFiles, claimed_folder, file_sha256, partial_path, whole_result
 from core.screen import with_progress
+from data import wire
 from data.chats import Chat, PreferencePair, Result, Skip
 from data.formats.adapter import Adapter
 from data.formats.inputs import Input, find_input
@@ -231,7 +232,7 @@ def _build(
     config: BuildConfig, kind: str, resolved: Sequence[_Source], result: ResultFiles, folder: Path, name: str
 ) -> dict[str, Any]:
     staged = partial_path(folder / "train.jsonl")
-    sources: list[dict[str, Any]] = []
+    sources: list[wire.Source] = []
     groups: list[str] = []  # of each staged row
     copies: list[int] = []
     try:
@@ -264,32 +265,29 @@ def _build(
     finally:
         staged.unlink(missing_ok=True)
 
-    manifest = {
-        "kind": kind,
-        "schema_version": SCHEMA_VERSION,
-        "seed": config.seed,
-        "sources": sources,
-        "splits": {
-            split: {
-                "rows": rows[split],
-                "copies": copies_in_split,
-                "groups": len(of_split),
-                "sha256": hashes[split].hexdigest(),
-            }
+    manifest = wire.PreparedSet(
+        kind=kind,
+        schema_version=SCHEMA_VERSION,
+        seed=config.seed,
+        sources=sources,
+        splits={
+            split: wire.Split(
+                rows=rows[split], copies=copies_in_split, groups=len(of_split), sha256=hashes[split].hexdigest()
+            )
             for split, of_split, copies_in_split in (
                 ("train", kept_groups - held_out, copied),
                 ("validation", held_out, 0),
             )
         },
-        "config": {**config.model_dump(mode="json"), "out": str(folder)},
-    }
+        config={**config.model_dump(mode="json"), "out": str(folder)},
+    ).model_dump(mode="json")
     result.write(folder / "manifest.json", json.dumps(manifest, ensure_ascii=False, indent=2) + "\n")
     return manifest
 
 
 def _stage(
     source: _Source, groups: list[str], copies: list[int], write: Callable[[bytes], object], *, seed: int, index: int
-) -> dict[str, Any]:
+) -> wire.Source:
     """Read one source, write its rows one a line, note each row's group and copies, and return the source's counts."""
     read = 0
     stopped = False
@@ -315,35 +313,35 @@ def _stage(
     copies += taken
     if left_out := taken.count(0):
         dropped[f"left out by weight {source.asked.weight:g}"] = left_out
-    return {
-        "adapter": names_of(source.parts),
-        "files": [
-            {"path": str(path), "sha256": (sha256 := file_sha256(path)), "release": find_release(path, sha256)}
+    return wire.Source(
+        adapter=names_of(source.parts),
+        files=[
+            wire.File(path=str(path), sha256=(sha256 := file_sha256(path)), release=find_release(path, sha256))
             for item in source.inputs
             for path in item.files
         ],
-        "hub": [
+        hub=[
             {"id": item.hub_id, "revision": item.revision, "subset": item.subset, "split": item.split}
             for item in source.inputs
             if item.hub_id is not None
         ],
-        "licences": sorted(licences),
-        "read": read,
-        "kept": len(taken) - left_out,
-        "kept_by_source": dict(sorted(Counter(compress(named, taken)).items())),
-        "dropped": dict(sorted(dropped.items())),
-        "not_read": dict(keys.unread.most_common()),
-        "not_judged": dict(keys.not_judged.most_common()),
-        "redacted": dict(keys.redacted.most_common()),
-        "stopped_at_max_rows": stopped,
-    }
+        licences=sorted(licences),
+        read=read,
+        kept=len(taken) - left_out,
+        kept_by_source=dict(sorted(Counter(compress(named, taken)).items())),
+        dropped=dict(sorted(dropped.items())),
+        not_read=dict(keys.unread.most_common()),
+        not_judged=dict(keys.not_judged.most_common()),
+        redacted=dict(keys.redacted.most_common()),
+        stopped_at_max_rows=stopped,
+    )
 
 
-def _why_empty(sources: list[dict[str, Any]]) -> str:
+def _why_empty(sources: list[wire.Source]) -> str:
     reasons: Counter[str] = Counter()
     for source in sources:
-        reasons.update(source["dropped"])
+        reasons.update(source.dropped)
     if not reasons:
         return "the sources hold no row at all"
     listed = "\n".join(f"  {count} x {reason}" for reason, count in reasons.most_common())
-    return f"no row is left of {sum(source['read'] for source in sources)}, for these reasons:\n{listed}"
+    return f"no row is left of {sum(source.read for source in sources)}, for these reasons:\n{listed}"

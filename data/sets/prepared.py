@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from pydantic import ValidationError
 
@@ -17,6 +16,7 @@ from core.screen import with_progress
 from data.chats import Chat, PreferencePair
 from data.records import SCHEMA_VERSION
 from data.sets.build import ROW_MODEL, Kind, Row
+from data.wire import PreparedSet
 
 if TYPE_CHECKING:
     import datasets
@@ -44,9 +44,9 @@ def read_prepared(folder: str | Path) -> Prepared:
     if not folder.is_dir():
         raise UserError(f"{folder}: there is no such folder of a prepared set. {again}")
     try:
-        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-        kind, version, splits = manifest["kind"], manifest["schema_version"], manifest["splits"]
-        hashes = {split: splits[split]["sha256"] for split in ("train", "validation")}
+        manifest = PreparedSet.model_validate_json((folder / "manifest.json").read_bytes())
+        kind, version = cast("Kind", manifest.kind), manifest.schema_version
+        hashes = {split: manifest.splits[split].sha256 for split in ("train", "validation")}
         model = ROW_MODEL[kind]
     except FileNotFoundError:
         raise UserError(
@@ -68,7 +68,9 @@ def read_prepared(folder: str | Path) -> Prepared:
             rows[split] = [_prepared_row(model, line, f"{path}:{number}") for number, line in lines]
     if not rows["train"]:
         raise UserError(f"{folder}: train.jsonl is empty. {again}")
-    return Prepared(folder, kind, rows["train"], rows["validation"], manifest)
+    return Prepared(
+        folder, kind, rows["train"], rows["validation"], manifest.model_dump(mode="json", exclude_unset=True)
+    )
 
 
 def _prepared_row(model: type[Row], line: str, where: str) -> Row:
