@@ -22,6 +22,7 @@ from data.chats import Chat, Message, PreferencePair, ToolCall
 from data.release.build import build_release
 from data.sets.build import BuildConfig, build
 from data.sets.prepared import Prepared, dataset_row, read_prepared, rows_to_dataset
+from data.wire import PreparedSet
 from support.record_samples import action, record
 
 
@@ -452,3 +453,16 @@ def test_failed_steps_keep_weight_zero_through_the_whole_path(tmp_path: Path) ->
     (chat,) = prepared.train
     assert [m.loss_weight for m in chat.messages if m.role == "assistant"] == [0.0, 1.0, 1.0]
     assert chat.messages[3].tool_calls[0].arguments == {"a": None}
+
+
+def test_a_manifest_comes_back_byte_for_byte_and_an_older_one_as_it_was(tmp_path: Path) -> None:
+    prepared = prepare(tmp_path, trajectories(tmp_path, records(4)))
+    path = prepared.folder / "manifest.json"
+    text = path.read_text(encoding="utf-8")
+    read = PreparedSet.model_validate_json(text).model_dump(mode="json", exclude_unset=True)
+    assert json.dumps(read, ensure_ascii=False, indent=2) + "\n" == text
+    older = json.loads(text)
+    del older["sources"][0]["redacted"]
+    older["splits"]["train"]["만든 곳"] = "elsewhere"
+    path.write_text(json.dumps(older, ensure_ascii=False), encoding="utf-8")
+    assert read_prepared(prepared.folder).manifest == older
