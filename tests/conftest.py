@@ -5,17 +5,45 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
 import pytest
 
 from support.commands import Run, run_here
+from support.quick import NOT_QUICK, QUICK_FILES, nothing_started
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 ROOT = Path(__file__).resolve().parents[1]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--quick", action="store_true", help="only the tests that tests/support/quick.py names")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    name = collection_path.stem
+    is_other = name.startswith("test_") and name.removeprefix("test_") not in QUICK_FILES
+    return True if config.getoption("--quick") and is_other else None
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--quick"):
+        items[:] = [item for item in items if getattr(item, "originalname", item.name) not in NOT_QUICK]
+
+
+@pytest.fixture(autouse=True)
+def nothing_started_by_a_quick_test(request: pytest.FixtureRequest) -> Iterator[None]:
+    """With --quick, a test that starts a process or opens a port fails."""
+    if not request.config.getoption("--quick"):
+        yield
+        return
+    with nothing_started() as tried:
+        yield
+    assert not tried
 
 
 @pytest.fixture(scope="session")

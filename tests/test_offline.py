@@ -54,11 +54,11 @@ def refusing() -> Iterator[str]:
 
 @pytest.mark.parametrize("down", ["refuses connections", "refuses the key"])
 def test_a_run_with_wandb_down_finishes_and_is_kept_offline(
-    down: str, refusing: str, tiny_model: Path, sets: dict[str, Path], tmp_path: Path
+    down: str, refusing: str, minute_model: Path, sets: dict[str, Path], tmp_path: Path
 ) -> None:
     out = tmp_path / "run"
     url = NOBODY if down == "refuses connections" else refusing
-    arguments = options(tiny_model, sets["chats"], out, max_steps=1, wandb="online")
+    arguments = options(minute_model, sets["chats"], out, max_steps=1, wandb="online")
     done = train("sft", arguments, environment=environment(WANDB_BASE_URL=url))
     assert done.returncode == 0, done.stderr
     assert len([line for line in done.stderr.splitlines() if "`wandb sync` sends it later" in line]) == 1, done.stderr

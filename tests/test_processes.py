@@ -62,6 +62,14 @@ def sets(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 pytestmark = pytest.mark.usefixtures("without_picture")
 
 
+@pytest.fixture(scope="module")
+def adapter(minute_model: Path, sets: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An SFT adapter to go on from."""
+    out = tmp_path_factory.mktemp("adapter") / "sft"
+    sft.main(eight_steps(minute_model, sets["chats"], out, max_steps=1))
+    return out
+
+
 @pytest.fixture(autouse=True)
 def references_in_a_folder_of_their_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("TOOLTUNE_CACHE", str(tmp_path / "cache"))
@@ -88,7 +96,7 @@ def start(processes: int, work: Callable[[], object]) -> list[int]:
 @pytest.mark.parametrize("tree", ["true", "false"])
 @pytest.mark.parametrize("method", MAIN)
 def test_killed_at_any_event_a_run_ends_with_bytes_and_lines_of_an_unbroken_one(
-    method: str, tree: str, processes: int, minute_model: Path, sets: dict[str, Path], tmp_path: Path
+    method: str, tree: str, processes: int, minute_model: Path, adapter: Path, sets: dict[str, Path], tmp_path: Path
 ) -> None:
     """SIGKILL twice, at events of the trainer that differ between cases: in steps, logs, evaluations, saves.
 
@@ -98,8 +106,7 @@ def test_killed_at_any_event_a_run_ends_with_bytes_and_lines_of_an_unbroken_one(
     if method == "dpo" and tree == "true":
         more["precompute_ref_log_probs"] = "true"
     elif method == "dpo":
-        model = tmp_path / "adapter"
-        sft.main(eight_steps(minute_model, sets["chats"], model, max_steps=1))
+        model = adapter
     unbroken, killed = (
         eight_steps(model, data, tmp_path / name, processes=processes, **more) for name in ("unbroken", "killed")
     )
@@ -221,13 +228,12 @@ def with_fsdp2() -> None:
     ],
 )
 def test_fsdp2_makes_the_steps_of_one_process_and_resumes_to_the_same_bytes(
-    method: str, more: dict[str, Any], minute_model: Path, sets: dict[str, Path], tmp_path: Path
+    method: str, more: dict[str, Any], minute_model: Path, adapter: Path, sets: dict[str, Path], tmp_path: Path
 ) -> None:
     """DPO goes on from an adapter, whose frozen copy is its reference."""
     data, start_from = sets["chats" if method == "sft" else "pairs"], minute_model
     if method == "dpo":
-        start_from = tmp_path / "adapter"
-        sft.main(eight_steps(minute_model, sets["chats"], start_from, max_steps=1))
+        start_from = adapter
 
     def command(name: str, before: Callable[[], object] = with_fsdp2, **others: Any) -> Callable[[], object]:
         processes = 1 if name == "one" else 2

@@ -98,15 +98,15 @@ def test_resume_after_a_kill_gives_the_same_adapter(
 
 
 def test_a_finished_run_is_not_trained_again_and_a_changed_one_only_if_told_to(
-    tiny_model: Path, sets: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    minute_model: Path, sets: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "run"
-    sft.main(options(tiny_model, sets["chats"], out, max_steps=1))
+    sft.main(options(minute_model, sets["chats"], out, max_steps=1))
     before = (out / "adapter_model.safetensors").stat().st_mtime_ns
-    sft.main(options(tiny_model, sets["chats"], out, max_steps=1))
+    sft.main(options(minute_model, sets["chats"], out, max_steps=1))
     assert "already finished" in capsys.readouterr().err
     assert (out / "adapter_model.safetensors").stat().st_mtime_ns == before
-    changed = options(tiny_model, sets["chats"], out, max_steps=1, learning_rate=1e-3)
+    changed = options(minute_model, sets["chats"], out, max_steps=1, learning_rate=1e-3)
     with pytest.raises(UserError, match=r"learning_rate: 0\.005 -> 0\.001"):
         sft.main(changed)
     assert (out / "adapter_model.safetensors").stat().st_mtime_ns == before
@@ -116,7 +116,7 @@ def test_a_finished_run_is_not_trained_again_and_a_changed_one_only_if_told_to(
 
 @pytest.mark.parametrize(("method", "kind"), [("sft", "chats"), ("dpo", "pairs"), ("orpo", "pairs")])
 def test_batches_of_any_shape_and_two_processes_make_the_same_steps(
-    method: str, kind: str, tiny_model: Path, sets: dict[str, Path], tmp_path: Path
+    method: str, kind: str, minute_model: Path, sets: dict[str, Path], tmp_path: Path
 ) -> None:
     """4x1 == 1x4 == two processes of 1x2 == each sequence by itself, over the end of an epoch that 4 does not divide.
 
@@ -131,9 +131,9 @@ def test_batches_of_any_shape_and_two_processes_make_the_same_steps(
     shapes = {"wide": (4, 1, "true"), "narrow": (1, 4, "true"), "alone": (4, 1, "false")}
     for name, (batch, steps, tree) in shapes.items():
         more = {"per_device_train_batch_size": batch, "gradient_accumulation_steps": steps, "tree": tree, **plain}
-        main(options(tiny_model, sets[kind], tmp_path / name, **more))
+        main(options(minute_model, sets[kind], tmp_path / name, **more))
     more = {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 2, "tree": "true", **plain}
-    two = options(tiny_model, sets[kind], tmp_path / "two", **more)
+    two = options(minute_model, sets[kind], tmp_path / "two", **more)
     if method == "sft":  # as a user starts them; the others without loading torch three times more
         done = launch_two(ROOT / f"train/{method}.py", two)
         assert done.returncode == 0, done.stderr
@@ -145,14 +145,14 @@ def test_batches_of_any_shape_and_two_processes_make_the_same_steps(
 
 
 def test_two_processes_with_activation_checkpointing_train_the_same_adapter(
-    tiny_model: Path, sets: dict[str, Path], tmp_path: Path
+    minute_model: Path, sets: dict[str, Path], tmp_path: Path
 ) -> None:
     """On trees, against one process. (accelerate shards no model on a CPU; tests/test_trees.py does that with FSDP2.)"""
     plain = {"lora_dropout": 0.0, "tree": "true"}
-    dpo.main(options(tiny_model, sets["pairs"], tmp_path / "one", per_device_train_batch_size=4, **plain))
+    dpo.main(options(minute_model, sets["pairs"], tmp_path / "one", per_device_train_batch_size=4, **plain))
     more = {**plain, "gradient_accumulation_steps": 2, "gradient_checkpointing": "true"}
     more |= {"per_device_train_batch_size": 1}
-    arguments = options(tiny_model, sets["pairs"], tmp_path / "two", **more)
+    arguments = options(minute_model, sets["pairs"], tmp_path / "two", **more)
     assert forked_two(lambda: run_main(lambda: dpo.main(arguments))) == [0, 0]
     assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), abs=1e-4)
     one, two = (load_file(tmp_path / name / "adapter_model.safetensors") for name in ("one", "two"))
@@ -368,13 +368,13 @@ def test_a_users_mistake_exits_2_without_a_traceback(tmp_path: Path) -> None:
 
 
 def test_wandb_is_off_unless_asked_for_and_offline_without_a_key(
-    tiny_model: Path, sets: dict[str, Path], tmp_path: Path
+    minute_model: Path, sets: dict[str, Path], tmp_path: Path
 ) -> None:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("WANDB")}
     environment["HOME"] = str(tmp_path)  # no netrc
     for asked in ("off", "online"):
         out = tmp_path / asked
-        arguments = options(tiny_model, sets["chats"], out, max_steps=1, wandb=asked)
+        arguments = options(minute_model, sets["chats"], out, max_steps=1, wandb=asked)
         done = train("sft", arguments, environment=environment)
         assert done.returncode == 0, done.stderr
         assert bool(list(out.glob("wandb/offline-run-*"))) == (asked == "online")
