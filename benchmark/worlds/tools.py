@@ -236,11 +236,14 @@ class ToolWorld:
         """Whether a call is right as things are; see `check_call`."""
         given = check_arguments(type(self), self.task.tools, name, arguments)
         plain = {key: self.plain(key, value) for key, value in given.items()}
-        for each in self._standing:
-            if each.meets(self, self.clock_s, name, plain):
-                raise self.error(each.trouble.kind, **each.told(self.clock_s))
-        commit: Commit = getattr(self, name)(**given)
-        return commit
+        met = [each for each in self._standing if each.meets(self, self.clock_s, name, plain)]
+        at_once = next((each for each in met if not each.trouble.yields), None)
+        if at_once is None:
+            commit: Commit = getattr(self, name)(**given)
+            if not met:
+                return commit
+        first = at_once or met[0]
+        raise self.error(first.trouble.kind, **first.told(self.clock_s))
 
     def call(self, name: str, arguments: dict[str, Any]) -> Result:
         """Run one tool call; see `World`."""

@@ -229,6 +229,8 @@ class Trouble(Generic[Struck, Call]):
     """Whether the call that it strikes is done all the same."""
     refuses: Callable[[Struck, str, Mapping[str, Any], Values], bool] | None = None
     """Whether a later call meets it too, by its tool, its arguments and what happened. Without, it is over at once."""
+    yields: bool = False
+    """Whether what the world itself has against a later call is said first."""
     stands: Callable[[Struck, Values], bool] | None = None
     """Whether it has not been repaired yet; for troubles that the world itself keeps."""
     also: str = ""

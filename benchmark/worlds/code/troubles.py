@@ -39,7 +39,9 @@ TROUBLES: Troubles[CodeWorld, Called] = Troubles(
             By("delete_file", {"path": "{path}"}),
             ("editing", "writing"),
             happens=lambda world, called: world.fill(),
-            refuses=lambda world, tool, given, values: tool in _WRITING,
+            refuses=lambda world, tool, given, values: (
+                tool == "write_file" or (tool == "edit_file" and given.get("path") in world.files)
+            ),
         ),
         Trouble(
             "stale",

@@ -57,7 +57,7 @@ class CodeWorld(ToolWorld):
         self.goals: Sequence[Goal] = self.plan.goals
         self.before = {path: text.encode("utf-8") for path, text in self.plan.before.items()}
         """The files at the start, with the changes that faults make."""
-        self.files = dict(self.before)
+        self.files: dict[str, bytes] = dict(self.before)
         self._now_at: dict[str, str] = {}
 
     def __enter__(self) -> CodeWorld:

@@ -70,6 +70,7 @@ TROUBLES: Troubles[FilesWorld, Called] = Troubles(
             ("writing",),
             happens=lambda world, called: world.fill(),
             refuses=lambda world, tool, given, values: tool in _FILLING,
+            yields=True,
         ),
         Trouble(
             "locked",

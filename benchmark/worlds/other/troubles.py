@@ -24,6 +24,7 @@ TROUBLES: Troubles[OtherWorld, Called] = Troubles(
             ANY,
             happens=lambda world, called: {"lasts_s": world.task.parameters["wait_s"]},
             refuses=lambda world, tool, given, values: tool != "wait",
+            yields=True,
         ),
         Trouble(
             "signed_out",
@@ -31,6 +32,7 @@ TROUBLES: Troubles[OtherWorld, Called] = Troubles(
             By("sign_in"),
             ANY,
             refuses=lambda world, tool, given, values: tool not in ("sign_in", "wait"),
+            yields=True,
         ),
         Trouble(
             "stale",
@@ -39,6 +41,7 @@ TROUBLES: Troubles[OtherWorld, Called] = Troubles(
             ("looking up",),
             happens=lambda world, called: {"table": called.given["table"]},
             refuses=lambda world, tool, given, values: (tool, given.get("table")) == ("look_up", values["table"]),
+            yields=True,
         ),
         Trouble(
             "renamed",
@@ -54,6 +57,7 @@ TROUBLES: Troubles[OtherWorld, Called] = Troubles(
             ("saving",),
             happens=lambda world, called: {"name": called.given["name"]},
             refuses=lambda world, tool, given, values: (tool, given.get("name")) == ("save_note", values["name"]),
+            yields=True,
         ),
         Trouble(
             "full",
@@ -62,6 +66,7 @@ TROUBLES: Troubles[OtherWorld, Called] = Troubles(
             ("saving",),
             happens=lambda world, called: world.fill(),
             refuses=lambda world, tool, given, values: tool == "save_note",
+            yields=True,
         ),
     )
 )
