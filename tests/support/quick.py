@@ -29,7 +29,6 @@ QUICK_FILES = frozenset(
         "inputs",
         "kpis",
         "layout",
-        "leaderboard",
         "mixture",
         "model_folders",
         "options",
@@ -55,9 +54,6 @@ QUICK_FILES = frozenset(
 NOT_QUICK = frozenset(
     [
         "test_a_huge_line_is_never_loaded",
-        "test_columns_are_sorted_by_mouse_and_by_keyboard",
-        "test_dark_pages_are_dark_and_their_text_can_be_read",
-        "test_no_page_is_wider_than_the_window",
         "test_columns_give_no_name_and_no_licence",
         "test_records_of_training_tasks_raise_no_alarm",
         "test_commands_run_where_torch_cannot_be_imported",
