@@ -54,6 +54,8 @@ QUICK_FILES = frozenset(
 NOT_QUICK = frozenset(
     [
         "test_a_huge_line_is_never_loaded",
+        "test_an_executor_of_datatrove_gives_the_same_bytes_and_its_markers",
+        "test_neither_workers_nor_shards_change_a_byte",
         "test_columns_give_no_name_and_no_licence",
         "test_records_of_training_tasks_raise_no_alarm",
         "test_commands_run_where_torch_cannot_be_imported",
