@@ -54,6 +54,7 @@ QUICK_FILES = frozenset(
 NOT_QUICK = frozenset(
     [
         "test_a_huge_line_is_never_loaded",
+        "test_killed_in_the_middle_it_runs_again_and_may_go_on",
         "test_an_executor_of_datatrove_gives_the_same_bytes_and_its_markers",
         "test_neither_workers_nor_shards_change_a_byte",
         "test_columns_give_no_name_and_no_licence",
