@@ -83,7 +83,7 @@ class Comparison:
         return self.low is not None and self.low > 0
 
 
-class Call(NamedTuple):
+class CallOutcome(NamedTuple):
     """What the KPIs of errors ask of a call."""
 
     command: str
@@ -100,7 +100,7 @@ class ForeignRun:
     id: str
     outcome: Outcome | None
     """None where the format does not tell."""
-    calls: tuple[Call, ...]
+    calls: tuple[CallOutcome, ...]
     tools: frozenset[str] = frozenset()
     """Names of the tools that there were; empty where the format does not tell."""
     task: str | None = None
@@ -289,11 +289,11 @@ def worked(action: Action) -> bool:
     return action.error is None and action.command != INVALID_CALL
 
 
-def calls_of(record: Record) -> tuple[Call, ...]:
+def calls_of(record: Record) -> tuple[CallOutcome, ...]:
     """The calls of a record, in their order."""
     if isinstance(record, ForeignRun):
         return record.calls
-    return tuple(Call(action.command, worked(action), action.end_time) for action in record.action_sequence)
+    return tuple(CallOutcome(action.command, worked(action), action.end_time) for action in record.action_sequence)
 
 
 def error_episodes(record: Record) -> list[ErrorEpisode]:

@@ -25,7 +25,7 @@ import httpx
 from core.errors import UserError
 from core.json_lines import json_to_object
 
-Result = TypeVar("Result")
+Returned = TypeVar("Returned")
 
 TRIES = 6
 """How often a request is sent before it counts as failed."""
@@ -121,15 +121,15 @@ class ChatServer:
         self._waits = random.Random(0)
         self._asked: dict[str, asyncio.Task[Any]] = {}
 
-    def run(self, asking: Coroutine[Any, Any, Result]) -> Result:
+    def run(self, asking: Coroutine[Any, Any, Returned]) -> Returned:
         """Wait for one result."""
         return self._loop.run(asking)
 
-    def first_of(self, asking: Mapping[str, Callable[[], Coroutine[Any, Any, Result]]]) -> dict[str, Result]:
+    def first_of(self, asking: Mapping[str, Callable[[], Coroutine[Any, Any, Returned]]]) -> dict[str, Returned]:
         """The results that are there by now, at least one, by key. What is asked already goes on; the rest begins now."""
         return self._loop.run(self._first_of(asking))
 
-    async def _first_of(self, asking: Mapping[str, Callable[[], Coroutine[Any, Any, Result]]]) -> dict[str, Result]:
+    async def _first_of(self, asking: Mapping[str, Callable[[], Coroutine[Any, Any, Returned]]]) -> dict[str, Returned]:
         for key, ask in asking.items():
             if key not in self._asked:
                 self._asked[key] = asyncio.ensure_future(ask())

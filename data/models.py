@@ -77,7 +77,7 @@ _KEPT_OF_A_SET: dict[str, Any] = {
 """What kpis.json of a trained model tells of the set that it was trained on."""
 
 
-class Stage(BaseModel):
+class TrainingStage(BaseModel):
     """One training: from one model to the next."""
 
     folder: str
@@ -110,7 +110,7 @@ def weights_sha256(model: str) -> str | None:
     return source_sha256(model) if Path(model).is_dir() else None
 
 
-def read_stages(model: str) -> list[Stage]:
+def read_stages(model: str) -> list[TrainingStage]:
     """How a model came to be, the first training first, from the `run.json` in its folder and in those it was trained from.
 
     The way back ends where a folder has none (a model from elsewhere), or is no longer what training started from.
@@ -118,7 +118,7 @@ def read_stages(model: str) -> list[Stage]:
     Raises:
         UserError: where the way comes back to a folder that it has left.
     """
-    stages: list[Stage] = []
+    stages: list[TrainingStage] = []
     expected = None
     seen: set[Path] = set()
     while (stage := _read_stage(Path(model))) is not None and expected in (None, stage.sha256):
@@ -133,14 +133,14 @@ def read_stages(model: str) -> list[Stage]:
     return stages
 
 
-def _read_stage(folder: Path) -> Stage | None:
+def _read_stage(folder: Path) -> TrainingStage | None:
     # A checkpoint's options and data stand with its run.
     path = (folder.parent if re.fullmatch(r"checkpoint-\d+", folder.name) else folder) / "run.json"
     try:
         if path.stat().st_size > LONGEST_RUN_BYTES:
             return None
         run = TrainingRun.model_validate(json_to_object(path.read_text(encoding="utf-8")))
-        return Stage(
+        return TrainingStage(
             folder=str(folder),
             sha256=source_sha256(str(folder)),
             method=run.method,

@@ -30,7 +30,7 @@ LISTED_PROBLEMS = 20
 
 
 @dataclass
-class Result:
+class FileVerdict:
     """One row of the table. `fails` holds the reasons why the file does not pass."""
 
     path: str
@@ -94,14 +94,14 @@ def changed_files(base: str, head: str) -> tuple[list[str], list[str]]:
 
 def check(
     names: list[str], known: list[str], folder: Path, work: Path, *, replay: bool, fail_under: float
-) -> list[Result]:
+) -> list[FileVerdict]:
     """Check files of `folder`, with `work` for what the commands write.
 
     The `known` files are read first, so that an id which they hold is a duplicate in the others.
     """
     if not names:
         return []
-    results = {name: Result(name) for name in names}
+    results = {name: FileVerdict(name) for name in names}
     done = run_module("data", "validate", "--json", "--", *known, *names, folder=folder)
     if done.returncode == 2:
         stop(done.stderr.strip().removeprefix("error: "))
@@ -138,7 +138,7 @@ def copy_good_lines(source: Path, target: Path, bad_lines: set[int]) -> None:
                 good.write(line.removesuffix(b"\n") + b"\n")
 
 
-def count_findings(copies: dict[str, Result], work: Path) -> None:
+def count_findings(copies: dict[str, FileVerdict], work: Path) -> None:
     """How many records of each file hold secrets or personal data."""
     done = run_module("data", "redact", "--check", "--", *copies, folder=work)
     for line in done.stdout.splitlines():
@@ -146,7 +146,7 @@ def count_findings(copies: dict[str, Result], work: Path) -> None:
             result.to_redact += 1
 
 
-def replay_ours(copies: dict[str, Result], work: Path) -> list[str]:
+def replay_ours(copies: dict[str, FileVerdict], work: Path) -> list[str]:
     """Run the records of our own worlds again; returns the options with which `data score` reads the report."""
     is_available = run_module("benchmark", "replay", "--help", folder=work).returncode == 0
     replays: list[dict[str, Any]] = []
@@ -178,7 +178,7 @@ def replay_ours(copies: dict[str, Result], work: Path) -> list[str]:
     return ["--replay", "replays"]
 
 
-def score(copies: dict[str, Result], work: Path, options: list[str]) -> None:
+def score(copies: dict[str, FileVerdict], work: Path, options: list[str]) -> None:
     """Mean and lowest score of each file; labels are compared across files."""
     done = run_module(
         "data", "score", "--out", "scores", "--picture", "scores.png", *options, "--", *copies, folder=work
@@ -197,7 +197,7 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
-def judge(result: Result, fail_under: float) -> None:
+def judge(result: FileVerdict, fail_under: float) -> None:
     """Say why a file does not pass."""
     if result.bad:
         result.fails.append(f"{result.bad} bad lines")
@@ -221,7 +221,7 @@ def cell(text: object) -> str:
     return "".join(character for character in plain if character.isprintable()).replace("|", "\\|").replace("`", "'")
 
 
-def to_markdown(results: list[Result], removed: list[str]) -> str:
+def to_markdown(results: list[FileVerdict], removed: list[str]) -> str:
     """The table, and under it the first problems of each file that fails."""
     lines = [
         "| file | good | bad | codes | to redact | mean score | lowest | replayed | result |",
@@ -275,7 +275,7 @@ def main() -> None:
             results = check(names, known, copies, work, replay=options.replay, fail_under=options.fail_under)
             # What is no data file cannot be checked, so it cannot pass.
             others = [name for name in changed if name not in at_head and not name.endswith(".md")]
-            results += [Result(name, fails=["not a regular .jsonl file"]) for name in others]
+            results += [FileVerdict(name, fails=["not a regular .jsonl file"]) for name in others]
         else:
             names = [str(Path(name)) for name in options.files]
             results = check(names, [], Path.cwd(), work, replay=options.replay, fail_under=options.fail_under)

@@ -26,7 +26,7 @@ from benchmark.worlds.api.graph import SCHEMA
 from benchmark.worlds.api.site import TOKEN_EXCHANGE, Rules, Shop
 from benchmark.worlds.api.world import API, ApiWorld
 from benchmark.worlds.family import CONTEXT_TOKENS, families_to_tasks
-from benchmark.worlds.world import Fault, Move, Result, Split, Task
+from benchmark.worlds.world import Fault, Move, Split, Task, ToolResult
 from data.records import Action, Outcome, Trajectory
 from data.trajectories import output_to_text
 
@@ -56,7 +56,7 @@ def record_of(task: Task, policy: Any = None) -> Trajectory:
     return record
 
 
-def as_action(command: str, arguments: dict[str, Any], result: Result) -> Action:
+def as_action(command: str, arguments: dict[str, Any], result: ToolResult) -> Action:
     given = {"command": command, "input": arguments, "output": result.output, "error": result.error}
     return Action.model_validate({**given, "start_time": FROZEN_START, "end_time": FROZEN_START})
 

@@ -22,9 +22,9 @@ from benchmark.agent.episodes import Episode, Turn, Unreadable
 from benchmark.agent.transformers_model import TransformersPolicy
 from benchmark.bfcl.questions import (
     CATEGORIES,
-    Call,
     Gold,
     Item,
+    PredictedCall,
     Prediction,
     argument_f1,
     argument_is_right,
@@ -101,8 +101,8 @@ def write(path: Path, rows: Sequence[Any]) -> Path:
     return path
 
 
-def called(name: str, /, **arguments: Any) -> Call:
-    return Call(name=name, arguments=arguments)
+def called(name: str, /, **arguments: Any) -> PredictedCall:
+    return PredictedCall(name=name, arguments=arguments)
 
 
 # ---- the rules, by hand ----
@@ -197,7 +197,7 @@ def test_argument_f1_of_calls_without_arguments() -> None:
 VALUES = st.sampled_from(["부산", "서울", "부 산", 1, 2, 2.0, True, None, [], {}])
 CALLS = st.lists(
     st.builds(
-        Call,
+        PredictedCall,
         name=st.sampled_from(["train.book", "train_book", "music.play"]),
         arguments=st.dictionaries(st.sampled_from(["to", "seats", "when", "x"]), VALUES, max_size=3),
     ),
@@ -218,7 +218,7 @@ PARALLEL = (
 
 @settings(max_examples=150, deadline=None)
 @given(CALLS)
-def test_f1_lies_between_0_and_1_and_is_1_for_right_calls(calls: list[Call]) -> None:
+def test_f1_lies_between_0_and_1_and_is_1_for_right_calls(calls: list[PredictedCall]) -> None:
     f1 = argument_f1(calls, PARALLEL)
     assert 0.0 <= f1 <= 1.0
     assert f1 == pytest.approx(other_f1(calls, PARALLEL))
@@ -227,7 +227,7 @@ def test_f1_lies_between_0_and_1_and_is_1_for_right_calls(calls: list[Call]) -> 
     assert calls_are_right(calls, PARALLEL) or len(calls) != len(PARALLEL) or f1 < 1.0
 
 
-def other_f1(calls: Sequence[Call], wanted: Sequence[Gold]) -> float:
+def other_f1(calls: Sequence[PredictedCall], wanted: Sequence[Gold]) -> float:
     """docs/bfcl.md read literally, from lists of pairs instead of counts."""
     free = dict(enumerate(calls))
     hits: list[tuple[int, str]] = []
@@ -630,7 +630,9 @@ def test_the_packages_own_checker_agrees(category: str, checker: Callable[..., b
         chosen = random.Random(item.id).sample(made, min(MUTANTS_OF_ITEM, len(made)))
         for said in (calls, *chosen):
             theirs = checker(functions[item.id], said, answers[item.id], category)
-            ours = calls_are_right([Call(name=name, arguments=arguments) for name, arguments in said], item.gold)
+            ours = calls_are_right(
+                [PredictedCall(name=name, arguments=arguments) for name, arguments in said], item.gold
+            )
             assert ours == theirs, (item.id, said)
             seen[ours] += 1
     assert seen[True] > len(items) and seen[False] > 10 * len(items)
@@ -652,7 +654,7 @@ def test_gold_calls_are_right_but_for_those_that_contradict_themselves() -> None
         if item.gold is None:
             continue
         calls = gold_calls([{gold.name: gold.allowed} for gold in item.gold])
-        said = [Call(name=name, arguments=arguments) for name, arguments in calls]
+        said = [PredictedCall(name=name, arguments=arguments) for name, arguments in calls]
         if not calls_are_right(said, item.gold):
             wrong.add(item.id)
         else:

@@ -30,7 +30,7 @@ from benchmark.worlds.files.world import FILES, FilesWorld
 from benchmark.worlds.kinds import WORLDS, faults_to_markdown, make_tasks
 from benchmark.worlds.pools import filler
 from benchmark.worlds.sandbox.sandbox import check_isolation
-from benchmark.worlds.world import Fault, Move, Result, Split, Task, World
+from benchmark.worlds.world import Fault, Move, Split, Task, ToolResult, World
 from core.errors import UserError
 from data.contribution.quality import Replay
 from data.records import Action, Metadata, Outcome, Trajectory
@@ -57,7 +57,7 @@ KINDS = {name: {each.kind for each in kind.troubles.kinds} for name, kind in WOR
 SUFFIXES = {"txt", "csv", "json", "toml", "xml", "zip", "sh", "png", "gif", "bmp", "wav", "py"}
 
 
-def as_action(command: str, arguments: dict[str, Any], result: Result) -> Action:
+def as_action(command: str, arguments: dict[str, Any], result: ToolResult) -> Action:
     return Action(
         command=command, input=arguments, output=result.output, error=result.error, start_time=NOW, end_time=NOW
     )

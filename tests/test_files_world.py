@@ -39,7 +39,7 @@ from benchmark.worlds.files.file_formats import (
 )
 from benchmark.worlds.files.world import FILES, FilesWorld
 from benchmark.worlds.tools import ToolError
-from benchmark.worlds.world import Fault, Result, Split, Task
+from benchmark.worlds.world import Fault, Split, Task, ToolResult
 from data.records import Action, Outcome, Trajectory
 from data.trajectories import trajectory_to_chat
 
@@ -82,7 +82,7 @@ def leaves(value: Any) -> Iterator[Any]:
         yield value
 
 
-def as_action(command: str, arguments: dict[str, Any], result: Result) -> Action:
+def as_action(command: str, arguments: dict[str, Any], result: ToolResult) -> Action:
     given = {"command": command, "input": arguments, "output": result.output, "error": result.error}
     return Action.model_validate({**given, "start_time": FROZEN_START, "end_time": FROZEN_START})
 

@@ -17,13 +17,13 @@ from typer.testing import CliRunner
 from benchmark.__main__ import app
 from benchmark.agent.episodes import FROZEN_START, Episode, Policy, Turn, Unreadable, run_tasks
 from benchmark.agent.policies import Echo, Expert, SameTool
-from benchmark.runs.record import Kind, Scripted, kinds_of
+from benchmark.runs.record import RecordKind, Scripted, kinds_of
 from benchmark.runs.replay import MAX_NUMBER, CannotReplay, replay
 from benchmark.worlds.kinds import WORLDS, make_tasks
 from benchmark.worlds.sandbox.sandbox import check_isolation
 from core.errors import UserError
 from data.chats import Message, ToolCall
-from data.contribution.quality import Difference, read_replays
+from data.contribution.quality import ReplayDifference, read_replays
 from data.records import Outcome, Trajectory, read_trajectories
 
 
@@ -75,7 +75,7 @@ def records(recorded: Path) -> list[Trajectory]:
 def test_any_stretch_of_a_recording_holds_the_shares(
     count: int, shares: tuple[float, float, float], seed: int, stretch: tuple[int, int]
 ) -> None:
-    wanted: dict[Kind, float] = dict(zip(("recovery", "partial", "failure"), shares, strict=True))
+    wanted: dict[RecordKind, float] = dict(zip(("recovery", "partial", "failure"), shares, strict=True))
     kinds = kinds_of(count, wanted, seed)
     assert len(kinds) == count
     assert kinds == kinds_of(count + 7, wanted, seed)[:count]
@@ -296,7 +296,7 @@ def test_a_changed_step_is_found(tamper: Callable[[Row, int], bool], records: li
         result = replay(Trajectory.model_validate(row))
         assert not isinstance(result, CannotReplay) and not result.ok, (tamper.__name__, record.id, step)
         difference = result.first_difference
-        assert isinstance(difference, Difference) and difference.recorded != difference.replayed
+        assert isinstance(difference, ReplayDifference) and difference.recorded != difference.replayed
         # Nothing before the change differs. A step that was added or dropped may equal what stands there by chance.
         if tamper in (add, drop):
             assert difference.step >= step

@@ -22,7 +22,7 @@ from benchmark.worlds.sandbox.sandbox import (
     MEMORY_BYTES,
     PROCESSES,
     SECONDS,
-    Run,
+    Execution,
     check_isolation,
     run_beside,
     run_python,
@@ -45,7 +45,7 @@ def outside(code: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, timeout=60)
 
 
-def inside(code: str, files: dict[str, bytes] | None = None) -> Run:
+def inside(code: str, files: dict[str, bytes] | None = None) -> Execution:
     run = run_python(files or {}, code=code)
     # Whatever an attack did, the next run works, in a clean box.
     after = run_python({}, code="import os\nprint(os.listdir('.'), os.listdir('/tmp'))")

@@ -32,7 +32,7 @@ from fastapi.testclient import TestClient
 from core.errors import UserError
 from data.__main__ import app as command_line
 from data.records import Category, Outcome
-from data.release.api import NDJSON, Limits, create_app
+from data.release.api import NDJSON, ApiLimits, create_app
 from data.release.index import Filters, RecordIndex, cursor_to_number, number_to_cursor
 
 ROOT = Path(__file__).parents[1]
@@ -183,11 +183,11 @@ def test_ndjson_by_header_and_by_pages(client: TestClient, release: Path) -> Non
 
 
 def test_a_page_ends_before_it_grows_too_large(index: RecordIndex) -> None:
-    small = TestClient(create_app(index, limits=Limits(page_bytes=3_000)))
+    small = TestClient(create_app(index, limits=ApiLimits(page_bytes=3_000)))
     page = get(small, "/datasets/web", limit=500)
     assert 1 <= len(page["records"]) < 10
     assert all_pages(small, "/datasets/file-ops") == [each for each in EXPECTED if each["category"] == "file-ops"]
-    tiny = TestClient(create_app(index, limits=Limits(page_bytes=1)))
+    tiny = TestClient(create_app(index, limits=ApiLimits(page_bytes=1)))
     assert len(get(tiny, "/datasets/web")["records"]) == 1
 
 
@@ -285,7 +285,7 @@ def test_a_changed_release_is_not_served(release: Path, tmp_path: Path) -> None:
 
 
 def test_a_request_that_takes_too_long_is_ended(index: RecordIndex, monkeypatch: pytest.MonkeyPatch) -> None:
-    app = create_app(index, limits=Limits(request_seconds=0.2, stream_seconds=1.5))
+    app = create_app(index, limits=ApiLimits(request_seconds=0.2, stream_seconds=1.5))
 
     async def slow(scope: Any, receive: Any, send: Any) -> None:
         if scope["path"] == "/stream":

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data.contribution.codes import codes, explain_all
-from data.contribution.validate import Checker, Limits
+from data.contribution.validate import Checker, LineLimits
 from support.commands import Run
 from support.paths import ROOT, SAMPLES
 from support.record_samples import action, record, with_action, with_metadata
@@ -32,9 +32,9 @@ def named(name: str, **changes: Any) -> dict[str, Any]:
     return {**GOOD, "id": name, **changes}
 
 
-def codes_of(path: Path, limits: Limits | None = None) -> list[list[str]]:
+def codes_of(path: Path, limits: LineLimits | None = None) -> list[list[str]]:
     """The codes of each line of a file."""
-    checker = Checker(limits or Limits())
+    checker = Checker(limits or LineLimits())
     try:
         return [[problem.code for problem in line.problems] for line in checker.check_file(path)]
     finally:
@@ -151,7 +151,7 @@ def test_a_cut_file_is_told_from_a_broken_line(tmp_path: Path) -> None:
 
 
 def test_a_line_at_the_limit_passes_and_one_byte_more_does_not(tmp_path: Path) -> None:
-    limits = Limits(line_bytes=len(A))
+    limits = LineLimits(line_bytes=len(A))
     longer = as_line(named("aa"))
     assert codes_of(write(tmp_path, A + b"\n" + longer + b"\n" + B + b"\n"), limits) == [[], ["E107"], []]
     assert codes_of(write(tmp_path, longer), limits) == [["E107"]]
@@ -181,11 +181,11 @@ def test_a_huge_line_is_never_loaded(tmp_path: Path) -> None:
 
 def test_too_many_lines_actions_and_levels(tmp_path: Path) -> None:
     lines = b"".join(as_line(named(str(number))) + b"\n" for number in range(5))
-    assert codes_of(write(tmp_path, lines), Limits(records=3)) == [[], [], [], ["E109"]]
-    assert codes_of(write(tmp_path, A), Limits(actions=1)) == [["W602", "E307"]]
+    assert codes_of(write(tmp_path, lines), LineLimits(records=3)) == [[], [], [], ["E109"]]
+    assert codes_of(write(tmp_path, A), LineLimits(actions=1)) == [["W602", "E307"]]
     deep = as_line(with_metadata(licence="MIT", note=[[[1]]]))
-    assert codes_of(write(tmp_path, deep + b"\n"), Limits(depth=8)) == [[]]
-    assert codes_of(write(tmp_path, deep + b"\n"), Limits(depth=4)) == [["E205"]]
+    assert codes_of(write(tmp_path, deep + b"\n"), LineLimits(depth=8)) == [[]]
+    assert codes_of(write(tmp_path, deep + b"\n"), LineLimits(depth=4)) == [["E205"]]
 
 
 def test_duplicate_ids_name_both_lines_across_files(run: Run, tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig, Pre
 from core.command_line import errors_told
 from core.errors import UserError, first_line, nearest
 from data.chats import Message
-from data.models import Stage, find_base, read_stages
+from data.models import TrainingStage, find_base, read_stages
 from data.rendering.renderer import Renderer
 from train import checkpoints
 from train.environment import quiet
@@ -324,7 +324,7 @@ _SHOWN = (
 )  # fmt: skip
 
 
-def _training(stage: Stage) -> list[str]:
+def _training(stage: TrainingStage) -> list[str]:
     lines = [f"## Training: {_cell(stage.method)}", "", "| data | rows | sha256 |", "|---|---|---|"]
     for name, split in stage.data.splits.items():
         lines.append(f"| {_cell(name)} | {split.rows} | `{_cell(split.sha256)}` |")

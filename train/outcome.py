@@ -33,7 +33,7 @@ from train.environment import quiet
 from train.logging_state import restore_logging_state
 from train.tree import Rendered, Unit
 
-Result = TypeVar("Result")
+Returned = TypeVar("Returned")
 
 
 class NoCheckpoint(UserError):
@@ -84,7 +84,7 @@ def say(text: str) -> None:
         sys.stderr.flush()
 
 
-def from_main(work: Callable[[], Result]) -> Result:
+def from_main(work: Callable[[], Returned]) -> Returned:
     """What `work` gives in the main process, in every process; a mistake that it meets is raised in every process too."""
     box: list[Any] = [None, None]
     if is_main():

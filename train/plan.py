@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Plan:
+class TrainingPlan:
     """What a run will do and need, estimated. Sizes are bytes, for one process; times are seconds of wall clock."""
 
     steps: int
@@ -54,7 +54,7 @@ def shape_of(parameter: torch.Tensor) -> torch.Size:
     return getattr(parameter, "ds_shape", parameter.shape)
 
 
-def make_plan(trainer: Any, training: Any, report: RenderReport, *, units: int, steps: int) -> Plan:
+def make_plan(trainer: Any, training: Any, report: RenderReport, *, units: int, steps: int) -> TrainingPlan:
     """The plan of a run over `units` batch units, `report.unique_tokens` tokens an epoch, in `steps` steps.
 
     Memory is weights + gradients and optimizer state of what is trained (4 + 8 bytes a parameter, AdamW in fp32) +
@@ -92,7 +92,7 @@ def make_plan(trainer: Any, training: Any, report: RenderReport, *, units: int, 
     saves = {"no": 0, "epoch": math.ceil(training.num_train_epochs), "best": 1}.get(
         str(training.save_strategy.value), int(steps // max(training.save_steps, 1))
     )
-    return Plan(
+    return TrainingPlan(
         steps=steps,
         warmup_steps=training.get_warmup_steps(steps),
         global_batch=global_batch,

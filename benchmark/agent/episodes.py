@@ -23,7 +23,7 @@ from typing import Literal, NamedTuple, Protocol
 from pydantic import JsonValue
 
 from benchmark.worlds.kinds import WORLDS
-from benchmark.worlds.world import Move, Result, Task, World
+from benchmark.worlds.world import Move, Task, ToolResult, World
 from data.chats import Message, ToolCall
 from data.records import INVALID_CALL, Action, Advice, Environment, Metadata, Outcome, Trajectory
 from data.trajectories import actions_to_messages
@@ -209,7 +209,7 @@ def take_turn(episode: Episode, turn: Turn, *, advise: bool, invalid: Invalid) -
         episode.experts.append((step, move, _is_move(turn, move)))
     episode.turns += 1
     if isinstance(turn, Unreadable):
-        _append(episode, INVALID_CALL, {"text": turn.text}, Result(error=turn.reason), None, None)
+        _append(episode, INVALID_CALL, {"text": turn.text}, ToolResult(error=turn.reason), None, None)
         episode.failed_turns.add(step)
         episode.over = invalid == "stop" or turn.ends
         return
@@ -232,7 +232,12 @@ def take_turn(episode: Episode, turn: Turn, *, advise: bool, invalid: Invalid) -
 
 
 def _append(
-    episode: Episode, command: str, arguments: dict[str, object], result: Result, turn: int | None, said: Message | None
+    episode: Episode,
+    command: str,
+    arguments: dict[str, object],
+    result: ToolResult,
+    turn: int | None,
+    said: Message | None,
 ) -> None:
     if result.error is not None:
         episode.errors[json.dumps([command, arguments, result.error], sort_keys=True)] += 1

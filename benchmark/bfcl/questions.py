@@ -81,7 +81,7 @@ class _Answer(BaseModel):
     ground_truth: list[dict[str, dict[str, list[JsonValue]]]]
 
 
-class Call(BaseModel):
+class PredictedCall(BaseModel):
     """One call of a prediction, under the name that the data has for the function."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -96,7 +96,7 @@ class Prediction(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     id: str
-    calls: tuple[Call, ...] = ()
+    calls: tuple[PredictedCall, ...] = ()
     text: str = ""
     """The words beside the calls, or all of a turn that could not be read. Not scored."""
     unreadable: str | None = None
@@ -305,7 +305,7 @@ def score_item(item: Item, prediction: Prediction) -> Score:
     )
 
 
-def calls_are_right(calls: Sequence[Call], wanted: Sequence[Gold]) -> bool:
+def calls_are_right(calls: Sequence[PredictedCall], wanted: Sequence[Gold]) -> bool:
     """Whether the calls are those that are wanted, in any order: each gold call takes the first that fits it."""
     if len(calls) != len(wanted):
         return False
@@ -318,7 +318,7 @@ def calls_are_right(calls: Sequence[Call], wanted: Sequence[Gold]) -> bool:
     return True
 
 
-def call_is_right(call: Call, gold: Gold) -> bool:
+def call_is_right(call: PredictedCall, gold: Gold) -> bool:
     """Name, no argument too many or too few, and every value among the allowed ones."""
     return (
         call.name == gold.name
@@ -336,7 +336,7 @@ def argument_is_right(name: str, value: JsonValue, gold: Gold) -> bool:
     )
 
 
-def argument_f1(calls: Sequence[Call], wanted: Sequence[Gold]) -> float:
+def argument_f1(calls: Sequence[PredictedCall], wanted: Sequence[Gold]) -> float:
     """F1 of the arguments of all calls: 2 x right / (given + expected).
 
     Each gold call, in order, takes from the calls of its name that are left the one with the highest F1 of its own, the first
@@ -359,7 +359,7 @@ def argument_f1(calls: Sequence[Call], wanted: Sequence[Gold]) -> float:
     return _f1(right, given, expected)
 
 
-def _counts(call: Call, gold: Gold) -> tuple[int, int, int]:
+def _counts(call: PredictedCall, gold: Gold) -> tuple[int, int, int]:
     """Arguments of a call: right ones, given ones, expected ones."""
     right = {name for name, value in call.arguments.items() if argument_is_right(name, value, gold)}
     return len(right), len(call.arguments), len(gold.must_have | right)

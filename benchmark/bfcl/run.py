@@ -22,8 +22,8 @@ from benchmark.agent.episodes import FROZEN_START, Episode, Policy, Try, Turn, U
 from benchmark.bfcl.questions import (
     CATEGORIES,
     PACKAGE,
-    Call,
     Item,
+    PredictedCall,
     Prediction,
     find_data,
     read_items,
@@ -94,7 +94,9 @@ def turn_to_prediction(turn: Turn, item: Item) -> Prediction:
     """What was said, with the tools under the names that the data has for them."""
     if isinstance(turn, Unreadable):
         return Prediction(id=item.id, text=turn.text, unreadable=turn.reason)
-    calls = tuple(Call(name=item.names.get(call.name, call.name), arguments=call.arguments) for call in turn.tool_calls)
+    calls = tuple(
+        PredictedCall(name=item.names.get(call.name, call.name), arguments=call.arguments) for call in turn.tool_calls
+    )
     return Prediction(id=item.id, calls=calls, text=turn.content)
 
 

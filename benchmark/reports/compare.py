@@ -16,7 +16,7 @@ from typing import Annotated, Any
 import typer
 
 from benchmark.kpis import UNITS, Comparison, compare_shares
-from benchmark.runs.results import RECORDS, Difference, Replies, Run, Tried, differences, read_run, read_tries
+from benchmark.runs.results import RECORDS, Replies, Run, RunDifference, Tried, differences, read_run, read_tries
 from benchmark.runs.shown import interval, kpi_to_text, percent, points, title_of
 from core.errors import UserError, printable
 from core.screen import print_table
@@ -64,7 +64,7 @@ class Changed:
 
 
 @dataclass(frozen=True)
-class Report:
+class RunComparison:
     """Everything that `compare` tells of two runs."""
 
     before: Run
@@ -75,7 +75,7 @@ class Report:
     newly_solved: list[Changed]
     other_tasks: int
     """Tasks of the same id and another instruction, which are therefore not the same tasks."""
-    differences: list[Difference]
+    differences: list[RunDifference]
 
     def to_json(self) -> dict[str, Any]:
         """Numbers, tasks and differences, JSON-ready."""
@@ -128,7 +128,7 @@ def paired_to_json(paired: Paired) -> dict[str, Any]:
     }
 
 
-def compare_runs(before: Run, tries_before: Sequence[Tried], after: Run, tries_after: Sequence[Tried]) -> Report:
+def compare_runs(before: Run, tries_before: Sequence[Tried], after: Run, tries_after: Sequence[Tried]) -> RunComparison:
     """Pair the tasks of two runs and tell what changed."""
     old, new = _by_task(tries_before), _by_task(tries_after)
     others = {task for task in old.keys() & new.keys() if old[task][0].content != new[task][0].content}
@@ -141,7 +141,7 @@ def compare_runs(before: Run, tries_before: Sequence[Tried], after: Run, tries_a
         for task in sorted(old.keys() & new.keys())
         if share(old[task]) != share(new[task])
     ]
-    return Report(
+    return RunComparison(
         before,
         after,
         _pair(old, new),
@@ -249,7 +249,7 @@ def compare_command(
         raise typer.Exit(1)
 
 
-def _print_report(report: Report, before: Path, after: Path) -> None:
+def _print_report(report: RunComparison, before: Path, after: Path) -> None:
     names = printable(report.before.label), printable(report.after.label)
     comparison = report.success.comparison
     left_out = f"; {comparison.unpaired} tasks are in one of them only" if comparison.unpaired else ""
@@ -312,7 +312,7 @@ def _place(changed: Changed, before: Path, after: Path) -> tuple[str, str]:
     return f"{before / RECORDS}:{changed.before.line}", f"{after / RECORDS}:{changed.after.line}"
 
 
-def _other_tasks(report: Report) -> str:
+def _other_tasks(report: RunComparison) -> str:
     if not report.other_tasks:
         return ""
     return f"; {report.other_tasks} tasks have the same id and another instruction, from another version of the worlds"

@@ -18,7 +18,7 @@ from pydantic import ValidationError
 
 from benchmark.kpis import (
     UNITS,
-    Call,
+    CallOutcome,
     ForeignRun,
     Kpi,
     Record,
@@ -38,7 +38,7 @@ from core.screen import print_table, with_progress
 from data.chats import Chat, Skip
 from data.formats.adapter import Adapter
 from data.formats.inputs import Input, find_input
-from data.formats.parts import Row, Run
+from data.formats.parts import LoggedRun, Row
 from data.formats.reading import chunks_for
 from data.formats.recognise import AUTO, find_adapter
 from data.records import Outcome, Trajectory
@@ -111,10 +111,10 @@ def row_to_runs(adapter: Adapter, row: Row) -> Sequence[Record | Skip]:
     return _runs_by_outcome(adapter.function, row)
 
 
-def _run_to_foreign(run: Run) -> ForeignRun:
+def _run_to_foreign(run: LoggedRun) -> ForeignRun:
     answered = {message.tool_call_id for message in run.chat.messages if message.role == "tool"}
     calls = tuple(
-        Call(call.name, call.id not in run.failed if call.id in answered else None, run.ended.get(call.id))
+        CallOutcome(call.name, call.id not in run.failed if call.id in answered else None, run.ended.get(call.id))
         for message in run.chat.messages
         for call in message.tool_calls
     )
@@ -136,12 +136,12 @@ def _runs_by_outcome(function: Callable[..., Any], row: Row) -> list[ForeignRun 
             runs.append(chat)
             continue
         outcomes = [outcome for outcome in Outcome if isinstance(passed[outcome][place], Chat)]
-        calls = tuple(Call(call.name, None, None) for message in chat.messages for call in message.tool_calls)
+        calls = tuple(CallOutcome(call.name, None, None) for message in chat.messages for call in message.tool_calls)
         runs.append(_foreign(chat, outcomes[0] if len(outcomes) == 1 else None, calls))
     return runs
 
 
-def _foreign(chat: Chat, outcome: Outcome | None, calls: tuple[Call, ...]) -> ForeignRun:
+def _foreign(chat: Chat, outcome: Outcome | None, calls: tuple[CallOutcome, ...]) -> ForeignRun:
     tools = frozenset(tool.function.name for tool in chat.tools)
     return ForeignRun(chat.id, outcome, calls, tools, chat.group)
 

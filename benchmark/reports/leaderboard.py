@@ -20,7 +20,7 @@ import typer
 from rich.console import Console
 
 from benchmark.kpis import UNITS, Kpi, context_to_size, in_order
-from benchmark.reports.compare import Report, compare_runs, paired_to_json, reply_rows
+from benchmark.reports.compare import RunComparison, compare_runs, paired_to_json, reply_rows
 from benchmark.reports.page import file_names, render
 from benchmark.reports.transcripts import Entry, write_run_pages
 from benchmark.runs.results import NOTHING, Run, read_run, read_tries
@@ -28,21 +28,21 @@ from benchmark.runs.shown import TITLES, kpi_table, points
 from core.errors import UserError, printable
 from core.files import claimed_folder, whole_result
 from core.screen import print_table
-from data.models import Stage
+from data.models import TrainingStage
 
 RUNS = "runs"
 JSON = "leaderboard.json"
 
 
 @dataclass(frozen=True)
-class Row:
+class BoardRow:
     """A run on the board: with the run it is held against, and whether its model was trained from that one's."""
 
     entry: Entry
     before: Entry | None
-    trained: tuple[Stage, ...]
+    trained: tuple[TrainingStage, ...]
     """The trainings that lead from the model of `before` to this one; empty where that is only the first run of the board."""
-    report: Report | None
+    report: RunComparison | None
     """None for a run without one before it, and where the two share no task."""
 
     @property
@@ -118,7 +118,7 @@ def _check_room(runs: Sequence[Path], out: Path) -> None:
         raise UserError(f"--out {out}: holds an index.html or runs that are not of a leaderboard; take another folder")
 
 
-def _read_rows(folders: Sequence[Path]) -> list[Row]:
+def _read_rows(folders: Sequence[Path]) -> list[BoardRow]:
     if not folders:
         raise UserError("a leaderboard needs at least one run folder")
     runs: list[Run] = []
@@ -141,13 +141,13 @@ def _read_rows(folders: Sequence[Path]) -> list[Row]:
         if before is not None:
             report = compare_runs(before.run, before.tries, entry.run, entry.tries)
             report = report if report.success.comparison.value is not None else None
-        rows.append(Row(entry, before, stages, report))
+        rows.append(BoardRow(entry, before, stages, report))
     return rows
 
 
-def _parents(runs: Sequence[Run]) -> dict[int, tuple[int, tuple[Stage, ...]]]:
+def _parents(runs: Sequence[Run]) -> dict[int, tuple[int, tuple[TrainingStage, ...]]]:
     """For each run whose model was trained from that of another: the nearest such run, and the trainings between."""
-    found: dict[int, tuple[int, tuple[Stage, ...]]] = {}
+    found: dict[int, tuple[int, tuple[TrainingStage, ...]]] = {}
     for place, run in enumerate(runs):
         for at in reversed(range(len(run.trained_on))):
             parent = next(
@@ -167,14 +167,14 @@ def _parents(runs: Sequence[Run]) -> dict[int, tuple[int, tuple[Stage, ...]]]:
     return found
 
 
-def _is_start(stage: Stage, run: Run) -> bool:
+def _is_start(stage: TrainingStage, run: Run) -> bool:
     """Whether a training began with the model of this run: by its weights, or by its name on the hub."""
     if run.weights_sha256 is None:
         return run.model == stage.started_from
     return run.weights_sha256 == stage.started_sha256
 
 
-def _row_to_json(row: Row) -> dict[str, Any]:
+def _row_to_json(row: BoardRow) -> dict[str, Any]:
     return {
         **row.run.model_dump(mode="json"),
         "page": f"{RUNS}/{row.entry.folder}/index.html",
@@ -195,8 +195,8 @@ class Group(NamedTuple):
     kpis: list[tuple[Entry, Kpi]]
 
 
-def _index_page(rows: Sequence[Row]) -> str:
-    children: dict[int, list[Row]] = defaultdict(list)
+def _index_page(rows: Sequence[BoardRow]) -> str:
+    children: dict[int, list[BoardRow]] = defaultdict(list)
     for row in rows:
         if row.trained and row.before is not None:
             children[row.before.place].append(row)
@@ -225,7 +225,7 @@ def _index_page(rows: Sequence[Row]) -> str:
     )
 
 
-def _what_was_run(rows: Sequence[Row]) -> str:
+def _what_was_run(rows: Sequence[BoardRow]) -> str:
     kinds = {(row.run.split, row.run.count, row.run.seed, row.run.worlds) for row in rows}
     if len(kinds) > 1:
         return "These runs used different tasks, so their numbers cannot be compared row by row."
@@ -237,7 +237,7 @@ def _reach(kpi: Kpi) -> float:
     return max(kpi.value or 0.0, kpi.high or 0.0)
 
 
-def _groups(rows: Sequence[Row], of: Callable[[Run], Mapping[str, Mapping[str, Kpi]]]) -> list[Group]:
+def _groups(rows: Sequence[BoardRow], of: Callable[[Run], Mapping[str, Mapping[str, Kpi]]]) -> list[Group]:
     names = sorted({group for row in rows for group in of(row.run)}, key=in_order)
     return [
         Group(name, [(row.entry, of(row.run).get(name, {}).get("success_rate", NOTHING)) for row in rows])
@@ -303,7 +303,7 @@ def _beyond(run: Run) -> Counter[str]:
     return sizes
 
 
-def _curve(rows: Sequence[Row]) -> Curve | None:
+def _curve(rows: Sequence[BoardRow]) -> Curve | None:
     """None where fewer than two lengths were to be tried."""
     measured = [{size: kpi for size, kpi in row.run.success_by_context.items() if kpi.n} for row in rows]
     beyond = [_beyond(row.run) for row in rows]

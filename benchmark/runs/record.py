@@ -44,8 +44,8 @@ from core.errors import UserError
 from data.chats import Message, ToolCall
 from data.records import Outcome
 
-Kind = Literal["success", "recovery", "partial", "failure"]
-KINDS: tuple[Kind, ...] = ("success", "recovery", "partial", "failure")
+RecordKind = Literal["success", "recovery", "partial", "failure"]
+KINDS: tuple[RecordKind, ...] = ("success", "recovery", "partial", "failure")
 
 MAX_TURNS = 60
 _SLIPS_TRIED = 4
@@ -54,11 +54,11 @@ _TASKS_TRIED = 8
 """Tasks that are tried until one ends as wanted."""
 _GOLDEN = (math.sqrt(5) - 1) / 2
 
-Part = TypeVar("Part")
+Given = TypeVar("Given")
 Made = TypeVar("Made")
 
 
-def kinds_of(count: int, shares: dict[Kind, float], seed: int) -> list[Kind]:
+def kinds_of(count: int, shares: dict[RecordKind, float], seed: int) -> list[RecordKind]:
     """The kind of each of `count` records, so that any stretch of the list holds the shares; what is left over succeeds.
 
     Raises:
@@ -68,7 +68,7 @@ def kinds_of(count: int, shares: dict[Kind, float], seed: int) -> list[Kind]:
         told = ", ".join(f"{kind} {share:g}" for kind, share in shares.items())
         raise UserError(f"the shares of {told} are more than 1 together")
     start = random.Random(f"kinds-{seed}").random()
-    kinds: list[Kind] = []
+    kinds: list[RecordKind] = []
     for place in range(count):
         # Multiples of the golden section fall evenly into 0..1, and so do those of every fifth or fifteenth place.
         point = (start + place * _GOLDEN) % 1
@@ -185,7 +185,7 @@ class Order:
     """Tasks for one process, with the kind of record that each is to become."""
 
     tasks: Sequence[Task]
-    kinds: Sequence[Kind]
+    kinds: Sequence[RecordKind]
     seed: int
     start: datetime
 
@@ -224,13 +224,13 @@ def record_order(order: Order) -> list[Recorded]:
     return [made[task.id] for task in order.tasks]
 
 
-def _cast(order: Order) -> tuple[dict[str, Kind], dict[str, list[Message]]]:
+def _cast(order: Order) -> tuple[dict[str, RecordKind], dict[str, list[Message]]]:
     """The kind of each task, and the scripts of those that are careless.
 
     Not every task can end half done. Where one cannot end as wanted, another of the order does in its place, of the same
     world if there is one.
     """
-    kinds: dict[str, Kind] = {task.id: kind for task, kind in zip(order.tasks, order.kinds, strict=True)}
+    kinds: dict[str, RecordKind] = {task.id: kind for task, kind in zip(order.tasks, order.kinds, strict=True)}
     scripts: dict[str, list[Message]] = {}
     for task in order.tasks:
         kind = kinds[task.id]
@@ -249,7 +249,7 @@ def _cast(order: Order) -> tuple[dict[str, Kind], dict[str, list[Message]]]:
     return kinds, scripts
 
 
-def in_processes(function: Callable[[Part], Made], parts: Iterable[Part], workers: int) -> Iterator[Made]:
+def in_processes(function: Callable[[Given], Made], parts: Iterable[Given], workers: int) -> Iterator[Made]:
     """`function` of each part, in order; several processes share the parts, and few are in memory at a time."""
     if workers == 1:
         yield from map(function, parts)

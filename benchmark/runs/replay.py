@@ -23,10 +23,10 @@ from typing import Any
 from benchmark.agent.episodes import LATENCY_SECONDS, SYSTEM, record_checksums, task_to_metadata
 from benchmark.runs.record import in_processes
 from benchmark.worlds.kinds import WORLDS
-from benchmark.worlds.world import Result, Split, Task
+from benchmark.worlds.world import Split, Task, ToolResult
 from core.errors import UserError
 from core.json_lines import BadLine
-from data.contribution.quality import Difference, Replay
+from data.contribution.quality import Replay, ReplayDifference
 from data.records import INVALID_CALL, Action, Trajectory, scan_trajectories
 
 MAX_NUMBER = 100_000
@@ -96,14 +96,14 @@ def replay(record: Trajectory) -> Replay | CannotReplay:
     return Replay(id=record.id, ok=difference is None, steps=steps, first_difference=difference)
 
 
-def _differs(step: int, field: str, recorded: Any, replayed: Any) -> Difference | None:
+def _differs(step: int, field: str, recorded: Any, replayed: Any) -> ReplayDifference | None:
     # As JSON, because Python takes 1, 1.0 and true for equal.
     if json.dumps(recorded, sort_keys=True) == json.dumps(replayed, sort_keys=True):
         return None
-    return Difference(step=step, field=field, recorded=recorded, replayed=replayed)
+    return ReplayDifference(step=step, field=field, recorded=recorded, replayed=replayed)
 
 
-def _other_task(record: Trajectory, told: dict[str, Any], task: Task) -> Difference | None:
+def _other_task(record: Trajectory, told: dict[str, Any], task: Task) -> ReplayDifference | None:
     """Where the record's task is not the one that its id names; that is a difference before the first step."""
     made = json.loads(json.dumps(task_to_metadata(task)))
     for key in sorted({*made, *told}):
@@ -127,7 +127,7 @@ def _other_task(record: Trajectory, told: dict[str, Any], task: Task) -> Differe
     )
 
 
-def _other_run(record: Trajectory, extra: dict[str, Any], sums: list[Any], task: Task) -> Difference | None:
+def _other_run(record: Trajectory, extra: dict[str, Any], sums: list[Any], task: Task) -> ReplayDifference | None:
     """The first step at which the world does not do what the record says."""
     actions, metadata = record.action_sequence, record.metadata
     made_sums = record_checksums(metadata, actions)
@@ -157,7 +157,7 @@ def _other_run(record: Trajectory, extra: dict[str, Any], sums: list[Any], task:
     )
 
 
-def _other_result(step: int, action: Action, result: Result) -> Difference | None:
+def _other_result(step: int, action: Action, result: ToolResult) -> ReplayDifference | None:
     seconds = (action.end_time - action.start_time).total_seconds()
     replayed_s = timedelta(seconds=LATENCY_SECONDS + result.seconds).total_seconds()
     return (
@@ -167,7 +167,7 @@ def _other_result(step: int, action: Action, result: Result) -> Difference | Non
     )
 
 
-def _other_sum(step: int, sums: list[Any], made: list[int], field: str) -> Difference | None:
+def _other_sum(step: int, sums: list[Any], made: list[int], field: str) -> ReplayDifference | None:
     """Whether what was said at a step is not what was said when it was recorded; all that is left of that is a checksum."""
     return _differs(step, field, sums[step] if step < len(sums) else None, made[step])
 

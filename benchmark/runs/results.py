@@ -23,7 +23,7 @@ from core.config import describe_validation_error
 from core.errors import UserError, nearest
 from core.files import file_sha256
 from core.json_lines import json_to_object
-from data.models import Stage
+from data.models import TrainingStage
 from data.records import Outcome, Trajectory, read_trajectories
 from data.wire import PreparedSet, Source, Split
 
@@ -73,7 +73,7 @@ class Run(BaseModel):
     wall_seconds: float
     command: str | list[str] = ""
     versions: dict[str, str] = {}
-    trained_on: list[Stage] = []
+    trained_on: list[TrainingStage] = []
     """How the model came to be, the first training first; empty where no training is known."""
     trajectories_sha256: str | None = None
     success_by_context: dict[str, Kpi] = {}
@@ -193,7 +193,7 @@ def language_of(record: Trajectory) -> str:
 
 
 @dataclass(frozen=True)
-class Difference:
+class RunDifference:
     """One thing in which two runs differ; None where one of them has no such thing."""
 
     about: str
@@ -210,7 +210,7 @@ NO_MATTER = frozenset({
 """Options that name places or what is written down; what they name is compared by its content."""
 
 
-def differences(before: Run, after: Run) -> list[Difference]:
+def differences(before: Run, after: Run) -> list[RunDifference]:
     """What decides the results of two runs and is not the same: data first, then how it was trained, then how it was run.
 
     Stages that both models share (with the same weights at their end) are left out.
@@ -218,7 +218,7 @@ def differences(before: Run, after: Run) -> list[Difference]:
     old, new = list(before.trained_on), list(after.trained_on)
     while old and new and old[0].sha256 == new[0].sha256 and old[0].sha256 is not None:
         del old[0], new[0]
-    found: list[Difference] = []
+    found: list[RunDifference] = []
     while old or new:
         # Stages go in pairs as long as they are of the same method; the others stand alone.
         pair = bool(old and new) and old[0].method == new[0].method
@@ -226,7 +226,7 @@ def differences(before: Run, after: Run) -> list[Difference]:
         now = new.pop(0) if new and (pair or was is None) else None
         found += _stage_differences(was, now)
     if before.weights_sha256 != after.weights_sha256 or (before.weights_sha256 is None and before.model != after.model):
-        found.append(Difference("model", "model", before.model, after.model))
+        found.append(RunDifference("model", "model", before.model, after.model))
     for what in ("split", "count", "seed", "worlds"):
         found += _changed("benchmark", what, getattr(before, what), getattr(after, what))
     found += _changed_keys("benchmark", "", before.options, after.options)
@@ -235,13 +235,13 @@ def differences(before: Run, after: Run) -> list[Difference]:
     return sorted(found, key=lambda difference: order.index(difference.about))
 
 
-def _stage_differences(before: Stage | None, after: Stage | None) -> Iterator[Difference]:
+def _stage_differences(before: TrainingStage | None, after: TrainingStage | None) -> Iterator[RunDifference]:
     stage = after or before
     assert stage is not None
     name = stage.method
     old, new = (side.data if side else PreparedSet() for side in (before, after))
     if before is None or after is None:
-        yield Difference(
+        yield RunDifference(
             "training", "stage", *(f"{side.method} in {side.folder}" if side else None for side in (before, after))
         )
     else:
@@ -268,7 +268,7 @@ def _stage_differences(before: Stage | None, after: Stage | None) -> Iterator[Di
         yield from _changed_keys("training", f"{name}: ", *options)
 
 
-def _source_differences(stage: str, before: Sequence[Source], after: Sequence[Source]) -> Iterator[Difference]:
+def _source_differences(stage: str, before: Sequence[Source], after: Sequence[Source]) -> Iterator[RunDifference]:
     """Sources that only one of two sets has, or that have other contents, or gave another number of rows."""
     left = list(after)
     for was in before:
@@ -280,7 +280,7 @@ def _source_differences(stage: str, before: Sequence[Source], after: Sequence[So
         same = now is not None and (now.sha256s, now.kept, now.hub) == (was.sha256s, was.kept, was.hub)
         yield from _changed("data", f"{stage}: {was.name}", _describe_source(was), _describe_source(now), same=same)
     for now in left:
-        yield Difference("data", f"{stage}: {now.name}", None, _describe_source(now))
+        yield RunDifference("data", f"{stage}: {now.name}", None, _describe_source(now))
 
 
 def _describe_source(source: Source | None) -> str | None:
@@ -312,15 +312,15 @@ def _by_release(data: PreparedSet) -> dict[str, str]:
     return {name: ", ".join(sorted(versions)) for name, versions in found.items()}
 
 
-def _changed_keys(about: str, prefix: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Difference]:
+def _changed_keys(about: str, prefix: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> list[RunDifference]:
     names = dict.fromkeys([*before, *after])
     return [change for name in names for change in _changed(about, prefix + name, before.get(name), after.get(name))]
 
 
-def _changed(about: str, what: str, before: Any, after: Any, *, same: bool | None = None) -> list[Difference]:
+def _changed(about: str, what: str, before: Any, after: Any, *, same: bool | None = None) -> list[RunDifference]:
     if same if same is not None else before == after:
         return []
-    return [Difference(about, what, _as_text(before), _as_text(after))]
+    return [RunDifference(about, what, _as_text(before), _as_text(after))]
 
 
 def _as_text(value: Any) -> str | None:

@@ -19,7 +19,7 @@ from typing import Any, ClassVar
 from pydantic import JsonValue
 
 from benchmark.worlds.troubles import Trouble, Troubles, Values
-from benchmark.worlds.world import Fault, Move, Result, Task, Verdict
+from benchmark.worlds.world import Fault, Move, Task, ToolResult, Verdict
 from core.errors import nearest
 from data.records import Action, Outcome, ToolFunction, ToolSpec
 
@@ -245,7 +245,7 @@ class ToolWorld:
         first = at_once or met[0]
         raise self.error(first.trouble.kind, **first.told(self.clock_s))
 
-    def call(self, name: str, arguments: dict[str, Any]) -> Result:
+    def call(self, name: str, arguments: dict[str, Any]) -> ToolResult:
         """Run one tool call; see `World`."""
         before_s = self.clock_s
         output, error, injected = None, None, None
@@ -257,7 +257,7 @@ class ToolWorld:
             self._repaired_by(name, arguments)
         except ToolError as fault:
             error, injected = str(fault), fault.injected
-        return Result(output, error, injected, seconds=round(self.clock_s - before_s, 3))
+        return ToolResult(output, error, injected, seconds=round(self.clock_s - before_s, 3))
 
     def _strike(self, kind: str, called: Called) -> None:
         """Let a fault hit a call that was right.

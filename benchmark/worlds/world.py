@@ -59,7 +59,7 @@ class Task:
 
 
 @dataclass(frozen=True)
-class Result:
+class ToolResult:
     """What a call gave back: `error` is None exactly when it worked. `injected` marks a fault of the schedule."""
 
     output: JsonValue = None
@@ -98,7 +98,7 @@ class World(Protocol):
 
     def __exit__(self, *exc: object) -> None: ...
 
-    def call(self, name: str, arguments: dict[str, Any]) -> Result:
+    def call(self, name: str, arguments: dict[str, Any]) -> ToolResult:
         """Run one tool call. Wrong names and wrong arguments are errors in the result, never exceptions."""
         ...
 

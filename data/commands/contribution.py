@@ -20,8 +20,8 @@ from core.screen import print_table, save_counts, with_progress
 from data.contribution.codes import codes, explain_all, explain_code
 from data.contribution.coverage import (
     Coverage,
+    CoverageRow,
     PlanSpec,
-    Row,
     files_to_coverage,
     need_to_cells,
     plan_to_rows,
@@ -46,7 +46,7 @@ from data.contribution.redaction import (
     redact_text,
     redact_value,
 )
-from data.contribution.validate import CheckedLine, Checker, Limits, files_to_check, path_to_text
+from data.contribution.validate import CheckedLine, Checker, LineLimits, files_to_check, path_to_text
 from data.records import Category
 
 
@@ -141,10 +141,10 @@ def validate_command(
     explain: Annotated[
         str | None, typer.Option(metavar="CODE", help="Say what a code means, or all of them, and end.")
     ] = None,
-    max_line_bytes: Annotated[int, typer.Option(min=1, help="Longest line.")] = Limits.line_bytes,
-    max_depth: Annotated[int, typer.Option(min=1, help="Deepest nesting of a value.")] = Limits.depth,
-    max_records: Annotated[int, typer.Option(min=1, help="Most lines of a file.")] = Limits.records,
-    max_actions: Annotated[int, typer.Option(min=1, help="Most actions of a record.")] = Limits.actions,
+    max_line_bytes: Annotated[int, typer.Option(min=1, help="Longest line.")] = LineLimits.line_bytes,
+    max_depth: Annotated[int, typer.Option(min=1, help="Deepest nesting of a value.")] = LineLimits.depth,
+    max_records: Annotated[int, typer.Option(min=1, help="Most lines of a file.")] = LineLimits.records,
+    max_actions: Annotated[int, typer.Option(min=1, help="Most actions of a record.")] = LineLimits.actions,
 ) -> None:
     """Check trajectory files line by line; each problem is named as path:line:byte-offset: CODE message.
 
@@ -168,7 +168,7 @@ def validate_command(
             raise UserError(f"{target} is one of the inputs and would be overwritten")
     if out is not None and quarantine is not None and out.resolve() == quarantine.resolve():
         raise UserError(f"--out and --quarantine are the same file, {out}")
-    checker = Checker(Limits(max_line_bytes, max_depth, max_records, max_actions))
+    checker = Checker(LineLimits(max_line_bytes, max_depth, max_records, max_actions))
     report = _Report(as_json)
     try:
         first = out or quarantine
@@ -428,7 +428,7 @@ def plan_command(
 
 
 def _result(
-    spec: PlanSpec, rows: list[Row], training: Coverage, testing: Coverage, shared: list[str]
+    spec: PlanSpec, rows: list[CoverageRow], training: Coverage, testing: Coverage, shared: list[str]
 ) -> dict[str, Any]:
     return {
         "service": spec.service,

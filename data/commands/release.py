@@ -236,13 +236,13 @@ def serve_command(
     try:
         import uvicorn  # noqa: PLC0415 - an extra
 
-        from data.release.api import Limits, create_app, read_leaderboard  # noqa: PLC0415
+        from data.release.api import ApiLimits, create_app, read_leaderboard  # noqa: PLC0415
         from data.release.index import RecordIndex  # noqa: PLC0415
     except ModuleNotFoundError as error:
         raise UserError(f"{error.name} is missing: pip install -e '.[serve]'") from None
     if leaderboard is not None:
         read_leaderboard(leaderboard)
-    limits = Limits()
+    limits = ApiLimits()
     # Without this, a SIGTERM would leave the index behind.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     with tempfile.TemporaryDirectory() as workplace, _listen(host, port, limits.connections) as listening:

@@ -172,7 +172,7 @@ def files_to_coverage(files: list[Path], wanted: set[Cell]) -> Coverage:
 
 
 @dataclass(frozen=True)
-class Row:
+class CoverageRow:
     """One cell of the plan: how many it needs and how many there are, for training and for the test set."""
 
     cell: Cell
@@ -193,16 +193,16 @@ class Row:
         return max(0, self.test_need - self.test_have)
 
 
-def plan_to_rows(spec: PlanSpec, train: Coverage, test: Coverage) -> list[Row]:
+def plan_to_rows(spec: PlanSpec, train: Coverage, test: Coverage) -> list[CoverageRow]:
     """The cells of the plan in its order, with what is there."""
     return [
-        Row(cell, need.why, need.records, train.cells[cell], need.test_records, test.cells[cell])
+        CoverageRow(cell, need.why, need.records, train.cells[cell], need.test_records, test.cells[cell])
         for need in spec.needs
         for cell in need_to_cells(need)
     ]
 
 
-def rows_to_figure(rows: list[Row]) -> Figure:
+def rows_to_figure(rows: list[CoverageRow]) -> Figure:
     """A square for each cell: category and language down, tier and outcome across, the darker the fuller."""
     from matplotlib.figure import Figure  # noqa: PLC0415 - slow to import; only pictures need it
 

@@ -33,7 +33,7 @@ POINTS = {"completeness": 30.0, "labels": 20.0, "reproducibility": 15.0, "steps"
 """The most that each part can give. Without a replay report, reproducibility is left out and the rest is scaled to 100."""
 
 
-class Difference(BaseModel):
+class ReplayDifference(BaseModel):
     """Where a replay first differs from the record."""
 
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
@@ -56,7 +56,7 @@ class Replay(BaseModel):
     """Whether every step gave what the record says."""
     steps: int = Field(ge=0)
     """Actions that the record holds."""
-    first_difference: Difference | None = None
+    first_difference: ReplayDifference | None = None
 
     @property
     def share_reproduced(self) -> float:

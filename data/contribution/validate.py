@@ -39,7 +39,7 @@ from data.records import Action, Metadata, Outcome, Trajectory
 
 
 @dataclass(frozen=True)
-class Limits:
+class LineLimits:
     """How much one contribution may hold."""
 
     line_bytes: int = 8 * 2**20
@@ -172,7 +172,7 @@ class _Ids:
 class Checker:
     """What is remembered from line to line and from file to file: ids, and the types of free fields."""
 
-    limits: Limits = field(default_factory=Limits)
+    limits: LineLimits = field(default_factory=LineLimits)
 
     def __post_init__(self) -> None:
         self._ids = _Ids()

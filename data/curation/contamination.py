@@ -33,8 +33,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from core.errors import UserError
 from core.json_lines import BadLine, read_jsonl
 from data.chats import Message
-from data.curation.rows import FIELD_OF_KIND, Row, record_to_row, value_to_record
-from data.curation.shards import Stage, Work, per_shard
+from data.curation.rows import FIELD_OF_KIND, CuratedRow, record_to_row, value_to_record
+from data.curation.shards import ShardStage, Work, per_shard
 from data.curation.text import Words, hash_words, split_words
 
 if TYPE_CHECKING:
@@ -335,11 +335,11 @@ class Reference:
                 if _HAS_LETTER(value):
                     self.items_of_value[value].add(number)
 
-    def match(self, row: Row) -> Match | None:
+    def match(self, row: CuratedRow) -> Match | None:
         """The first match of a row, or None."""
         return next(self.matches(row), None)
 
-    def matches(self, row: Row) -> Iterator[Match]:
+    def matches(self, row: CuratedRow) -> Iterator[Match]:
         """All matches of a row; one reference may come several times."""
         for message in row.messages:
             for text in _message_prose(message, ("user", "assistant", "tool")):
@@ -398,6 +398,6 @@ def _decontaminate_shard(work: Work, step: str, options: Decontaminate, earlier:
     work.write_drops(step, shard, drops)
 
 
-def decontaminate_stages(work: Work, step: str, options: Decontaminate, earlier: Sequence[str]) -> list[Stage]:
+def decontaminate_stages(work: Work, step: str, options: Decontaminate, earlier: Sequence[str]) -> list[ShardStage]:
     """The work of the step `decontaminate`."""
     return [per_shard(work, step, "rows", _decontaminate_shard, options, earlier)]

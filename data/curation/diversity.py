@@ -18,9 +18,9 @@ from typing import IO, TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from data.curation.language import row_language
-from data.curation.rows import Row
+from data.curation.rows import CuratedRow
 from data.curation.semantic import DEFAULT_ENCODER, embed, request_text
-from data.curation.shards import Stage, Work, at_once, per_shard
+from data.curation.shards import ShardStage, Work, at_once, per_shard
 from data.curation.text import split_words
 from data.records import Trajectory
 
@@ -59,7 +59,7 @@ class Sample(BaseModel):
         return self
 
 
-class Report(BaseModel):
+class DiversityReport(BaseModel):
     """Options of the step `report`, which drops nothing."""
 
     model_config = ConfigDict(extra="forbid")
@@ -78,7 +78,7 @@ def _bucket(count: int) -> str:
     return "over 100"
 
 
-def facets(row: Row) -> dict[str, str]:
+def facets(row: CuratedRow) -> dict[str, str]:
     """All facets of a row but its topic."""
     metadata = row.metadata
     task = metadata.get("task")
@@ -104,7 +104,7 @@ ROWS_TO_LEARN_FROM = 20_000
 EXAMPLE_CHARS = 240
 
 
-def _luck(seed: int, row: Row) -> int:
+def _luck(seed: int, row: CuratedRow) -> int:
     """64 bits that depend on the seed and on what the row says."""
     said = json.dumps([row.id, request_text(row)], ensure_ascii=False)
     return int.from_bytes(hashlib.blake2b(f"{seed} {said}".encode(errors="replace"), digest_size=8).digest())
@@ -213,7 +213,7 @@ def _describe_topics(texts: Sequence[str], topic_of: Sequence[int], sizes: Seque
     return described
 
 
-def _topic_stages(work: Work, step: str, encoder: str, topics: int, earlier: Sequence[str]) -> list[Stage]:
+def _topic_stages(work: Work, step: str, encoder: str, topics: int, earlier: Sequence[str]) -> list[ShardStage]:
     return [
         per_shard(work, step, "embeddings", _embed_requests, encoder, earlier),
         at_once(work, step, "topics", _find_topics, topics),
@@ -308,7 +308,7 @@ def _drop_unlucky(work: Work, step: str, options: Sample, shard: int) -> None:
     work.write_drops(step, shard, drops)
 
 
-def sample_stages(work: Work, step: str, options: Sample, earlier: Sequence[str]) -> list[Stage]:
+def sample_stages(work: Work, step: str, options: Sample, earlier: Sequence[str]) -> list[ShardStage]:
     """The work of the step `sample`."""
     topics = _topic_stages(work, step, options.encoder, options.topics, earlier) if "topic" in options.by else []
     return [
@@ -326,7 +326,7 @@ REPORT_PAGES = ("report.json", "report.md", "report.png", "topics.png")
 CROSSED = ("category", "tier", "language", "outcome")
 
 
-def _count_shard(work: Work, step: str, options: Report, earlier: Sequence[str], shard: int) -> None:
+def _count_shard(work: Work, step: str, options: DiversityReport, earlier: Sequence[str], shard: int) -> None:
     crossed: Counter[str] = Counter()
     single: defaultdict[str, Counter[str]] = defaultdict(Counter)
     for _, _, described in _rows_with_facets(work, step, options.topics is not None, earlier, shard):
@@ -338,7 +338,7 @@ def _count_shard(work: Work, step: str, options: Report, earlier: Sequence[str],
     work.write_drops(step, shard, [])
 
 
-def _write_report(work: Work, step: str, options: Report, _task: int) -> None:
+def _write_report(work: Work, step: str, options: DiversityReport, _task: int) -> None:
     """Sum the counts up; write report.json, report.md and the pictures, which will stand beside the curated rows."""
     crossed: Counter[str] = Counter()
     single: defaultdict[str, Counter[str]] = defaultdict(Counter)
@@ -431,7 +431,7 @@ def _draw_topics(file: IO[bytes], topics: Sequence[dict[str, Any]], points: Sequ
     plt.close(figure)
 
 
-def report_stages(work: Work, step: str, options: Report, earlier: Sequence[str]) -> list[Stage]:
+def report_stages(work: Work, step: str, options: DiversityReport, earlier: Sequence[str]) -> list[ShardStage]:
     """The work of the step `report`."""
     topics = _topic_stages(work, step, options.encoder, options.topics, earlier) if options.topics is not None else []
     return [

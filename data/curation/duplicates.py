@@ -29,8 +29,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from data.chats import Message, what_is_said
-from data.curation.rows import Row
-from data.curation.shards import Stage, Work, at_once, per_shard
+from data.curation.rows import CuratedRow
+from data.curation.shards import ShardStage, Work, at_once, per_shard
 from data.curation.text import Words, hash_words
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class Near(BaseModel):
 # --- what a row is compared by -----------------------------------------------------------------------------------
 
 
-def said_hash(row: Row) -> bytes:
+def said_hash(row: CuratedRow) -> bytes:
     """128-bit hash of the canonical JSON of what is said, of which turns are trained and of the tools that could be called."""
     tools = [json.dumps(tool.model_dump(), sort_keys=True, ensure_ascii=False) for tool in row.tools]
     said = [what_is_said(part) for part in row.parts]
@@ -81,7 +81,7 @@ def _message_text(message: Message) -> str:
     return "\n".join(filter(None, (message.reasoning_content, message.content, calls)))
 
 
-def compared_texts(row: Row) -> tuple[str, str]:
+def compared_texts(row: CuratedRow) -> tuple[str, str]:
     """The words in which near duplicates are looked for, and those of tool results, which can only tell rows apart.
 
     System prompts and tool descriptions are in neither. Of a pair only the request and the two sides: the pairs of one
@@ -202,7 +202,7 @@ def _find_exact(work: Work, step: str, bucket: int) -> None:
     save_decisions(work, step, bucket, [(int(found["row"][i]), int(best[i]), 1.0) for i in copies])
 
 
-def exact_stages(work: Work, step: str, options: Exact, earlier: Sequence[str]) -> list[Stage]:
+def exact_stages(work: Work, step: str, options: Exact, earlier: Sequence[str]) -> list[ShardStage]:
     """The work of the step `exact`."""
     return [
         per_shard(work, step, "hashes", _hash_shard, earlier),
@@ -420,7 +420,7 @@ def _choose_near(work: Work, step: str, options: Near, _task: int) -> None:
     save_decisions(work, step, 0, decisions)
 
 
-def near_stages(work: Work, step: str, options: Near, earlier: Sequence[str]) -> list[Stage]:
+def near_stages(work: Work, step: str, options: Near, earlier: Sequence[str]) -> list[ShardStage]:
     """The work of the step `near`."""
     return [
         per_shard(work, step, "signatures", _sign_shard, options, earlier),

@@ -20,8 +20,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from core.config import read_config
 from data.chats import Message
 from data.curation.language import identify_language, prose
-from data.curation.rows import Row
-from data.curation.shards import Stage, Work, per_shard
+from data.curation.rows import CuratedRow
+from data.curation.shards import ShardStage, Work, per_shard
 from data.curation.text import split_words
 
 PHRASES = Path(__file__).parent / "lists" / "phrases.yaml"
@@ -118,7 +118,7 @@ def _plain(text: str) -> str:
     return text.lower()
 
 
-def find_faults(row: Row, options: Filter) -> Iterator[Finding]:
+def find_faults(row: CuratedRow, options: Filter) -> Iterator[Finding]:
     """The rules that a row breaks, the first of each kind."""
     yield from _phrase_faults(row, options)
     yield from _empty_turns(row)
@@ -128,7 +128,7 @@ def find_faults(row: Row, options: Filter) -> Iterator[Finding]:
     yield from _unbalanced_calls(row)
 
 
-def _phrase_faults(row: Row, options: Filter) -> Iterator[Finding]:
+def _phrase_faults(row: CuratedRow, options: Filter) -> Iterator[Finding]:
     texts = [(_QUOTED.sub(" ", _plain(message.content)), bool(message.tool_calls)) for message in row.trained]
     for rule, searches in options.searches.items():
         for text, calls in texts:
@@ -153,7 +153,7 @@ def _around(text: str, start: int, end: int) -> str:
     return ("…" if before else "") + shown + ("…" if after < len(text) else "")
 
 
-def _empty_turns(row: Row) -> Iterator[Finding]:
+def _empty_turns(row: CuratedRow) -> Iterator[Finding]:
     for message in row.trained:
         if not message.content.strip() and not message.tool_calls:
             yield Finding("empty turn", message.reasoning_content or "")
@@ -166,7 +166,7 @@ def _call_text(name: str, arguments: object) -> str:
     return f"{name} {json.dumps(arguments, ensure_ascii=False, sort_keys=True)}"
 
 
-def _loops(row: Row, options: Filter) -> Iterator[Finding]:
+def _loops(row: CuratedRow, options: Filter) -> Iterator[Finding]:
     if options.repeated_calls is not None:
         # The answer counts: to ask again until a job is done is no loop, because the answer changes.
         answers = {m.tool_call_id: m.content for m in row.imitated if m.role == "tool"}
@@ -214,7 +214,7 @@ def _repeated_stretch(text: str, share: float) -> str | None:
 _GARBLED = re.compile("[\ufffd\x00-\x08\x0b\x0c\x0e-\x1a\x1c-\x1f\x7f-\x84\x86-\x9f\ue000-\uf8ff]")
 
 
-def _text_faults(row: Row, options: Filter) -> Iterator[Finding]:
+def _text_faults(row: CuratedRow, options: Filter) -> Iterator[Finding]:
     if options.garbled_text is not None:
         for message in row.trained:
             garbled = _GARBLED.findall(message.content)
@@ -241,7 +241,7 @@ def _said_chars(message: Message) -> int:
     return len(message.content.strip()) + len(message.reasoning_content or "") + calls
 
 
-def _length_faults(row: Row, options: Filter) -> Iterator[Finding]:
+def _length_faults(row: CuratedRow, options: Filter) -> Iterator[Finding]:
     trained = list(row.trained)
     if not trained:
         yield Finding("nothing to train", "")
@@ -256,7 +256,7 @@ def _length_faults(row: Row, options: Filter) -> Iterator[Finding]:
 _MARKS = (("<tool_call>", "</tool_call>"), ("<think>", "</think>"), ("<tool_response>", "</tool_response>"))
 
 
-def _unbalanced_calls(row: Row) -> Iterator[Finding]:
+def _unbalanced_calls(row: CuratedRow) -> Iterator[Finding]:
     """Calls of one turn of which some were answered and some not, and marks of a call that stand in text half open.
 
     A chat may end on calls that nobody answered: many sets for function calling hold nothing else. A call that is
@@ -288,6 +288,6 @@ def _filter_shard(work: Work, step: str, options: Filter, earlier: Sequence[str]
     work.write_drops(step, shard, drops)
 
 
-def filter_stages(work: Work, step: str, options: Filter, earlier: Sequence[str]) -> list[Stage]:
+def filter_stages(work: Work, step: str, options: Filter, earlier: Sequence[str]) -> list[ShardStage]:
     """The work of the step `filter`."""
     return [per_shard(work, step, "rows", _filter_shard, options, earlier)]

@@ -7,7 +7,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from data.curation.rows import Row
+    from data.curation.rows import CuratedRow
 
 UNDETERMINED = "und"
 """ISO 639-2: there is too little text, or no language stands out."""
@@ -54,7 +54,7 @@ def identify_language(text: str) -> str:
     return str(code) if probability >= SURE else UNDETERMINED
 
 
-def row_language(row: Row) -> str:
+def row_language(row: CuratedRow) -> str:
     """The language that a record states, or else the one of what its user and its assistant say."""
     if stated := row.metadata.get("language"):
         return str(stated)

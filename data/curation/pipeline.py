@@ -36,7 +36,7 @@ from core.files import claimed_folder, code_sha256, file_sha256, whole_result, w
 from core.json_lines import BadLine, read_jsonl
 from core.stages import Marker
 from data.curation.contamination import Decontaminate, Reference, decontaminate_stages
-from data.curation.diversity import REPORT_PAGES, Report, Sample, report_stages, sample_stages
+from data.curation.diversity import REPORT_PAGES, DiversityReport, Sample, report_stages, sample_stages
 from data.curation.duplicates import Exact, Near, exact_stages, near_stages, read_decisions, split_number
 from data.curation.filters import PHRASES, Filter, filter_stages
 from data.curation.rows import line_to_row
@@ -46,7 +46,7 @@ from data.curation.shards import (
     KINDS,
     UNREADABLE,
     Cluster,
-    Stage,
+    ShardStage,
     Work,
     at_once,
     launch_stages,
@@ -57,15 +57,17 @@ from data.curation.shards import (
 )
 from data.records import Outcome, Trajectory
 
-Step = Annotated[Filter | Exact | Near | Semantic | Decontaminate | Sample | Report, Field(discriminator="step")]
-STEPS: dict[str, tuple[type[BaseModel], Callable[..., list[Stage]]]] = {
+Step = Annotated[
+    Filter | Exact | Near | Semantic | Decontaminate | Sample | DiversityReport, Field(discriminator="step")
+]
+STEPS: dict[str, tuple[type[BaseModel], Callable[..., list[ShardStage]]]] = {
     "filter": (Filter, filter_stages),
     "exact": (Exact, exact_stages),
     "near": (Near, near_stages),
     "semantic": (Semantic, semantic_stages),
     "decontaminate": (Decontaminate, decontaminate_stages),
     "sample": (Sample, sample_stages),
-    "report": (Report, report_stages),
+    "report": (DiversityReport, report_stages),
 }
 
 
@@ -202,7 +204,7 @@ def _check_steps(config: CurateConfig, name: str) -> None:
             elif (
                 isinstance(step, Semantic)
                 or (isinstance(step, Sample) and "topic" in step.by)
-                or (isinstance(step, Report) and step.topics)
+                or (isinstance(step, DiversityReport) and step.topics)
             ):
                 load_encoder(step.encoder)
         except UserError as error:
@@ -211,8 +213,10 @@ def _check_steps(config: CurateConfig, name: str) -> None:
         read_scores(config.scores)
 
 
-def _needs_topics(step: Any) -> TypeGuard[Sample | Report]:
-    return (isinstance(step, Sample) and "topic" in step.by) or (isinstance(step, Report) and step.topics is not None)
+def _needs_topics(step: Any) -> TypeGuard[Sample | DiversityReport]:
+    return (isinstance(step, Sample) and "topic" in step.by) or (
+        isinstance(step, DiversityReport) and step.topics is not None
+    )
 
 
 def _side_files(config: CurateConfig) -> list[str]:
@@ -239,7 +243,7 @@ def _step_names(config: CurateConfig) -> list[str]:
     ]
 
 
-def _all_stages(work: Work, config: CurateConfig, marker: Marker) -> list[Stage]:
+def _all_stages(work: Work, config: CurateConfig, marker: Marker) -> list[ShardStage]:
     names = _step_names(config)
     stages = [
         per_shard(work, "read", "lines", _read_shard, config.scores),

@@ -50,7 +50,7 @@ def value_to_record(value: Any) -> Record:
 
 
 @dataclass(frozen=True)
-class Row:
+class CuratedRow:
     """One record, seen as messages."""
 
     record: Record
@@ -119,19 +119,19 @@ class Row:
         return float(score) if isinstance(score, int | float) and not isinstance(score, bool) else None
 
 
-def record_to_row(record: Record) -> Row:
+def record_to_row(record: Record) -> CuratedRow:
     """The row of a record."""
     if isinstance(record, Chat):
-        return Row(record, (record.messages,))
+        return CuratedRow(record, (record.messages,))
     if isinstance(record, PreferencePair):
-        return Row(record, (record.prompt, record.chosen, record.rejected))
+        return CuratedRow(record, (record.prompt, record.chosen, record.rejected))
     messages = actions_to_messages(record.metadata, record.action_sequence)
     if (answer := record.metadata.answer) is not None:
         messages.append(Message(role="assistant", content=answer, reasoning_content=record.metadata.answer_reasoning))
-    return Row(record, (tuple(messages),))
+    return CuratedRow(record, (tuple(messages),))
 
 
-def line_to_row(line: bytes) -> Row:
+def line_to_row(line: bytes) -> CuratedRow:
     """A line that may hold anything as a row.
 
     Raises:
@@ -144,6 +144,6 @@ def line_to_row(line: bytes) -> Row:
     return record_to_row(value_to_record(value))
 
 
-def known_line_to_row(line: bytes, kind: Kind) -> Row:
+def known_line_to_row(line: bytes, kind: Kind) -> CuratedRow:
     """A line of which `line_to_row` once made a row of `kind`; twice as fast."""
     return record_to_row(MODEL[kind].model_validate_json(line))

@@ -21,8 +21,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from core.errors import UserError
 from data.curation.duplicates import drop_decided, ranks_of, row_number, save_decisions
-from data.curation.rows import Row
-from data.curation.shards import Stage, Work, at_once, per_shard
+from data.curation.rows import CuratedRow
+from data.curation.shards import ShardStage, Work, at_once, per_shard
 
 if TYPE_CHECKING:
     import numpy as np
@@ -44,7 +44,7 @@ class Semantic(BaseModel):
     """Folder or hub id of a model2vec model."""
 
 
-def request_text(row: Row) -> str:
+def request_text(row: CuratedRow) -> str:
     """What is asked, and the last words that answer it: what embeddings are made of."""
     asked = [message.content for message in row.imitated if message.role == "user"]
     answers = [message.content for message in row.trained if message.content]
@@ -133,7 +133,7 @@ def _choose_semantic(work: Work, step: str, options: Semantic, _task: int) -> No
     save_decisions(work, step, 0, decisions)
 
 
-def semantic_stages(work: Work, step: str, options: Semantic, earlier: Sequence[str]) -> list[Stage]:
+def semantic_stages(work: Work, step: str, options: Semantic, earlier: Sequence[str]) -> list[ShardStage]:
     """The work of the step `semantic`."""
     return [
         per_shard(work, step, "embeddings", _embed_shard, options, earlier),

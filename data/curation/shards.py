@@ -35,7 +35,7 @@ from core.errors import UserError
 from core.files import naming, open_unpacked, partial_path
 from core.json_lines import bounded_lines
 from core.screen import with_progress
-from data.curation.rows import Kind, Row, known_line_to_row
+from data.curation.rows import CuratedRow, Kind, known_line_to_row
 
 if TYPE_CHECKING:
     import numpy as np
@@ -125,7 +125,7 @@ class Work:
         totals: dict[str, Any] = json.loads(self.path("read", "totals.json").read_text())
         return totals
 
-    def rows(self, shard: int, earlier: Sequence[str]) -> Iterator[tuple[int, Row]]:
+    def rows(self, shard: int, earlier: Sequence[str]) -> Iterator[tuple[int, CuratedRow]]:
         """The rows of a shard that none of the `earlier` steps dropped, as (place, row)."""
         kinds = self.kinds(shard)
         dropped = self.dropped(shard, earlier)
@@ -177,7 +177,7 @@ class Work:
 
 
 @dataclass(frozen=True)
-class Stage:
+class ShardStage:
     """`tasks` tasks that may run in any order, once all stages before are done. `run` can be pickled."""
 
     name: str
@@ -185,14 +185,16 @@ class Stage:
     run: Callable[[int], None]
 
 
-def per_shard(work: Work, step: str, name: str, function: Callable[..., None], *arguments: Any) -> Stage:
+def per_shard(work: Work, step: str, name: str, function: Callable[..., None], *arguments: Any) -> ShardStage:
     """The stage that calls function(work, step, *arguments, shard) for each shard."""
-    return Stage(f"{step}-{name}", len(work.shards), partial(function, work, step, *arguments))
+    return ShardStage(f"{step}-{name}", len(work.shards), partial(function, work, step, *arguments))
 
 
-def at_once(work: Work, step: str, name: str, function: Callable[..., None], *arguments: Any, tasks: int = 1) -> Stage:
+def at_once(
+    work: Work, step: str, name: str, function: Callable[..., None], *arguments: Any, tasks: int = 1
+) -> ShardStage:
     """The stage that calls function(work, step, *arguments, task) for a number of tasks that is no number of shards."""
-    return Stage(f"{step}-{name}", tasks, partial(function, work, step, *arguments))
+    return ShardStage(f"{step}-{name}", tasks, partial(function, work, step, *arguments))
 
 
 class Cluster(BaseModel):
@@ -213,7 +215,7 @@ class Cluster(BaseModel):
     sbatch_args: dict[str, Any] = Field(default_factory=dict)
 
 
-def run_task(work: Work, stage: Stage, task: int) -> float:
+def run_task(work: Work, stage: ShardStage, task: int) -> float:
     """Run one task if its marker is not there yet; returns the seconds it took."""
     marker = work.folder / "done" / stage.name / f"{task:05d}"
     if marker.exists():
@@ -225,7 +227,7 @@ def run_task(work: Work, stage: Stage, task: int) -> float:
     return time.monotonic() - began
 
 
-def run_stages(work: Work, stages: Sequence[Stage], *, workers: int = 1) -> dict[str, float]:
+def run_stages(work: Work, stages: Sequence[ShardStage], *, workers: int = 1) -> dict[str, float]:
     """Run all stages on this machine in `workers` processes; returns wall seconds for each stage."""
     seconds = {}
     # A fresh process for each worker: a fork would copy threads and whatever else the caller holds.
@@ -249,11 +251,11 @@ def run_stages(work: Work, stages: Sequence[Stage], *, workers: int = 1) -> dict
     return seconds
 
 
-def _datatrove_step(work: Work, stage: Stage, _documents: Any, rank: int, _world_size: int) -> None:
+def _datatrove_step(work: Work, stage: ShardStage, _documents: Any, rank: int, _world_size: int) -> None:
     run_task(work, stage, rank)
 
 
-def launch_stages(work: Work, stages: Sequence[Stage], cluster: Cluster) -> bool:
+def launch_stages(work: Work, stages: Sequence[ShardStage], cluster: Cluster) -> bool:
     """Give all stages to an executor of datatrove, each after the one before.
 
     Returns:

@@ -41,7 +41,7 @@ from functools import cached_property
 from typing import Literal
 
 from data.chats import Result, Skip
-from data.formats.parts import Fit, Row, Run
+from data.formats.parts import Fit, LoggedRun, Row
 from data.formats.row_keys import Reader
 from data.formats.traces import Spans
 
@@ -82,7 +82,7 @@ class Adapter:
     """Its function decides over every key by itself: formats of ours, which refuse an unknown one, and functions of a user."""
     called: str | None = None
     """What rows are called that name no source themselves; null takes the name of the adapter."""
-    runs: Callable[[Row], Sequence[Run | Skip]] | None = None
+    runs: Callable[[Row], Sequence[LoggedRun | Skip]] | None = None
     """For a format that tells which calls failed: a row as runs, whatever their outcome. KPIs are measured on these."""
     hub_id: str | None = None
     """Dataset on the Hugging Face Hub, or null for a format that many files share."""

@@ -50,7 +50,7 @@ def skip_if_unrepresentable(
     return row_to_result
 
 
-class Run(NamedTuple):
+class LoggedRun(NamedTuple):
     """A recorded run of an agent with all that its format tells of it, before anybody asks which runs are imitated."""
 
     chat: Chat

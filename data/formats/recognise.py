@@ -33,7 +33,7 @@ ROWS_WITH_AN_ODD_ONE = 5
 
 
 @dataclass(frozen=True)
-class Part:
+class RecognisedPart:
     """Files of an input that one adapter reads."""
 
     source: Input
@@ -44,7 +44,7 @@ class Part:
     """Which share of the rows that `auto` looked at it keeps."""
 
 
-def find_parts(spec: str, source: Input, *, may_import: bool) -> list[Part]:
+def find_parts(spec: str, source: Input, *, may_import: bool) -> list[RecognisedPart]:
     """The files of an input with the adapter that reads each; `auto` decides for every file by itself.
 
     Args:
@@ -57,15 +57,15 @@ def find_parts(spec: str, source: Input, *, may_import: bool) -> list[Part]:
     if spec == AUTO:
         return _recognised_parts(source)
     if spec.endswith((".yaml", ".yml")):
-        return [Part(source, _mapping_adapter(Path(spec)))]
+        return [RecognisedPart(source, _mapping_adapter(Path(spec)))]
     if ":" in spec:
         if not may_import:
             raise UserError(
                 f"adapter {spec!r}: a function of your own is named on the command line only (`convert --adapter {spec}`); "
                 "the file that it writes is read by the adapter 'chats' or 'pairs'"
             )
-        return [Part(source, _function_adapter(spec))]
-    return [Part(source, adapter_named(spec))]
+        return [RecognisedPart(source, _function_adapter(spec))]
+    return [RecognisedPart(source, adapter_named(spec))]
 
 
 def find_adapter(spec: str, source: Input, *, may_import: bool) -> tuple[Adapter, str]:
@@ -84,7 +84,7 @@ def find_adapter(spec: str, source: Input, *, may_import: bool) -> tuple[Adapter
 FILES_SHOWN = 4
 
 
-def _files_by_adapter(parts: Sequence[Part]) -> str:
+def _files_by_adapter(parts: Sequence[RecognisedPart]) -> str:
     files: dict[str, list[str]] = {}
     for part in parts:
         files.setdefault(f"{part.adapter.kind}s ({part.adapter.name})", []).append(part.source.name)
@@ -96,15 +96,15 @@ def _some(names: Sequence[object]) -> str:
     return ", ".join(map(str, names[:FILES_SHOWN])) + more
 
 
-def _recognised_parts(source: Input) -> list[Part]:
+def _recognised_parts(source: Input) -> list[RecognisedPart]:
     if source.hub_id is not None:
         own = [a for a in ADAPTERS.values() if a.hub_id and a.hub_id.lower() == source.hub_id.lower()]
         if len(own) == 1:
-            return [Part(source, own[0], f"{source.hub_id} is its dataset")]
+            return [RecognisedPart(source, own[0], f"{source.hub_id} is its dataset")]
         if own:
             raise UserError(f"{source.name}: {len(own)} adapters read it; choose one: {', '.join(a.name for a in own)}")
         return [_recognised(source)]
-    parts: list[Part] = []
+    parts: list[RecognisedPart] = []
     unknown: list[tuple[Input, UserError]] = []
     for file in source.files:
         one = Input(str(file), (file,))
@@ -123,7 +123,7 @@ def _recognised_parts(source: Input) -> list[Part]:
         )
     if unknown and len({part.adapter.name for part in parts}) > 1:  # which of them should read it?
         raise UserError(f"{unknown[0][1]}\nThe other files are:\n{_files_by_adapter(parts)}")
-    parts += [Part(one, parts[0].adapter, "the other files are") for one, _ in unknown]
+    parts += [RecognisedPart(one, parts[0].adapter, "the other files are") for one, _ in unknown]
     return parts
 
 
@@ -174,7 +174,7 @@ def _candidate(adapter: Adapter, fit: Fit, rows: Sequence[Row]) -> _Candidate:
     return _Candidate(adapter, fit, kept, lost)
 
 
-def _recognised(source: Input) -> Part:
+def _recognised(source: Input) -> RecognisedPart:
     """The adapter that keeps most of a sample; of several that keep as much, the one that rests on the most columns."""
     numbered = source.sample_rows(ROWS_TO_RECOGNISE)
     rows = [row for _, row in numbered]
@@ -200,7 +200,7 @@ def _recognised(source: Input) -> Part:
         raise _NotRecognised(_why_not_recognised(source, rows, tried))
     (won,) = best
     adapter = won.adapter.of_unknown_origin(_called(source)) if won.adapter.is_dataset else won.adapter
-    return Part(source, adapter, _why(won, tried, len(rows)), len(won.kept) / len(rows))
+    return RecognisedPart(source, adapter, _why(won, tried, len(rows)), len(won.kept) / len(rows))
 
 
 def _called(source: Input) -> str:
@@ -280,7 +280,7 @@ def _mapping_adapter(path: Path) -> Adapter:
     )
 
 
-def _tell_absent_columns(spec: str, part: Part) -> None:
+def _tell_absent_columns(spec: str, part: RecognisedPart) -> None:
     """Name mapped columns that no sampled row has: they may be missing in a row, and one that is misspelt is in none."""
     present = {column for _, row in part.source.sample_rows(ROWS_TO_RECOGNISE) for column in row}
     for column in part.adapter.columns:

@@ -22,7 +22,7 @@ _NAMES = ("name", "tool_name", "function_name")
 _OF_A_TURN = frozenset({"role", "type", "content", *_CALL_IDS, *_NAMES})
 
 
-class Result(NamedTuple):
+class GivenResult(NamedTuple):
     """The text of a result, and which call it says that it answers: by the id in the row, by name, or neither."""
 
     text: str
@@ -82,12 +82,12 @@ def _value_in(text: str) -> Any:
         return None
 
 
-def result_in(text: str, waiting: Waiting) -> Result:
+def result_in(text: str, waiting: Waiting) -> GivenResult:
     """A result whose turn has neither id nor name; its own JSON may have one of them (`{"name": "f", "content": ...}`)."""
-    return Result(text, *_told(_value_in(text), waiting))
+    return GivenResult(text, *_told(_value_in(text), waiting))
 
 
-def results_in(text: str, waiting: Waiting) -> list[Result]:
+def results_in(text: str, waiting: Waiting) -> list[GivenResult]:
     """The results of several calls in the text of the only turn that holds any: a list of them, or an object by name or id.
 
     Raises:
@@ -98,9 +98,9 @@ def results_in(text: str, waiting: Waiting) -> list[Result]:
     if isinstance(value, dict):
         ids, names = [own_id for own_id, _ in waiting], [name for _, name in waiting]
         if len(set(names)) == len(names) and value.keys() == set(names):
-            return [Result(result_to_text(item), None, name) for name, item in value.items()]
+            return [GivenResult(result_to_text(item), None, name) for name, item in value.items()]
         if len(set(ids)) == len(ids) and value.keys() == set(ids):
-            return [Result(result_to_text(item), own_id) for own_id, item in value.items()]
+            return [GivenResult(result_to_text(item), own_id) for own_id, item in value.items()]
     if not isinstance(value, list):
         return [result_in(text, waiting)]
     results = [_item_to_result(item, waiting) for item in value]
@@ -110,9 +110,9 @@ def results_in(text: str, waiting: Waiting) -> list[Result]:
     return results
 
 
-def _item_to_result(item: Any, waiting: Waiting) -> Result:
+def _item_to_result(item: Any, waiting: Waiting) -> GivenResult:
     own_id, name = _told(item, waiting)
     is_turn = isinstance(item, dict) and "content" in item and item.keys() <= _OF_A_TURN
     if is_turn and (own_id is not None or "role" in item):
-        return Result(result_to_text(item["content"]), own_id, name)
-    return Result(result_to_text(item), own_id, name)
+        return GivenResult(result_to_text(item["content"]), own_id, name)
+    return GivenResult(result_to_text(item), own_id, name)

@@ -27,8 +27,8 @@ from data.formats.adapter import Adapter, Terms
 from data.formats.parts import (
     SUCCESS,
     Conversation,
+    LoggedRun,
     Row,
-    Run,
     Unrepresentable,
     arguments_of,
     objects_in,
@@ -71,9 +71,9 @@ class _Dialogue(Conversation):
         self.failed: set[str] = set()
         self.ended: dict[str, datetime] = {}
 
-    def run(self, *, id: str, group: str, won: bool) -> Run:
+    def run(self, *, id: str, group: str, won: bool) -> LoggedRun:
         outcome = Outcome.SUCCESS if won else Outcome.FAILURE
-        return Run(self.chat(id=id, group=group), outcome, frozenset(self.failed), self.ended)
+        return LoggedRun(self.chat(id=id, group=group), outcome, frozenset(self.failed), self.ended)
 
 
 def _time(value: Any) -> datetime | None:
@@ -135,7 +135,7 @@ def _succeeded(reward: Any) -> bool:
 
 
 @skip_if_unrepresentable
-def _run(row: Row, outcomes: frozenset[Outcome]) -> Run:
+def _run(row: Row, outcomes: frozenset[Outcome]) -> LoggedRun:
     won = _succeeded(row.get("reward"))
     require_outcome(won, outcomes)
     task = row_id(row, "task_id")
@@ -144,7 +144,7 @@ def _run(row: Row, outcomes: frozenset[Outcome]) -> Run:
 
 
 @skip_if_unrepresentable
-def _simulation(row: Row, policy: str | None, outcomes: frozenset[Outcome]) -> Run:
+def _simulation(row: Row, policy: str | None, outcomes: frozenset[Outcome]) -> LoggedRun:
     judged = row.get("reward_info")
     won = _succeeded(judged.get("reward") if isinstance(judged, dict) else None)
     require_outcome(won, outcomes)
@@ -152,12 +152,12 @@ def _simulation(row: Row, policy: str | None, outcomes: frozenset[Outcome]) -> R
     return dialogue.run(id=row_id(row), group=row_id(row, "task_id"), won=won)
 
 
-def tau_bench_runs(row: Row, *, outcomes: frozenset[Outcome] = ALL) -> list[Run | Skip]:
+def tau_bench_runs(row: Row, *, outcomes: frozenset[Outcome] = ALL) -> list[LoggedRun | Skip]:
     """One run of tau-bench."""
     return [_run(row, outcomes)]
 
 
-def tau2_bench_runs(row: Row, *, outcomes: frozenset[Outcome] = ALL) -> list[Run | Skip]:
+def tau2_bench_runs(row: Row, *, outcomes: frozenset[Outcome] = ALL) -> list[LoggedRun | Skip]:
     """All simulations of a results file, or one simulation."""
     simulations = row.get("simulations")
     if not isinstance(simulations, list) or not simulations:
@@ -182,7 +182,7 @@ def tau2_bench_row(row: Row, *, outcomes: frozenset[Outcome] = SUCCESS) -> list[
     return _chats(tau2_bench_runs(row, outcomes=outcomes))
 
 
-def _chats(runs: list[Run | Skip]) -> list[Chat | Skip]:
+def _chats(runs: list[LoggedRun | Skip]) -> list[Chat | Skip]:
     return [run if isinstance(run, Skip) else run.chat for run in runs]
 
 

@@ -39,7 +39,7 @@ from data.formats.parts import (
     weight_of,
 )
 from data.formats.python_calls import python_calls
-from data.formats.results import Result, result_in, result_to_text, results_in
+from data.formats.results import GivenResult, result_in, result_to_text, results_in
 from data.formats.row_keys import WEIGHT_KEYS
 from data.rendering.assistant_text import tagged_blocks
 
@@ -212,7 +212,7 @@ def _say_results(conversation: Conversation, turn: Row, text: str, *, is_last: b
     waiting = conversation.waiting
     if len(texts) > 1 and len(texts) == len(waiting):
         own_id = None  # of one of them
-    results = [Result(each, own_id, name or None) for each in texts]
+    results = [GivenResult(each, own_id, name or None) for each in texts]
     if own_id is None and not name and len(waiting) > 1:
         is_only = len(texts) == 1 and is_last and not conversation.has_results
         results = (

@@ -38,7 +38,7 @@ MAX_LEADERBOARD_BYTES = 64 * 2**20
 
 
 @dataclass(frozen=True)
-class Limits:
+class ApiLimits:
     """What one request may cost."""
 
     query_bytes: int = 2_048
@@ -138,13 +138,13 @@ class Leaderboard(BaseModel):
 # ---- the application ----
 
 
-def create_app(index: RecordIndex, *, leaderboard: Path | None = None, limits: Limits | None = None) -> FastAPI:
+def create_app(index: RecordIndex, *, leaderboard: Path | None = None, limits: ApiLimits | None = None) -> FastAPI:
     """The API over an index.
 
     Args:
         leaderboard: leaderboard.json of `python -m benchmark leaderboard`; it is read for each request.
     """
-    limits = limits or Limits()
+    limits = limits or ApiLimits()
     manifest = index.manifest
     app = FastAPI(
         title=f"{manifest.name} {manifest.version}",
@@ -346,7 +346,7 @@ async def _refused(_: Request, error: Exception) -> JSONResponse:
 class _Guard:
     """Limits around every request: the length of the query and the time, which is longer for streams."""
 
-    def __init__(self, app: ASGIApp, limits: Limits) -> None:
+    def __init__(self, app: ASGIApp, limits: ApiLimits) -> None:
         self._app = app
         self._limits = limits
 

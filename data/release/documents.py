@@ -15,7 +15,7 @@ from typing import Any
 from data.records import KOREAN_CATEGORIES, Category, Outcome, trajectory_json_schema
 from data.release.changes import Changes
 from data.release.licences import ALLOWED, DEMANDS_NO_NAME
-from data.release.manifest import FIELDS, ReleasedFile, Source, data_path
+from data.release.manifest import FIELDS, ReleasedFile, ReleaseSource, data_path
 
 KOREAN_NAMES = {category: name for name, category in KOREAN_CATEGORIES.items()}
 
@@ -177,7 +177,7 @@ def _statistic_rows(numbers: dict[str, Any]) -> list[list[object]]:
     ]
 
 
-def _source_table(sources: list[Source]) -> str:
+def _source_table(sources: list[ReleaseSource]) -> str:
     rows = [[text_to_markdown(s.source), _link(s.licence, ALLOWED[s.licence]), s.rows] for s in sources]
     return _table(["source", "licence", "records"], [list(row) for row in rows])
 

@@ -71,7 +71,7 @@ class ReleasedFile(_Strict):
     parts: list[Part]
 
 
-class Source(_Strict):
+class ReleaseSource(_Strict):
     """Who is to be named for records of one source under one licence."""
 
     source: str
@@ -107,7 +107,7 @@ class Manifest(_Strict):
     date: date
     schema_version: SemanticVersion
     previous: Previous | None
-    sources: list[Source]
+    sources: list[ReleaseSource]
     statistics: dict[str, JsonValue]
     fields: dict[str, list[str]]
     """Each field that some record has, such as `metadata.language`, with the JSON types of its values."""

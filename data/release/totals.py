@@ -10,7 +10,7 @@ from typing import Any
 from data.records import Category, Outcome, Trajectory
 from data.release.changes import collect_fields
 from data.release.licences import DEMANDS_NO_NAME, licence_to_spdx
-from data.release.manifest import Part, Source
+from data.release.manifest import Part, ReleaseSource
 
 NOT_STATED = "not stated"
 
@@ -61,11 +61,11 @@ class Totals:
         """The sources of one category's records."""
         return [Part(source=s, licence=li, rows=rows) for (s, li), rows in sorted(self._parts[category].items())]
 
-    def sources(self) -> list[Source]:
+    def sources(self) -> list[ReleaseSource]:
         """The sources of all records."""
         rows = sum(self._parts.values(), Counter[tuple[str, str]]())
         return [
-            Source(source=s, licence=li, rows=rows[s, li], attribution=sorted(names), urls=sorted(urls))
+            ReleaseSource(source=s, licence=li, rows=rows[s, li], attribution=sorted(names), urls=sorted(urls))
             for (s, li), (names, urls) in sorted(self._named.items())
         ]
 

@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 Candidate = TypeVar("Candidate")
-Result = TypeVar("Result")
+Made = TypeVar("Made")
 
 
 @dataclass(frozen=True)
@@ -338,8 +338,8 @@ def _cuts(messages: Sequence[Message], end: int) -> list[list[int]]:
 
 
 def _first_that_fits(
-    candidates: Sequence[Candidate], attempt: Callable[[Candidate], Result | None], *, start: int = 0
-) -> tuple[int, Result] | None:
+    candidates: Sequence[Candidate], attempt: Callable[[Candidate], Made | None], *, start: int = 0
+) -> tuple[int, Made] | None:
     """The first candidate (its number, its result) that works, where each later one is easier. By halving."""
     low, high, best = start, len(candidates), None
     step = 1

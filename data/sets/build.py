@@ -38,7 +38,7 @@ from data.chats import Chat, PreferencePair, Result, Skip
 from data.formats.adapter import Adapter
 from data.formats.inputs import Input, find_input
 from data.formats.reading import not_commercial, read_adapted, why_not_commercial
-from data.formats.recognise import AUTO, Part, find_parts
+from data.formats.recognise import AUTO, RecognisedPart, find_parts
 from data.formats.row_keys import KeyCounts, KeyRules, key_rules
 from data.records import SCHEMA_VERSION, OutcomeName
 from data.release.manifest import find_release
@@ -47,9 +47,9 @@ from data.sets.convert import Licence, names_of
 if TYPE_CHECKING:
     pass
 
-Row = Chat | PreferencePair
+Example = Chat | PreferencePair
 Kind = Literal["chat", "pair"]
-ROW_MODEL: dict[str, type[Row]] = {"chat": Chat, "pair": PreferencePair}
+ROW_MODEL: dict[str, type[Example]] = {"chat": Chat, "pair": PreferencePair}
 
 NOTHING_TO_TRAIN = Skip("no turn to train on")
 
@@ -58,7 +58,7 @@ def _as_list(value: object) -> object:
     return [value] if isinstance(value, str) else value
 
 
-class Source(BaseModel):
+class SourceConfig(BaseModel):
     """One entry of `sources`."""
 
     model_config = ConfigDict(extra="forbid")
@@ -98,10 +98,10 @@ class BuildConfig(BaseModel):
     """Share of the groups that are kept apart for validation."""
     licence: Licence | None = None
     """`commercial` refuses sources, and leaves out rows, that may not be used for a commercial model."""
-    sources: list[Source] = Field(min_length=1)
+    sources: list[SourceConfig] = Field(min_length=1)
 
 
-def _inputs_of(source: Source) -> list[Input]:
+def _inputs_of(source: SourceConfig) -> list[Input]:
     inputs = [
         find_input(path, revision=source.revision, subset=source.subset, split=source.split) for path in source.path
     ]
@@ -116,8 +116,8 @@ def _inputs_of(source: Source) -> list[Input]:
 class _Source:
     """A source whose names are all resolved."""
 
-    asked: Source
-    parts: list[Part]
+    asked: SourceConfig
+    parts: list[RecognisedPart]
     inputs: list[Input]
     licence: Licence | None
     rules: KeyRules
@@ -150,7 +150,7 @@ def _resolve(config: BuildConfig, name: str) -> tuple[Kind, list[_Source]]:
     return next(iter(kinds)), sources
 
 
-def _with_outcomes(adapter: Adapter, asked: Source) -> Adapter:
+def _with_outcomes(adapter: Adapter, asked: SourceConfig) -> Adapter:
     if asked.outcomes is None:
         return adapter
     function: Callable[..., Any] = adapter.function  # one of trajectories, and these take outcomes

@@ -32,7 +32,7 @@ from data.chats import Chat, PreferencePair, Skip
 from data.formats.adapter import Adapter
 from data.formats.inputs import Chunk, Input
 from data.formats.reading import adapt_chunk, chunks_for, not_commercial, why_not_commercial
-from data.formats.recognise import AUTO, Part, _tell_absent_columns, find_parts
+from data.formats.recognise import AUTO, RecognisedPart, _tell_absent_columns, find_parts
 from data.formats.row_keys import NO_RULES, KeyCounts, KeyRules
 
 Licence = Literal["commercial"]
@@ -130,7 +130,7 @@ def _pool(
 
 
 def _converted(
-    parts: Sequence[Part],
+    parts: Sequence[RecognisedPart],
     pool: ProcessPoolExecutor | None,
     *,
     workers: int,
@@ -251,7 +251,7 @@ def convert(
     return counts
 
 
-def names_of(parts: Sequence[Part]) -> str:
+def names_of(parts: Sequence[RecognisedPart]) -> str:
     """The adapters that read an input, each once."""
     return ", ".join(dict.fromkeys(part.adapter.name for part in parts))
 
@@ -260,7 +260,7 @@ WARN_BELOW = 0.9
 PARTS_TOLD = 5
 
 
-def _tell_recognised(parts: Sequence[Part]) -> None:
+def _tell_recognised(parts: Sequence[RecognisedPart]) -> None:
     """What `auto` found, and what to doubt."""
     told = [part for part in parts if part.why]
     for part in told[:PARTS_TOLD]:

@@ -15,7 +15,7 @@ from core.files import file_sha256
 from core.screen import with_progress
 from data.chats import Chat, PreferencePair
 from data.records import SCHEMA_VERSION
-from data.sets.build import ROW_MODEL, Kind, Row
+from data.sets.build import ROW_MODEL, Example, Kind
 from data.wire import PreparedSet
 
 if TYPE_CHECKING:
@@ -73,14 +73,14 @@ def read_prepared(folder: str | Path) -> Prepared:
     )
 
 
-def _prepared_row(model: type[Row], line: str, where: str) -> Row:
+def _prepared_row(model: type[Example], line: str, where: str) -> Example:
     try:
         return model.model_validate_json(line)
     except ValidationError as error:  # `build` never writes such a row; a set made by hand may hold one
         raise UserError(f"{where}: {describe_validation_error(error, model)}") from None
 
 
-def rows_to_dataset(rows: Sequence[Row] | Sequence[dict[str, Any]]) -> datasets.Dataset:
+def rows_to_dataset(rows: Sequence[Example] | Sequence[dict[str, Any]]) -> datasets.Dataset:
     """Rows as a Dataset for a trainer; no other line of this project builds Arrow.
 
     Rendered rows (dicts of text, numbers and flat lists of numbers) keep their columns. A `Chat` or `PreferencePair`
@@ -109,6 +109,6 @@ def rows_to_dataset(rows: Sequence[Row] | Sequence[dict[str, Any]]) -> datasets.
     return datasets.Dataset.from_list(examples)
 
 
-def dataset_row(example: dict[str, Any]) -> Row:
+def dataset_row(example: dict[str, Any]) -> Example:
     """The `Chat` or `PreferencePair` of one example of `rows_to_dataset`."""
     return ROW_MODEL[example["kind"]].model_validate_json(example["row"])

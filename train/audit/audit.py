@@ -24,7 +24,7 @@ from train.audit.findings import LIMITS, Finding, explain, limit_of, percent
 from train.audit.pairs import audit_pairs
 from train.audit.rendered import audit_rendering
 from train.audit.rows import audit_repetition, audit_test_tasks, audit_turns
-from train.plan import Plan, shape_of
+from train.plan import TrainingPlan, shape_of
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 WEEK_SECONDS = 7 * 24 * 3600.0
 
 
-def audit_plan(plan: Plan, prepared: Prepared, rendered: Mapping[str, Sequence[Rendered]]) -> Iterator[Finding]:
+def audit_plan(plan: TrainingPlan, prepared: Prepared, rendered: Mapping[str, Sequence[Rendered]]) -> Iterator[Finding]:
     """What the run itself would stumble over."""
     asked_for = (prepared.manifest.get("config") or {}).get("validation_share", 0) > 0
     yield Finding("no_validation", int(asked_for and not rendered["validation"]), int(asked_for))
@@ -67,7 +67,7 @@ def audit(
     prepared: Prepared,
     rendered: Mapping[str, Sequence[Rendered]],
     reports: Mapping[str, RenderReport],
-    plan: Plan,
+    plan: TrainingPlan,
     renderer: Renderer,
     model: Any,
     *,

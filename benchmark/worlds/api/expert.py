@@ -92,7 +92,7 @@ class GraphWalk(Walk):
 
 
 @dataclass(frozen=True)
-class Report:
+class FetchReport:
     """Have a report made, wait until it is ready, read it."""
 
     name: str

@@ -12,7 +12,7 @@ from benchmark.worlds.api.requests import Answer, Refusal, text_of
 if TYPE_CHECKING:
     from graphql import GraphQLSchema
 
-    from benchmark.worlds.api.site import Row, Shop
+    from benchmark.worlds.api.site import Entity, Shop
 
 _MOST_QUERY_TOKENS, _MOST_QUERY_DEPTH = 300, 12
 SCHEMA = """\
@@ -94,7 +94,7 @@ class _Graph:
         row = {"customer": self._shop.key_of("customers", customer), "item": text_of({"item": item}, "item")}
         return self._order(self._shop.add("orders", {**row, "city": "", "key": key}))
 
-    def sendMessage(self, info: Any, to: str, text: str, key: str) -> Row:
+    def sendMessage(self, info: Any, to: str, text: str, key: str) -> Entity:
         """Send a message once for a key."""
         row = {"to": text_of({"to": to}, "to"), "text": text_of({"text": text}, "text"), "key": key}
         return self._shop.tables["messages"][self._shop.add("messages", row)]

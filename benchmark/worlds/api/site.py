@@ -70,7 +70,7 @@ _PAGE_ROWS = 2
 _MOST_ROWS = 200
 _GRANTS = {"client_credentials": "get_token", "refresh_token": "refresh_token", TOKEN_EXCHANGE: "exchange_token"}
 
-Row = dict[str, str]
+Entity = dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class Rules:
 class _State:
     """All that a request may change and a fault undoes."""
 
-    tables: dict[str, dict[str, Row]]
+    tables: dict[str, dict[str, Entity]]
     tokens: dict[str, str]
     """Token that is good now -> the service that it was exchanged for; "" where it was not."""
     tokens_issued: int = 0
@@ -133,7 +133,7 @@ class Shop:
     # What others may see.
 
     @property
-    def tables(self) -> dict[str, dict[str, Row]]:
+    def tables(self) -> dict[str, dict[str, Entity]]:
         """The rows by table and id."""
         return self._state.tables
 
@@ -397,7 +397,7 @@ class Shop:
         }
         return Answer(shown, version=row["version"])
 
-    def page_of(self, table: str, cursor: str) -> tuple[list[Row], str | None]:
+    def page_of(self, table: str, cursor: str) -> tuple[list[Entity], str | None]:
         """The rows of a page and the cursor of the next, which is None on the last."""
         words: list[str] = self._parameters.get("cursors", [])
         cursors = ["", *(word + str(self._cursors_ended or "") for word in words)]
@@ -416,7 +416,7 @@ class Shop:
         page: dict[str, JsonValue] = {table: {self.id_of(table, row["id"]): row["customer"] for row in rows}}
         return Answer(page if following is None else {**page, "next": following})
 
-    def change(self, table: str, named: str, change: Row, version: str | None = None) -> Answer:
+    def change(self, table: str, named: str, change: Entity, version: str | None = None) -> Answer:
         """Change values of a row; with `version` only if it still has that one."""
         row = self.tables[table][self.key_of(table, named)]
         if version not in (None, row["version"]):
@@ -439,7 +439,7 @@ class Shop:
         del self.tables[table][self.key_of(table, named)]
         return Answer(status=204)
 
-    def add(self, table: str, row: Row, *, is_keyed: bool = True) -> str:
+    def add(self, table: str, row: Entity, *, is_keyed: bool = True) -> str:
         """Add a row and return its id. A key that was used for the same row gives that row again, and adds none."""
         if is_keyed:
             if not row.get("key"):

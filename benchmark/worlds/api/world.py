@@ -24,7 +24,7 @@ from pydantic import JsonValue
 
 from benchmark.worlds.api.expert import ApiExpert, Goal
 from benchmark.worlds.api.families import FAMILIES
-from benchmark.worlds.api.site import AUTH, TOKEN_EXCHANGE, Row, Shop
+from benchmark.worlds.api.site import AUTH, TOKEN_EXCHANGE, Entity, Shop
 from benchmark.worlds.api.troubles import TROUBLES
 from benchmark.worlds.expert import Act, Plan
 from benchmark.worlds.family import WorldKind
@@ -35,7 +35,7 @@ from benchmark.worlds.tools import (
     score_to_verdict,
 )
 from benchmark.worlds.troubles import Trouble, Values
-from benchmark.worlds.world import Move, Result, Task, Verdict
+from benchmark.worlds.world import Move, Task, ToolResult, Verdict
 from data.records import Action, Category
 
 _MOST_SHOWN = 12
@@ -176,7 +176,7 @@ class ApiWorld:
 
     # The world's side of a call.
 
-    def call(self, name: str, arguments: dict[str, Any]) -> Result:
+    def call(self, name: str, arguments: dict[str, Any]) -> ToolResult:
         """Run one tool call; see `World`."""
         before_s = self.shop.clock_s
         output, error, injected = None, None, None
@@ -186,7 +186,7 @@ class ApiWorld:
             error, injected = str(fault), fault.injected
         except (ValueError, httpx.InvalidURL):  # text that no header or address can hold
             error = "not possible: an argument holds characters that are not allowed"
-        return Result(output, error, injected, seconds=round(self.shop.clock_s - before_s, 3))
+        return ToolResult(output, error, injected, seconds=round(self.shop.clock_s - before_s, 3))
 
     def _request(
         self,
@@ -295,7 +295,7 @@ class ApiWorld:
         return ApiExpert(self, history).move()
 
 
-def _without(row: Row, names: set[str]) -> Row:
+def _without(row: Entity, names: set[str]) -> Entity:
     return {name: value for name, value in row.items() if name not in names}
 
 

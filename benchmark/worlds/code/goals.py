@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from benchmark.worlds.code.written_tests import UnderTest, are_good_tests
-from benchmark.worlds.sandbox.sandbox import Run, run_python
+from benchmark.worlds.sandbox.sandbox import Execution, run_python
 
 _CALL_ALL = """\
 import json
@@ -26,7 +26,7 @@ Files = tuple[tuple[str, bytes], ...]
 
 
 @lru_cache(maxsize=512)
-def run_cached(files: Files, code: str | None, path: str) -> Run:
+def run_cached(files: Files, code: str | None, path: str) -> Execution:
     """Runs are asked for again and again with the same files: by the twin of a world, by advice, by the verdict."""
     return run_python(dict(files), code=code, path=path)
 

@@ -27,7 +27,7 @@ from benchmark.worlds.code.goals import Files, Goal, run_cached
 from benchmark.worlds.code.troubles import TROUBLES
 from benchmark.worlds.code.written_tests import RUN_TESTS
 from benchmark.worlds.family import WorldKind
-from benchmark.worlds.sandbox.sandbox import SECONDS, Run, check_isolation
+from benchmark.worlds.sandbox.sandbox import SECONDS, Execution, check_isolation
 from benchmark.worlds.tools import (
     Commit,
     ToolError,
@@ -181,7 +181,7 @@ class CodeWorld(ToolWorld):
     def _snapshot(self) -> Files:
         return tuple(sorted(self.files.items()))
 
-    def _finish(self, run: Run) -> JsonValue:
+    def _finish(self, run: Execution) -> JsonValue:
         self.clock_s += SECONDS if run.ended == "time" else RUN_SECONDS
         is_small = _entries(*run.files) <= _MAX_ENTRIES
         if run.ended is None and is_small:

@@ -35,7 +35,7 @@ from benchmark.worlds.tools import (
     score_to_verdict,
 )
 from benchmark.worlds.troubles import Values
-from benchmark.worlds.world import Move, Result, Task, Verdict
+from benchmark.worlds.world import Move, Task, ToolResult, Verdict
 from core.errors import nearest
 from data.records import Action, Category
 
@@ -182,7 +182,7 @@ class OtherWorld(ToolWorld):
 
     # The world's side of a call.
 
-    def call(self, name: str, arguments: dict[str, Any]) -> Result:
+    def call(self, name: str, arguments: dict[str, Any]) -> ToolResult:
         """Run one tool call; see `World`."""
         self.calls += 1
         return super().call(name, arguments)

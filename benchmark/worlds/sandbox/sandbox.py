@@ -89,7 +89,7 @@ _ADDRESS = re.compile(r"\b0x[0-9a-f]{6,}\b")
 
 
 @dataclass(frozen=True)
-class Run:
+class Execution:
     """What became of some code."""
 
     output: str
@@ -106,7 +106,7 @@ class Run:
     """Paths of what is not among them: links, devices, pipes, and files that are too large."""
 
 
-def run_python(files: Mapping[str, bytes], *, code: str | None = None, path: str = "<code>") -> Run:
+def run_python(files: Mapping[str, bytes], *, code: str | None = None, path: str = "<code>") -> Execution:
     """Run `code`, or else the file at `path`, in a box that holds `files` and nothing else.
 
     The same files and code give the same result, as long as the code asks neither for the time nor for chance of the system
@@ -120,7 +120,7 @@ def run_python(files: Mapping[str, bytes], *, code: str | None = None, path: str
 
 def run_beside(
     files: Mapping[str, bytes], code: str, *, other_files: Mapping[str, bytes], other_code: str
-) -> tuple[Run, Run]:
+) -> tuple[Execution, Execution]:
     """Run two codes at the same time, each in a box of its own. What one writes to file descriptor 4 the other reads from 3.
 
     They have nothing else in common: neither can see the other's files, memory or processes.
@@ -153,7 +153,7 @@ def _open_jail() -> _Jail:
     return _jail
 
 
-def _run(*requests: dict[str, Any]) -> list[Run]:
+def _run(*requests: dict[str, Any]) -> list[Execution]:
     for _ in range(2):  # a sandbox that was ended meanwhile is replaced
         answers = _open_jail().ask(requests)
         if answers is not None:
@@ -249,7 +249,7 @@ class _Jail:
                 f"end other programs, {_LEAVE_OUT}"
             )
 
-    def ask(self, requests: Sequence[dict[str, Any]]) -> list[Run] | None:
+    def ask(self, requests: Sequence[dict[str, Any]]) -> list[Execution] | None:
         """Have requests run, the first two side by side; None where the sandbox was ended before their code began.
 
         Raises:
@@ -262,7 +262,7 @@ class _Jail:
                 self.close()
                 raise
 
-    def _ask(self, requests: Sequence[dict[str, Any]]) -> list[Run] | None:
+    def _ask(self, requests: Sequence[dict[str, Any]]) -> list[Execution] | None:
         limits = {
             "RLIMIT_CPU": SECONDS + 1,
             "RLIMIT_AS": MEMORY_BYTES,
@@ -365,8 +365,8 @@ _ENDED: dict[str, Any] = {
 """Of a run with which the sandbox was ended: only the kernel does that, when the memory of the machine ends."""
 
 
-def _answer_to_run(answer: dict[str, Any]) -> Run:
-    return Run(
+def _answer_to_run(answer: dict[str, Any]) -> Execution:
+    return Execution(
         output=_normal(answer["output"]),
         errors=_normal(answer["errors"]),
         ended=answer["ended"],

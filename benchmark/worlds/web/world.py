@@ -36,7 +36,7 @@ from benchmark.worlds.web.families import FAMILIES
 from benchmark.worlds.web.pages import Entry
 from benchmark.worlds.web.site import Site
 from benchmark.worlds.web.troubles import TROUBLES
-from benchmark.worlds.world import Move, Result, Task, Verdict
+from benchmark.worlds.world import Move, Task, ToolResult, Verdict
 from core.errors import nearest
 from data.records import Action, Category
 
@@ -161,7 +161,7 @@ class WebWorld:
 
     # The world's side of a call.
 
-    def call(self, name: str, arguments: dict[str, Any]) -> Result:
+    def call(self, name: str, arguments: dict[str, Any]) -> ToolResult:
         """Run one tool call; see `World`."""
         before_s = self.site.clock_s
         self.site.struck, self.site.tool = None, name
@@ -172,7 +172,7 @@ class WebWorld:
             error, injected = str(fault), fault.injected
         except (ValueError, httpx.InvalidURL):  # text that no address can hold
             error = "not possible: an argument holds characters that are not allowed"
-        return Result(output, error, injected, seconds=round(self.site.clock_s - before_s, 3))
+        return ToolResult(output, error, injected, seconds=round(self.site.clock_s - before_s, 3))
 
     def answer(self, text: str) -> None:
         """Words change nothing here."""

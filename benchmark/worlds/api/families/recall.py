@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import JsonValue
 
-from benchmark.worlds.api.expert import Report
+from benchmark.worlds.api.expert import FetchReport
 from benchmark.worlds.api.families.family import (
     AT_READING,
     ONCE,
@@ -130,7 +130,7 @@ REPORT = ApiFamily(
         *faults("get_report", "service_down", "rate_limited", "timeout"),
         *faults("send_message", "lost_answer", "expired_token"),
     ),
-    stages=lambda p: ((Report(p["report"]),), (send_message(p["person"], p["total"], p["key"]),)),
+    stages=lambda p: ((FetchReport(p["report"]),), (send_message(p["person"], p["total"], p["key"]),)),
 )
 
 
@@ -152,7 +152,7 @@ REFRESH_REPORT = ApiFamily(
         *faults("get_report", "expired_token", "service_down", "malformed"),
         *faults("send_message", "lost_answer", "rate_limited"),
     ),
-    stages=lambda p: ((Report(p["report"]),), (send_message(p["person"], p["total"], p["key"]),)),
+    stages=lambda p: ((FetchReport(p["report"]),), (send_message(p["person"], p["total"], p["key"]),)),
 )
 
 
