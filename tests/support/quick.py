@@ -41,7 +41,6 @@ QUICK_FILES = frozenset(
         "replies",
         "row_keys",
         "sessions",
-        "speed",
         "stages",
         "tool_adapters",
         "traces",
@@ -54,6 +53,8 @@ QUICK_FILES = frozenset(
 NOT_QUICK = frozenset(
     [
         "test_a_huge_line_is_never_loaded",
+        "test_an_endless_row_is_refused",
+        "test_parquet_that_holds_far_more_than_its_size_is_refused",
         "test_killed_in_the_middle_it_runs_again_and_may_go_on",
         "test_an_executor_of_datatrove_gives_the_same_bytes_and_its_markers",
         "test_neither_workers_nor_shards_change_a_byte",
@@ -65,7 +66,7 @@ NOT_QUICK = frozenset(
         "test_a_folder_of_chats_and_pairs_is_refused_with_both_lists",
     ]
 )
-"""Tests of these files that do start one, by their names."""
+"""Tests of these files that do start one, or take many seconds, by their names."""
 
 _EVENTS = frozenset(
     ("subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn", "os.spawn", "os.exec", "os.system", "socket.bind")
