@@ -79,10 +79,11 @@ import torch
 from trl import SFTConfig
 
 from train.environment import prepare_environment, quiet
-from train.fit import fit, load_data, print_plan, read_metrics, resolved
+from train.fit import fit, load_data, print_plan, read_metrics
 from train.model import load_model
 from train.options import DataOptions
 from train.parsing import ModelOptions
+from train.run_record import resolved
 from train.trainers import ChatTrainer
 
 quiet()

@@ -74,6 +74,9 @@ def scripted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         )
     )
     (folder / "scores.json").write_text("{}")
+    own = benchmarking._environment
+    # the commands of a training find this project's benchmark, whatever lies in the current folder: it is put before that
+    monkeypatch.setattr(benchmarking, "_environment", lambda: {**own(), "PYTHONPATH": str(folder)})
     monkeypatch.chdir(folder)
     return folder
 

@@ -37,7 +37,7 @@ def forked_command(
             for reference in logging._handlerList:  # type: ignore[attr-defined] # no public list of all handlers
                 handler = reference()
                 if type(handler) is logging.StreamHandler:
-                    handler.setStream(sys.stderr)
+                    handler.stream = sys.stderr  # `setStream` would flush the old one, which may be closed
             os.chdir(cwd or ".")
             if environment is not None:
                 os.environ.clear()

@@ -24,6 +24,8 @@ from core.errors import nearest
 MAX_BYTES = 1 << 20
 """Of a file, and of all that an archive holds."""
 MAX_FILES = 400
+LONGEST_CELL = 2**17
+"""Characters of a cell of CSV. The limit of Python's csv is one for the whole process, and readers of rows raise it."""
 ENCODINGS = ("utf-8", "cp949", "utf-16")
 
 Rows = list[dict[str, str]]
@@ -66,6 +68,7 @@ def _text_to_rows(text: str, suffix: str) -> Rows:
 
 
 def _csv_to_rows(text: str) -> Rows:
+    csv.field_size_limit(LONGEST_CELL)
     header, *rows = csv.reader(io.StringIO(text), strict=True)
     if len(set(header)) < len(header):
         raise ValueError
