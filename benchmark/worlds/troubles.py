@@ -27,59 +27,23 @@ Call = TypeVar("Call", contravariant=True)
 
 
 class Repair(Protocol):
-    """The way out of a trouble."""
+    """The way out of a trouble. As it stands here: nothing to learn, and the plan's own steps do what is left to do."""
 
     def learn(self, expert: Expert[Any], command: str, given: Mapping[str, Any], values: Values) -> None:
         """Draw what follows from an error that was read just now."""
-        ...
+        return
 
     def is_over(self, expert: Expert[Any], values: Values) -> bool:
-        """Whether the history shows that nothing is left to do, however the world stands."""
-        ...
-
-    def move(self, values: Values) -> Move | None:
-        """The call that ends the trouble; None where the plan's own steps do."""
-        ...
-
-    @property
-    def tool(self) -> str | None:
-        """The tool without which there is no way out; None where the plan's own tools are enough."""
-        ...
-
-    @property
-    def calls(self) -> int:
-        """How many calls it takes beside that which failed."""
-        ...
-
-    @property
-    def told(self) -> str:
-        """The way out, in words."""
-        ...
-
-
-@dataclass(frozen=True)
-class Again:
-    """Make the same call again. With `unsure` it may have been done, so even a goal that holds does not show that it was."""
-
-    unsure: bool = False
-    how: str = "the same call again"
-
-    def learn(self, expert: Expert[Any], command: str, given: Mapping[str, Any], values: Values) -> None:
-        """Remember a call of which nobody knows."""
-        if self.unsure:
-            expert.unsure.add(expert.meant(command, given))
-
-    def is_over(self, expert: Expert[Any], values: Values) -> bool:
-        """Nothing is left to do beside the plan's steps."""
+        """Whether the history shows that nothing is left to do beside the plan's steps, however the world stands."""
         return True
 
     def move(self, values: Values) -> Move | None:
-        """None: the step is still open."""
+        """The call that ends the trouble; None where the plan's own steps do."""
         return None
 
     @property
     def tool(self) -> str | None:
-        """The tool without which there is no way out."""
+        """The tool without which there is no way out; None where the plan's own tools are enough."""
         return None
 
     @property
@@ -90,11 +54,29 @@ class Again:
     @property
     def told(self) -> str:
         """The way out, in words."""
+        ...
+
+
+@dataclass(frozen=True)
+class Again(Repair):
+    """Make the same call again. With `unsure` it may have been done, so even a goal that holds does not show that it was."""
+
+    unsure: bool = False
+    how: str = "the same call again"
+
+    def learn(self, expert: Expert[Any], command: str, given: Mapping[str, Any], values: Values) -> None:
+        """Remember a call of which nobody knows."""
+        if self.unsure:
+            expert.unsure.add(expert.meant(command, given))
+
+    @property
+    def told(self) -> str:
+        """The way out, in words."""
         return self.how
 
 
 @dataclass(frozen=True)
-class By:
+class By(Repair):
     """Call another tool, as long as the trouble stands, then go on. `{name}` in an argument is a value of the error."""
 
     command: str
@@ -102,9 +84,6 @@ class By:
     then: str = "then again"
     tells: str = ""
     """What the call tells a new name of, by its name in the error; once that is known, the trouble is over."""
-
-    def learn(self, expert: Expert[Any], command: str, given: Mapping[str, Any], values: Values) -> None:
-        """The expert keeps all troubles that it has met."""
 
     def is_over(self, expert: Expert[Any], values: Values) -> bool:
         """Whether the new name is known."""
@@ -133,7 +112,7 @@ class By:
 
 
 @dataclass(frozen=True)
-class Use:
+class Use(Repair):
     """From now on use the new name that the error tells."""
 
     old: str
@@ -143,24 +122,6 @@ class Use:
         """Remember the new name."""
         expert.rename(values[self.old], values[self.new])
 
-    def is_over(self, expert: Expert[Any], values: Values) -> bool:
-        """Nothing is left to do beside the plan's steps."""
-        return True
-
-    def move(self, values: Values) -> Move | None:
-        """None: the step is still open, and says the new name."""
-        return None
-
-    @property
-    def tool(self) -> str | None:
-        """The tool without which there is no way out."""
-        return None
-
-    @property
-    def calls(self) -> int:
-        """How many calls it takes beside that which failed."""
-        return 0
-
     @property
     def told(self) -> str:
         """The way out, in words."""
@@ -168,7 +129,7 @@ class Use:
 
 
 @dataclass(frozen=True)
-class Anew:
+class Anew(Repair):
     """What was known holds no longer, so that the plan's steps get it again. `what` is told to `Expert.forget`."""
 
     what: Literal["output", "version", "token", "refresh", "page"]
@@ -177,19 +138,6 @@ class Anew:
     def learn(self, expert: Expert[Any], command: str, given: Mapping[str, Any], values: Values) -> None:
         """Forget it."""
         expert.forget(self.what, command, given)
-
-    def is_over(self, expert: Expert[Any], values: Values) -> bool:
-        """Nothing is left to do beside the plan's steps."""
-        return True
-
-    def move(self, values: Values) -> Move | None:
-        """None: steps whose results are forgotten are open again."""
-        return None
-
-    @property
-    def tool(self) -> str | None:
-        """The tool without which there is no way out."""
-        return None
 
     @property
     def calls(self) -> int:
