@@ -153,9 +153,10 @@ def validation_faults(
     # An unknown name first: where one is misspelt, the right one is missing too, and its neighbour says more than the gap.
     for fault in sorted(error.errors(include_url=False), key=lambda fault: fault["type"] != "extra_forbidden"):
         # Pydantic puts the name of a union's branch into the place, such as "dict[str,...]"; nobody wrote that.
-        where = ".".join(str(part) for part in fault["loc"] if "[" not in str(part)) or "record"
+        parts = [part for part in fault["loc"] if "[" not in str(part)]
+        where = ".".join(map(str, parts)) or "record"
         if fault["type"] == "extra_forbidden":
-            *place, name = fault["loc"]
+            *place, name = parts
             reason = f"field {where!r} is unknown.{nearest(str(name), _field_names_at(model, place))}"
         elif fault["type"] == "missing":
             reason = f"field {where!r} is missing"
