@@ -88,7 +88,7 @@ def actions_to_messages(metadata: Metadata, actions: Sequence[Action]) -> list[M
     return messages
 
 
-def _whole(record: Trajectory) -> list[Message]:
+def trajectory_to_turns(record: Trajectory) -> list[Message]:
     """A record from its first message to its answer."""
     metadata = record.metadata
     messages = actions_to_messages(metadata, record.action_sequence)
@@ -106,7 +106,7 @@ def trajectory_to_chat(
         return Skip(f"outcome is {record.outcome}")
     if not metadata.instruction:
         return NO_INSTRUCTION
-    messages = _whole(record)
+    messages = trajectory_to_turns(record)
     if not any(message.loss_weight > 0 for message in messages):
         return Skip("nothing to train on: every step failed")
     return Chat(
@@ -221,7 +221,7 @@ def trajectories_to_pair(success: Trajectory, failed: Trajectory, *, level: Leve
         return NO_INSTRUCTION
     if success.metadata.tools != failed.metadata.tools:
         return Skip("the two records have other tools")
-    chosen, rejected = _whole(success), _whole(failed)
+    chosen, rejected = trajectory_to_turns(success), trajectory_to_turns(failed)
     shared = _shared_messages(chosen, rejected)
     prompt, chosen, rejected = rejected[:shared], chosen[shared:], rejected[shared:]
     if not chosen and not rejected:
@@ -301,8 +301,8 @@ def pairs_by_record(
         if record.outcome is not Outcome.SUCCESS:
             others = successes[record.metadata.group or record.id]
             if others:
-                said = _whole(record)
-                nearest = max(others, key=lambda other: _shared_messages(_whole(other), said))
+                said = trajectory_to_turns(record)
+                nearest = max(others, key=lambda other: _shared_messages(trajectory_to_turns(other), said))
                 result = trajectories_to_pair(nearest, record, level=level)
                 places = {len(each.prompt) for each in results if isinstance(each, PreferencePair)}
                 if isinstance(result, PreferencePair) and len(result.prompt) in places:

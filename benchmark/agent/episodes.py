@@ -22,6 +22,8 @@ from typing import Literal, NamedTuple, Protocol
 
 from pydantic import JsonValue
 
+from benchmark.agent.examples import examples_to_messages
+from benchmark.agent.repeat_guard import RepeatGuard
 from benchmark.worlds.kinds import WORLDS
 from benchmark.worlds.world import Move, Task, ToolResult, World
 from data.chats import Message, ToolCall
@@ -67,6 +69,8 @@ class Try:
     sample: int | None = None
     seed: int | None = None
     """What a model that samples draws from in this try; null for one that does not."""
+    examples: tuple[Trajectory, ...] = ()
+    """Records that the model is shown before the task, the nearest last."""
 
     @property
     def key(self) -> str:
@@ -102,7 +106,7 @@ class Episode:
     @property
     def messages(self) -> list[Message]:
         """What the policy is given now."""
-        return actions_to_messages(self.metadata, self.actions)
+        return show_examples(self.attempt, actions_to_messages(self.metadata, self.actions))
 
 
 class Policy(Protocol):
@@ -128,6 +132,7 @@ def run_tasks(
     advise: bool = False,
     invalid: Invalid = "retry",
     start: datetime | None = None,
+    repeat_guard: bool = False,
 ) -> Iterator[Trajectory]:
     """Carry out every try and yield its record, in the order in which they end. A bare task is tried once.
 
@@ -140,13 +145,14 @@ def run_tasks(
         advise: store the expert's move at each failed step (see `_advice`).
         invalid: whether a turn that cannot be read goes back to the model as an error or ends the episode.
         start: time of the first action of every record; null is now.
+        repeat_guard: whether a call that has failed is not made again as long as nothing has changed.
     """
     waiting = iter(tasks)
     episodes: list[Episode] = []
     try:
         while True:
             while len(episodes) < live and (task := next(waiting, None)) is not None:
-                episodes.append(open_episode(task, label=label, start=start))
+                episodes.append(open_episode(task, label=label, start=start, repeat_guard=repeat_guard))
             if not episodes:
                 return
             for episode, turn in zip(episodes, policy.act(episodes), strict=True):
@@ -164,7 +170,15 @@ def run_tasks(
             episode.world.__exit__(None, None, None)
 
 
-def open_episode(attempt: Task | Try, *, label: str, start: datetime | None = None) -> Episode:
+def show_examples(attempt: Try, messages: Sequence[Message]) -> list[Message]:
+    """The messages of a try with its examples before the instruction."""
+    place = 1 if messages[0].role == "system" else 0
+    return [*messages[:place], *examples_to_messages(attempt.examples), *messages[place:]]
+
+
+def open_episode(
+    attempt: Task | Try, *, label: str, start: datetime | None = None, repeat_guard: bool = False
+) -> Episode:
     """A fresh world of a task and an empty record."""
     if isinstance(attempt, Task):
         attempt = Try(attempt)
@@ -181,9 +195,13 @@ def open_episode(attempt: Task | Try, *, label: str, start: datetime | None = No
             "policy": label,
             "task": task_to_metadata(task),
             **({} if attempt.seed is None else {"sampling": {"sample": attempt.sample, "seed": attempt.seed}}),
+            **({"examples": [record.id for record in attempt.examples]} if attempt.examples else {}),
+            **({"repeat_guard": True} if repeat_guard else {}),
         }
     )
-    world = WORLDS[task.world].open(task)
+    world: World = WORLDS[task.world].open(task)
+    if repeat_guard:
+        world = RepeatGuard(world)
     world.__enter__()
     return Episode(attempt, world, metadata, start or datetime.now(UTC).replace(microsecond=0))
 

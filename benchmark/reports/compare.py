@@ -82,6 +82,7 @@ class RunComparison:
         runs = {
             side: {
                 "label": run.label,
+                "title": run.title,
                 "model": run.model,
                 "kpis": {name: asdict(kpi) for name, kpi in run.kpis.items()},
                 "replies": None if run.replies is None else run.replies.model_dump(),
@@ -250,7 +251,7 @@ def compare_command(
 
 
 def _print_report(report: RunComparison, before: Path, after: Path) -> None:
-    names = printable(report.before.label), printable(report.after.label)
+    names = printable(report.before.title), printable(report.after.title)
     comparison = report.success.comparison
     left_out = f"; {comparison.unpaired} tasks are in one of them only" if comparison.unpaired else ""
     print(

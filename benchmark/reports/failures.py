@@ -98,7 +98,7 @@ def failures_command(
         return
     for number, (folder, run, found) in enumerate(read):
         worlds, failed = sorted(found.tries), sum(sum(each.values()) for each in found.ends.values())
-        title = f"{printable(run.label)}: {failed} of {found.tries.total()} tries failed ({folder})"
+        title = f"{printable(run.title)}: {failed} of {found.tries.total()} tries failed ({folder})"
         rows = [(name, *(each[world] for world in worlds), each.total()) for name, each in found.ends.items()]
         print_table(
             ("how it ended", *worlds, "all"),

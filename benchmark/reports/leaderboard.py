@@ -81,7 +81,7 @@ def leaderboard_command(
     Console().print(kpi_table(runs))
     read = [read_run(folder) for folder in runs]
     if replies := reply_rows(read):
-        print_table(("turns", *(printable(run.label) for run in read)), replies, title="\nhow replies were read")
+        print_table(("turns", *(printable(run.title) for run in read)), replies, title="\nhow replies were read")
     print(f"wrote {out / 'index.html'}")
 
 
@@ -126,6 +126,11 @@ def _read_rows(folders: Sequence[Path]) -> list[BoardRow]:
         run = read_run(folder)
         if any(each.label == run.label for each in runs):
             raise UserError(f"{folder / 'kpis.json'}: field 'label': {run.label!r} is taken by a run before it")
+        if run.options.get("repeat_guard"):
+            raise UserError(
+                f"{folder}: {run.label!r} was run with --repeat-guard, which helps where a leaderboard compares models; "
+                "leave it out, or run it without"
+            )
         runs.append(run)
     names = file_names(run.label for run in runs)
     entries = [
@@ -327,7 +332,7 @@ def _curve(rows: Sequence[BoardRow]) -> Curve | None:
         untried = [size for size in left_out if size not in kpis]
         curve.lines.append(
             Line(
-                row.run.label,
+                row.run.title,
                 row.entry.colour,
                 points,
                 apart,

@@ -36,6 +36,11 @@ class Options:
     sampling_seed: int = 0
     window: int | None = None
     dtype: Dtype = "auto"
+    shots: int = 0
+    """Records of training that are shown before each task."""
+    examples_sha256: str | None = None
+    """Of the file that they are taken from."""
+    repeat_guard: bool = False
 
 
 @dataclass(frozen=True)
@@ -117,9 +122,15 @@ def read_api_key(name: str) -> str | None:
 
 
 def make_actors(
-    model: list[str] | None, policy: list[str] | None, label: list[str] | None, *, server: str | None, **how: Any
+    model: list[str] | None,
+    policy: list[str] | None,
+    label: list[str] | None,
+    *,
+    server: str | None,
+    suffix: str,
+    **how: Any,
 ) -> list[Actor]:
-    """Who is to act, each with a label of its own.
+    """Who is to act, each with a label of its own; one that is not given ends with `suffix`.
 
     Raises:
         UserError: if nobody is, a model is missing, or the labels do not fit.
@@ -138,7 +149,7 @@ def make_actors(
     ]
     if not named:
         raise UserError("nothing to run: give --model, --server or --policy")
-    labels = label or [Path(name).name for _, name in named]
+    labels = label or [Path(name).name + suffix for _, name in named]
     if len(labels) != len(named):
         raise UserError(f"{len(labels)} labels for {len(named)} models: give one --label for each, in order")
     if len(set(labels)) != len(labels):

@@ -21,9 +21,10 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.agent.episodes import LATENCY_SECONDS, SYSTEM, record_checksums, task_to_metadata
+from benchmark.agent.repeat_guard import RepeatGuard
 from benchmark.runs.record import in_processes
 from benchmark.worlds.kinds import WORLDS
-from benchmark.worlds.world import Split, Task, ToolResult
+from benchmark.worlds.world import Split, Task, ToolResult, World
 from core.errors import UserError
 from core.json_lines import BadLine
 from data.contribution.quality import Replay, ReplayDifference
@@ -132,7 +133,8 @@ def _other_run(record: Trajectory, extra: dict[str, Any], sums: list[Any], task:
     actions, metadata = record.action_sequence, record.metadata
     made_sums = record_checksums(metadata, actions)
     injected: list[list[Any]] = []
-    with WORLDS[task.world].open(task) as world:
+    opened: World = WORLDS[task.world].open(task)
+    with RepeatGuard(opened) if extra.get("repeat_guard") is True else opened as world:
         for step, action in enumerate(actions):
             if action.command != INVALID_CALL:  # text that was no call reached no world
                 given = dict(action.input) if isinstance(action.input, dict) else {}

@@ -82,6 +82,14 @@ class Run(BaseModel):
     replies: Replies | None = None
     """None for a run that did not count them."""
 
+    @property
+    def title(self) -> str:
+        """The label, and what helped the model beside its weights, unless the label says it."""
+        shots = self.options.get("shots") or 0
+        helps = [f"{shots}-shot" if shots else "", "repeat guard" if self.options.get("repeat_guard") else ""]
+        told = [each for each in helps if each and each not in self.label]
+        return f"{self.label} ({', '.join(told)})" if told else self.label
+
     def kpi(self, name: str) -> Kpi:
         """A KPI over all records; one without a value where the run has none of this name."""
         return self.kpis.get(name, NOTHING)

@@ -18,7 +18,7 @@ import warnings
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Annotated, Any
@@ -27,7 +27,16 @@ import typer
 from pydantic import ValidationError
 from rich.console import Console
 
-from benchmark.agent.episodes import SERVERS_FAULT, Invalid, Try, run_tasks, task_to_metadata, try_to_record_id
+from benchmark.agent.episodes import (
+    SERVERS_FAULT,
+    Invalid,
+    Try,
+    run_tasks,
+    show_examples,
+    task_to_metadata,
+    try_to_record_id,
+)
+from benchmark.agent.examples import read_examples
 from benchmark.agent.policies import POLICIES, Expert
 from benchmark.agent.transformers_model import Dtype, Model
 from benchmark.kpis import Kpi, kpis, kpis_by, pass_hat_k, success_by_context
@@ -110,6 +119,13 @@ def run_models(
         str | None, typer.Option("--chat_template_path", help="Chat template file instead of the models' own.")
     ] = None,
     advise: Annotated[bool, typer.Option("--advise", help="Store the expert's move at each failed step.")] = False,
+    examples: Annotated[
+        Path | None, typer.Option(help="Records of training; the nearest successes are shown before each task.")
+    ] = None,
+    shots: Annotated[int | None, typer.Option(min=1, help="With --examples: how many are shown. [default: 3]")] = None,
+    repeat_guard: Annotated[
+        bool, typer.Option("--repeat-guard", help="Tell the model that it has tried a failed call, and do not make it.")
+    ] = False,
 ) -> None:
     r"""Run models on tasks: trajectories, KPIs with intervals, and a table.
 
@@ -134,10 +150,17 @@ def run_models(
         if server is not None and tokenizer is None:
             raise UserError("--chat_template_path: the server has its own template; give --tokenizer to render here")
         read_chat_template(chat_template_path)  # missing? say so before anything is loaded
+    if shots is not None and examples is None:
+        raise UserError(f"--shots {shots} goes with --examples, the file that they are taken from")
+    if examples is not None and policy:
+        raise UserError(f"--examples goes with --model or --server; --policy {policy[0]} reads no prompt")
+    shots = 0 if examples is None else shots or 3
+    shown = None if examples is None else read_examples(examples, shots=shots)
     actors = make_actors(
         model,
         policy,
         label,
+        suffix=f"-{shots}-shot" if shots else "",
         server=server,
         tokenizer=tokenizer,
         chat_template_path=chat_template_path,
@@ -155,6 +178,9 @@ def run_models(
         sampling_seed=sampling_seed,
         window=window,
         dtype=dtype,
+        shots=shots,
+        examples_sha256=None if shown is None else shown.sha256,
+        repeat_guard=repeat_guard,
     )
     tasks = draw_tasks(worlds, split, count, seed, short=short)[:limit]
     folders = {actor.label: out / actor.label for actor in actors}
@@ -163,6 +189,8 @@ def run_models(
         tasks = tasks[number - 1 :: of]
         folders = {label: folder / "shards" / f"{number}-of-{of}" for label, folder in folders.items()}
     tries = tasks_to_tries(tasks, samples=samples, temperature=temperature, sampling_seed=sampling_seed)
+    if shown is not None:
+        tries = [replace(attempt, examples=shown.nearest(attempt.task, shots)) for attempt in tries]
     drawn = {
         "split": split.value,
         "count": len(tasks),
@@ -170,12 +198,13 @@ def run_models(
         "worlds": worlds,
         "short": short,
         "samples": samples,
+        "examples": None if examples is None else str(examples),
     }
     for actor in actors:
         run_actor(actor, tries, options, folders[actor.label], told=drawn)
     Console().print(kpi_table(list(folders.values())))
     for called, folder in folders.items():
-        for line in filter(None, (not_applicable_to_text(folder), replies_to_text(folder))):
+        for line in filter(None, (not_applicable_to_text(folder), replies_to_text(folder), shots_to_text(folder))):
             print(f"{called}: {line}")
 
 
@@ -257,6 +286,7 @@ def _run_actor(actor: Actor, tries: Sequence[Try], options: Options, folder: Pat
             "by_context": Counter(str(task.context_tokens) for task in beyond),
         },
         "replies": count_replies(records),
+        "tries_by_shots": Counter(str(len(attempt.examples)) for attempt in tries) if options.shots else None,
         "wall_seconds": round(time.monotonic() - began, 1),
         "command": ["python", "-m", "benchmark", *sys.argv[1:]],
         "versions": _versions(),
@@ -285,6 +315,7 @@ def carry_out(actor: Actor, tries: Sequence[Try], options: Options, done: Done, 
             live=options.batch_size if actor.kind == "server" else max(options.batch_size, 16),
             advise=options.advise,
             invalid=options.invalid,
+            repeat_guard=options.repeat_guard,
         )
         with whole_file(unfinished) as whole:
             whole.writelines(record.to_json().encode() + b"\n" for record in done.records.values())
@@ -309,7 +340,8 @@ def within_window(model: Model, tries: Iterable[Try], beyond: list[Try]) -> Iter
         if task.id not in fitting:
             [record] = run_tasks(Expert(), [task], label="expert", max_steps=_EXPERTS_TURNS)
             actions = [action.model_copy(update={"turn": None}) for action in record.action_sequence]
-            fitting[task.id] = model.fits(actions_to_messages(record.metadata, actions), task.tools)
+            messages = show_examples(attempt, actions_to_messages(record.metadata, actions))
+            fitting[task.id] = model.fits(messages, task.tools)
         if fitting[task.id]:
             yield attempt
         else:
@@ -318,13 +350,15 @@ def within_window(model: Model, tries: Iterable[Try], beyond: list[Try]) -> Iter
 
 def not_applicable_to_text(folder: Path) -> str:
     """One line on the tasks of a finished run that its model's window could not hold; empty where there are none."""
-    beyond = json.loads((folder / "kpis.json").read_text(encoding="utf-8")).get("not_applicable", {})
+    result = json.loads((folder / "kpis.json").read_text(encoding="utf-8"))
+    beyond = result.get("not_applicable", {})
     if not beyond.get("tries"):
         return ""
     sizes = sorted(beyond["by_context"].items(), key=lambda each: int(each[0]))
     told = ", ".join(f"{count} with {size} tokens of context" for size, count in sizes)
     window = "the server's window" if beyond["window"] is None else f"the window of {beyond['window']} tokens"
-    return f"not applicable: {beyond['tries']} tries beyond {window} ({told})"
+    shown = f", with {shots} examples shown before each" if (shots := result["options"].get("shots")) else ""
+    return f"not applicable: {beyond['tries']} tries beyond {window} ({told}){shown}"
 
 
 def count_replies(records: Iterable[Trajectory]) -> dict[str, Any]:
@@ -355,6 +389,16 @@ def replies_to_text(folder: Path) -> str:
             f"calls were read in another form than the template's own in {sum(forms.values())} turns ({named})"
         )
     return "; ".join(parts)
+
+
+def shots_to_text(folder: Path) -> str:
+    """One line on the tries before which fewer examples were shown than were asked for; empty where there are none."""
+    result = json.loads((folder / "kpis.json").read_text(encoding="utf-8"))
+    asked, tries = result["options"].get("shots"), result.get("tries_by_shots") or {}
+    fewer = {shots: count for shots, count in sorted(tries.items()) if int(shots) < asked}
+    told = ", ".join(f"{count} with {shots}" for shots, count in fewer.items())
+    why = "the others are of the same task"
+    return f"fewer than {asked} examples before {sum(fewer.values())} tries ({told}): {why}" if fewer else ""
 
 
 # ---------------------------------------------------------------- what is done already
@@ -451,7 +495,8 @@ ROOT = Path(__file__).resolve().parents[2]
 ALL_CODE = ("core/**/*", "data/**/*", "benchmark/**/*")
 DECIDING_CODE = (
     *("core/**/*", "benchmark/agent/**/*", "benchmark/worlds/**/*", "data/rendering/**/*"),
-    *("data/chats.py", "data/models.py", "data/records.py", "data/trajectories.py"),
+    *("data/chats.py", "data/models.py", "data/records.py", "data/trajectories.py", "data/curation/__init__.py"),
+    "data/curation/text.py",  # decides which examples are shown
 )
 """What makes prompts, reads replies and runs worlds; a change elsewhere makes no record another one."""
 

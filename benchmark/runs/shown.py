@@ -76,5 +76,5 @@ def kpi_table(runs: Sequence[Path]) -> Table:
         cells.add_column("Not tried", overflow="fold")
     for run in read:
         told = [kpi_to_text(name, run.kpi(name)) for name in UNITS] + [str(run.not_applicable.tries)]
-        cells.add_row(Text(run.label), *told[: len(cells.columns) - 1])  # Text: a label may hold rich's markup
+        cells.add_row(Text(run.title), *told[: len(cells.columns) - 1])  # Text: a label may hold rich's markup
     return cells

@@ -37,7 +37,8 @@ def split_words(text: str) -> list[str]:
     return _WORD.findall(unicodedata.normalize("NFKC", _INVISIBLE.sub("", text)).casefold())
 
 
-def _is_syllable(word: str) -> bool:
+def is_syllable(word: str) -> bool:
+    """Whether a word of `split_words` is one syllable or character of Korean, Chinese or Japanese."""
     return len(word) == 1 and word >= "\u3041"
 
 
@@ -102,7 +103,7 @@ class Words:
 
         if all(map(str.isascii, self.words)):
             return None
-        weights = [1 if _is_syllable(word) else PARTS_OF_A_WORD for word in self.words]
+        weights = [1 if is_syllable(word) else PARTS_OF_A_WORD for word in self.words]
         return np.cumsum([0, *weights])
 
     @cached_property
