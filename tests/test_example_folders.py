@@ -1,0 +1,119 @@
+"""The folders of examples/: their servers keep what their READMEs promise."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import shutil
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import anyio
+import pytest
+
+EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
+
+
+def load(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"example_{path.parent.name.replace('-', '_')}", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # pydantic looks up annotations there
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def todo(tmp_path: Path) -> Any:
+    """The tools of the to-do server, called in this process: (error?, result) of a call."""
+    pytest.importorskip("mcp")
+    module = load(EXAMPLES / "todo-mcp" / "server.py")
+    shutil.copytree(EXAMPLES / "todo-mcp" / "state", tmp_path / "state")
+    module.state = module.open_state(tmp_path / "state")
+    tools = {function.__name__: module.function_to_tool(function, hints) for function, hints in module.TOOLS.items()}
+
+    def call(name: str, /, **arguments: Any) -> str:
+        result: str = anyio.run(tools[name].run, arguments, None)
+        return result
+
+    call.tools = tools  # type: ignore[attr-defined] # the fixture is both
+    yield call
+    module.state.close()
+
+
+def test_the_to_do_servers_errors_say_what_to_do_next(todo: Any) -> None:
+    from mcp.server.mcpserver.exceptions import ToolError  # noqa: PLC0415 - where it is installed
+
+    assert todo("create_list", name="장보기") == '{"list":"장보기"}'
+    assert todo("add_task", list="장보기", title="우유 사기", due="2026-05-04") == '{"id":3}'
+    with pytest.raises(ToolError, match="task 3 is not finished; finish_task comes first"):
+        todo("delete_task", id=3)
+    todo("finish_task", id=3)
+    todo("delete_task", id=3)
+    with pytest.raises(ToolError, match="no task 3; find_tasks gives the ids"):
+        todo("finish_task", id=3)
+    with pytest.raises(ToolError, match="no list 'shop'; there are inbox, later, 장보기; create_list makes a new one"):
+        todo("move_task", id=1, list="shop")
+    assert todo("add_task", list="장보기", title="빵 사기") == '{"id":4}', "the id of a deleted task is given again"
+    assert json.loads(todo("find_tasks", text="빵")) == [{"id": 4, "list": "장보기", "title": "빵 사기"}]
+
+
+def test_the_to_do_servers_tools_are_short_and_say_what_they_change(todo: Any) -> None:
+    tools = todo.tools
+    assert len(tools) == 8
+    shown = json.dumps([[name, tool.description, tool.parameters] for name, tool in tools.items()])
+    assert len(shown) < 1800 and "Arguments" not in shown
+    assert {name for name, tool in tools.items() if tool.annotations.read_only_hint} == {"show_lists", "find_tasks"}
+    assert {name for name, tool in tools.items() if tool.annotations.destructive_hint} == {"delete_task"}
+
+
+@pytest.fixture
+def helpdesk(tmp_path: Path) -> Any:
+    """Requests to the helpdesk in this process: (status, body)."""
+    pytest.importorskip("fastapi")
+    from starlette.testclient import TestClient  # noqa: PLC0415 - where it is installed
+
+    module = load(EXAMPLES / "helpdesk-openapi" / "server.py")
+    shutil.copytree(EXAMPLES / "helpdesk-openapi" / "state", tmp_path / "state")
+    module.state = module.State(tmp_path / "state" / "helpdesk.json")
+    client = TestClient(module.app, headers={"Authorization": f"Bearer {module.KEY}"})
+
+    def ask(method: str, path: str, json: Any = None, **more: Any) -> tuple[int, Any]:
+        answer = client.request(method, path, json=json, **more)
+        return answer.status_code, answer.json()
+
+    ask.module = module  # type: ignore[attr-defined] # the fixture is both
+    return ask
+
+
+def test_the_helpdesks_document_is_what_its_server_says(helpdesk: Any) -> None:
+    written = json.loads((EXAMPLES / "helpdesk-openapi" / "openapi.json").read_text(encoding="utf-8"))
+    assert written == helpdesk.module.app.openapi(), (
+        "python examples/helpdesk-openapi/server.py --openapi > examples/helpdesk-openapi/openapi.json"
+    )
+
+
+def test_the_helpdesk_has_pages_a_key_and_errors_to_recover_from(helpdesk: Any) -> None:
+    for _ in range(4):
+        status, made = helpdesk("POST", "/tickets", {"subject": "프린터 고장", "customer": "한빛"})
+        assert status == 201
+    assert made == {"id": 6}
+    status, page = helpdesk("GET", "/tickets", params={"page": 2})
+    assert [each["id"] for each in page["tickets"]] == [6] and page["pages"] == 2
+    assert helpdesk("GET", "/tickets", headers={"Authorization": "Bearer wrong"})[0] == 401
+    assert helpdesk("POST", "/tickets/6/close") == (
+        409,
+        {"detail": "ticket 6 has no assignee; assign_ticket comes first"},
+    )
+    assert helpdesk("PUT", "/tickets/6/assignee", {"person": "Kai"}) == (
+        409,
+        {"detail": "Kai is away; here are Ann, Bo, 민지"},
+    )
+    assert helpdesk("PUT", "/tickets/6/priority", {"priority": "urgent"})[0] == 422
+    assert helpdesk("PUT", "/tickets/6/assignee", {"person": "민지"})[0] == 200
+    assert helpdesk("POST", "/tickets/6/close")[1]["status"] == "closed"
+    assert helpdesk("GET", "/tickets/9")[0] in (404, 405)
+    kept = json.loads(helpdesk.module.state.path.read_text(encoding="utf-8"))["tickets"]
+    assert kept[-1]["status"] == "closed", "the state is in its file"
