@@ -25,6 +25,7 @@ import numpy as np
 from core.errors import UserError
 from data.records import INVALID_CALL, Action, Outcome, Trajectory
 from data.trajectories import output_to_text
+from data.wire import Kpi
 
 Z_95 = 1.959963984540054
 RESAMPLES = 2_000
@@ -44,20 +45,6 @@ UNITS = {
     "retention_tokens": "tokens",
 }
 """The KPIs in the order in which they are shown. A share lies between 0 and 1."""
-
-
-@dataclass(frozen=True)
-class Kpi:
-    """A number with its 95 % interval and the number of cases behind it.
-
-    All three are None where nothing could be measured (`n` is 0). `low` and `high` alone are None for a mean that rests on
-    one record, because one record cannot tell how much records differ.
-    """
-
-    value: float | None
-    low: float | None
-    high: float | None
-    n: int
 
 
 @dataclass(frozen=True)

@@ -16,12 +16,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, JsonValue, field_serializer
-
 from core.errors import UserError, first_line, nearest
 from core.files import file_sha256
 from core.json_lines import json_to_object
-from data.wire import PreparedSet, TrainingRun
+from data.wire import TrainingRun, TrainingStage
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -66,43 +64,6 @@ def _file_sha256(file: Path, _size: int, _modified_ns: int) -> str:
 
 
 # ---- what a model was trained from ----
-
-
-_KEPT_OF_A_SET: dict[str, Any] = {
-    "kind": True,
-    "sources": {"__all__": {"adapter", "files", "hub", "licences", "kept", "kept_by_source"}},
-    "splits": {"__all__": {"rows", "sha256"}},
-    "config": True,
-}
-"""What kpis.json of a trained model tells of the set that it was trained on."""
-
-
-class TrainingStage(BaseModel):
-    """One training: from one model to the next."""
-
-    folder: str
-    sha256: str | None = None
-    """Of the weights and configs that it left (`data.models.source_sha256`)."""
-    method: str = "training"
-    started_from: str = ""
-    started_sha256: str | None = None
-    finished: str | None = None
-    data: PreparedSet = PreparedSet()
-    options: dict[str, JsonValue] = {}
-
-    @field_serializer("data")
-    def _as_kept(self, data: PreparedSet) -> dict[str, Any]:
-        return data.model_dump(mode="json", include=_KEPT_OF_A_SET)
-
-    @property
-    def rows(self) -> int:
-        """Rows that were trained on, copies included."""
-        return self.data.splits["train"].rows if "train" in self.data.splits else 0
-
-    @property
-    def releases(self) -> list[str]:
-        """`name version` of each release that some of its rows are from."""
-        return sorted({release for source in self.data.sources for release in source.releases})
 
 
 def weights_sha256(model: str) -> str | None:

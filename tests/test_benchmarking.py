@@ -69,7 +69,8 @@ def scripted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             result = Path(arguments[arguments.index("--out") + 1]) / label
             result.mkdir(parents=True, exist_ok=True)
             kpis = {{"success_rate": {{"value": score, "low": 0.0, "high": 1.0, "n": 8}}}}
-            (result / "kpis.json").write_text(json.dumps({{"kpis": kpis}}))
+            told = {{"label": label, "model": "m", "split": "test", "count": 8, "seed": 1, "wall_seconds": 1.0, "kpis": kpis}}
+            (result / "kpis.json").write_text(json.dumps(told))
             """
         )
     )

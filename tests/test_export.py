@@ -162,7 +162,9 @@ def test_the_card_names_data_and_numbers_and_nothing_breaks_out_of_it(tiny_model
     kpis = {"success_rate": {"value": 0.5, "low": 0.25, "high": 0.75, "n": 8}, "recovery_rate": dict.fromkeys(
         ("value", "low", "high"), None) | {"n": 0}}  # fmt: skip
     (tmp_path / "kpis.json").write_text(
-        json.dumps({"kpis": kpis, "count": 8, "split": "test", "seed": 1, "model": "x"})
+        json.dumps(
+            {"label": "x", "kpis": kpis, "count": 8, "split": "test", "seed": 1, "model": "x", "wall_seconds": 1}
+        )
     )
     export(str(second), tmp_path / "merged", kpis=str(tmp_path / "kpis.json"))
     card = (tmp_path / "merged" / "README.md").read_text(encoding="utf-8")

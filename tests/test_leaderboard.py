@@ -12,11 +12,12 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from benchmark.kpis import UNITS, Kpi
+from benchmark.kpis import UNITS
 from benchmark.reports.leaderboard import leaderboard_command, write_leaderboard
 from benchmark.runs.shown import TITLES, kpi_table, kpi_to_text
 from core.errors import UserError
 from data.records import Trajectory
+from data.wire import Kpi
 from support.browser import CHROMIUM, Browser
 from support.record_samples import record
 from support.run_folders import PLANTED, made, sha, source, stage, write_run

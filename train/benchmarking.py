@@ -31,6 +31,7 @@ from core.errors import UserError
 from core.files import write_whole
 from core.processes import last_line, own_environment, start_command
 from data.models import source_sha256
+from data.wire import read_benchmark_run
 from train.outcome import RunFolder, from_main, is_main, say
 
 BEST_FILE = "best_checkpoint.json"
@@ -209,16 +210,17 @@ class Benchmarking(TrainerCallback):
         entry: dict[str, Any] = {"step": step, "checkpoint": name}
         try:
             if code:
-                raise ValueError(f"exit code {code}: {last_line(log)}")
-            kpis = json.loads((log.with_suffix("") / "kpis.json").read_text(encoding="utf-8"))["kpis"]
-            if not isinstance(kpis[KPI]["value"], int | float):
-                raise ValueError(f"no {KPI} was measured")
-        except (OSError, ValueError, KeyError, TypeError) as problem:
-            entry["why"] = str(problem) if isinstance(problem, OSError | ValueError) else f"kpis.json: {problem!r}"
+                raise UserError(f"exit code {code}: {last_line(log)}")
+            run = read_benchmark_run(log.with_suffix("") / "kpis.json")
+            if run.kpi(KPI).value is None:
+                raise UserError(f"no {KPI} was measured")
+        except UserError as problem:
+            entry["why"] = str(problem)
             self.told["failed"].append(entry)
             say(f"benchmark of {name} failed, training goes on: {entry['why']} ({log})")
         else:
-            entry |= {"sha256": source_sha256(str(self.folder / name)), "seconds": round(seconds, 1), "kpis": kpis}
+            entry |= {"sha256": source_sha256(str(self.folder / name)), "seconds": round(seconds, 1)}
+            entry["kpis"] = run.model_dump(mode="json")["kpis"]
             self.told["scores"].append(entry)
         self.told["waiting"].remove(name)
         self._write()

@@ -36,8 +36,9 @@ from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig, Pre
 from core.command_line import errors_told
 from core.errors import UserError, first_line, nearest
 from data.chats import Message
-from data.models import TrainingStage, find_base, read_stages
+from data.models import find_base, read_stages
 from data.rendering.renderer import Renderer
+from data.wire import BenchmarkRun, TrainingStage, read_benchmark_run
 from train import checkpoints
 from train.environment import quiet
 from train.model import quantization_config
@@ -72,7 +73,7 @@ def export(
     base, adapter = find_base(model)
     if adapter is None:
         raise UserError(f"{model}: holds no adapter (adapter_config.json), so there is nothing to merge")
-    card_kpis = _read_kpis(kpis) if kpis else None
+    card_kpis = read_benchmark_run(Path(kpis)) if kpis else None
     options = _options_of(adapter, load_in_4bit)
     renderer = Renderer.from_pretrained(model)
     trained = _load_trained(base, adapter, options)
@@ -259,22 +260,10 @@ def _options_of(adapter: str, load_in_4bit: bool | None) -> ModelOptions:
     return ModelOptions(load_in_4bit=wanted, **known)
 
 
-def _read_kpis(path: str) -> dict[str, Any]:
-    try:
-        result = json.loads(Path(path).read_text(encoding="utf-8"))
-        for kpi in result["kpis"].values():
-            _ = kpi["value"], kpi["low"], kpi["high"], kpi["n"]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(
-            f"--kpis {path}: expected kpis.json of `python -m benchmark run`: {first_line(error)}"
-        ) from None
-    return result
-
-
 def model_card(
     base: str,
     adapter: Path,
-    kpis: dict[str, Any] | None,
+    run: BenchmarkRun | None,
     options: ModelOptions,
     report: dict[str, Any],
 ) -> str:
@@ -291,8 +280,8 @@ def model_card(
         f"{report['max_logit_difference_saved']:.2g} as saved.",
         "",
     ]
-    if kpis:
-        lines += _results(kpis)
+    if run:
+        lines += _results(run)
     stages = read_stages(str(adapter))
     if not stages:
         lines += ["## Training", "", "No run.json lies beside the adapter, so its data is not known.", ""]
@@ -301,20 +290,17 @@ def model_card(
     return "\n".join(lines)
 
 
-def _results(kpis: dict[str, Any]) -> list[str]:
-    about = ", ".join(f"{name} {_cell(kpis[name])}" for name in ("split", "seed", "worlds") if name in kpis)
-    model = _cell(Path(str(kpis.get("model", "?"))).name)
+def _results(run: BenchmarkRun) -> list[str]:
+    about = f"split {_cell(run.split)}, seed {run.seed}, worlds {_cell(run.worlds)}"
     lines = [
         "## Results",
         "",
-        f"{kpis.get('count', '?')} tasks of the benchmark ({about}), measured on `{model}`; 95 % intervals.",
+        f"{run.count} tasks of the benchmark ({about}), measured on `{_cell(Path(run.model).name)}`; 95 % intervals.",
     ]
     lines += ["", "| KPI | value | interval | cases |", "|---|---|---|---|"]
-    for name, kpi in kpis["kpis"].items():
-        value, low, high = (
-            f"{kpi[x]:.3f}" if isinstance(kpi[x], int | float) else "-" for x in ("value", "low", "high")
-        )
-        lines.append(f"| {_cell(name)} | {value} | {low} to {high} | {kpi['n']} |")
+    for name, kpi in run.kpis.items():
+        value, low, high = ("-" if each is None else f"{each:.3f}" for each in (kpi.value, kpi.low, kpi.high))
+        lines.append(f"| {_cell(name)} | {value} | {low} to {high} | {kpi.n} |")
     return [*lines, ""]
 
 

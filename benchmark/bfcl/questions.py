@@ -26,13 +26,14 @@ from typing import Any, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 
-from benchmark.kpis import Kpi, bootstrap_mean, wilson
+from benchmark.kpis import bootstrap_mean, wilson
 from core.config import describe_validation_error
 from core.errors import UserError, nearest
 from core.json_lines import BadLine, read_jsonl
 from data.chats import Message, check_messages
 from data.formats.parts import Unrepresentable, tools_of
 from data.records import ToolSpec
+from data.wire import Kpi
 
 Line = TypeVar("Line", bound=BaseModel)
 

@@ -31,7 +31,6 @@ from benchmark.bfcl.questions import (
     score_items,
     silence,
 )
-from benchmark.kpis import Kpi
 from benchmark.runs.actors import Actor, Options
 from benchmark.runs.shown import kpi_to_text
 from benchmark.worlds.world import Task, World
@@ -41,6 +40,7 @@ from core.screen import print_table, with_progress
 from data.chats import Message
 from data.models import missing_model_check
 from data.records import Action, Metadata
+from data.wire import Kpi
 
 _REASONS_SHOWN = 5
 _SHOWN_BEFORE = Action(command="bfcl", input={}, start_time=FROZEN_START, end_time=FROZEN_START)

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from benchmark.kpis import UNITS, Kpi, kpis
+from benchmark.kpis import UNITS, kpis
 from benchmark.loop.plan import NO_PAIRS, ROOT, Loop, LoopConfig, Stage, command_words
 from benchmark.runs.shown import kpi_to_text, title_of
 from core.config import read_config, read_yaml
@@ -33,6 +33,7 @@ from core.screen import print_table
 from core.stages import Marker, file_fingerprint
 from data.models import model_files
 from data.records import read_trajectories
+from data.wire import Kpi
 
 if TYPE_CHECKING:
     from types import FrameType

@@ -16,10 +16,11 @@ from typing import Annotated, Any
 import typer
 
 from benchmark.kpis import UNITS, Comparison, compare_shares
-from benchmark.runs.results import RECORDS, Replies, Run, RunDifference, Tried, differences, read_run, read_tries
+from benchmark.runs.results import RECORDS, RunDifference, Tried, differences, read_run, read_tries
 from benchmark.runs.shown import interval, kpi_to_text, percent, points, title_of
 from core.errors import UserError, printable
 from core.screen import print_table
+from data.wire import BenchmarkRun, Replies
 
 
 @dataclass(frozen=True)
@@ -67,8 +68,8 @@ class Changed:
 class RunComparison:
     """Everything that `compare` tells of two runs."""
 
-    before: Run
-    after: Run
+    before: BenchmarkRun
+    after: BenchmarkRun
     success: Paired
     by_world: dict[str, Paired]
     newly_failed: list[Changed]
@@ -129,7 +130,9 @@ def paired_to_json(paired: Paired) -> dict[str, Any]:
     }
 
 
-def compare_runs(before: Run, tries_before: Sequence[Tried], after: Run, tries_after: Sequence[Tried]) -> RunComparison:
+def compare_runs(
+    before: BenchmarkRun, tries_before: Sequence[Tried], after: BenchmarkRun, tries_after: Sequence[Tried]
+) -> RunComparison:
     """Pair the tasks of two runs and tell what changed."""
     old, new = _by_task(tries_before), _by_task(tries_after)
     others = {task for task in old.keys() & new.keys() if old[task][0].content != new[task][0].content}
@@ -198,7 +201,7 @@ def describe(paired: Paired) -> str:
     )
 
 
-def reply_rows(runs: Sequence[Run]) -> list[tuple[str, ...]]:
+def reply_rows(runs: Sequence[BenchmarkRun]) -> list[tuple[str, ...]]:
     """How the replies of runs were read, a row for each count; `-` where a run did not count, and no rows where none did."""
     if all(run.replies is None for run in runs):
         return []

@@ -19,16 +19,16 @@ from typing import Annotated, Any, NamedTuple
 import typer
 from rich.console import Console
 
-from benchmark.kpis import UNITS, Kpi, context_to_size, in_order
+from benchmark.kpis import UNITS, context_to_size, in_order
 from benchmark.reports.compare import RunComparison, compare_runs, paired_to_json, reply_rows
 from benchmark.reports.page import file_names, render
 from benchmark.reports.transcripts import Entry, write_run_pages
-from benchmark.runs.results import NOTHING, Run, read_run, read_tries
+from benchmark.runs.results import read_run, read_tries
 from benchmark.runs.shown import TITLES, kpi_table, points
 from core.errors import UserError, printable
 from core.files import claimed_folder, whole_result
 from core.screen import print_table
-from data.models import TrainingStage
+from data.wire import NOTHING, BenchmarkRun, Kpi, TrainingStage
 
 RUNS = "runs"
 JSON = "leaderboard.json"
@@ -46,7 +46,7 @@ class BoardRow:
     """None for a run without one before it, and where the two share no task."""
 
     @property
-    def run(self) -> Run:
+    def run(self) -> BenchmarkRun:
         return self.entry.run
 
     @property
@@ -121,7 +121,7 @@ def _check_room(runs: Sequence[Path], out: Path) -> None:
 def _read_rows(folders: Sequence[Path]) -> list[BoardRow]:
     if not folders:
         raise UserError("a leaderboard needs at least one run folder")
-    runs: list[Run] = []
+    runs: list[BenchmarkRun] = []
     for folder in folders:
         run = read_run(folder)
         if any(each.label == run.label for each in runs):
@@ -150,17 +150,17 @@ def _read_rows(folders: Sequence[Path]) -> list[BoardRow]:
     return rows
 
 
-def _parents(runs: Sequence[Run]) -> dict[int, tuple[int, tuple[TrainingStage, ...]]]:
+def _parents(runs: Sequence[BenchmarkRun]) -> dict[int, tuple[int, tuple[TrainingStage, ...]]]:
     """For each run whose model was trained from that of another: the nearest such run, and the trainings between."""
     found: dict[int, tuple[int, tuple[TrainingStage, ...]]] = {}
     for place, run in enumerate(runs):
-        for at in reversed(range(len(run.trained_on))):
+        for at in reversed(range(len(run.stages))):
             parent = next(
-                (other for other in range(len(runs)) if other != place and _is_start(run.trained_on[at], runs[other])),
+                (other for other in range(len(runs)) if other != place and _is_start(run.stages[at], runs[other])),
                 None,
             )
             if parent is not None:
-                found[place] = parent, tuple(run.trained_on[at:])
+                found[place] = parent, tuple(run.stages[at:])
                 break
     for place in list(found):  # files may say anything, also that two models were trained from each other
         seen, at = {place}, found[place][0]
@@ -172,7 +172,7 @@ def _parents(runs: Sequence[Run]) -> dict[int, tuple[int, tuple[TrainingStage, .
     return found
 
 
-def _is_start(stage: TrainingStage, run: Run) -> bool:
+def _is_start(stage: TrainingStage, run: BenchmarkRun) -> bool:
     """Whether a training began with the model of this run: by its weights, or by its name on the hub."""
     if run.weights_sha256 is None:
         return run.model == stage.started_from
@@ -242,7 +242,7 @@ def _reach(kpi: Kpi) -> float:
     return max(kpi.value or 0.0, kpi.high or 0.0)
 
 
-def _groups(rows: Sequence[BoardRow], of: Callable[[Run], Mapping[str, Mapping[str, Kpi]]]) -> list[Group]:
+def _groups(rows: Sequence[BoardRow], of: Callable[[BenchmarkRun], Mapping[str, Mapping[str, Kpi]]]) -> list[Group]:
     names = sorted({group for row in rows for group in of(row.run)}, key=in_order)
     return [
         Group(name, [(row.entry, of(row.run).get(name, {}).get("success_rate", NOTHING)) for row in rows])
@@ -300,7 +300,7 @@ class Curve:
         return round(self.top + (1 - share) * (self.floor - self.top), 1)
 
 
-def _beyond(run: Run) -> Counter[str]:
+def _beyond(run: BenchmarkRun) -> Counter[str]:
     """Tries that do not fit into the model's window, by the sizes of `success_by_context`."""
     sizes: Counter[str] = Counter()
     for tokens, tries in run.not_applicable.by_context.items():

@@ -18,10 +18,11 @@ from typing import Any, NamedTuple
 from benchmark.kpis import UNITS, task_of
 from benchmark.reports.compare import share
 from benchmark.reports.page import file_names, render
-from benchmark.runs.results import KIND, RECORDS, Run, Tried, record_to_try
+from benchmark.runs.results import KIND, RECORDS, Tried, record_to_try
 from benchmark.runs.shown import kpi_to_text, title_of
 from core.screen import with_progress
 from data.records import Action, Advice, Outcome, Trajectory, read_trajectories
+from data.wire import BenchmarkRun
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Entry:
     place: int
     """From 0, in the order given."""
     source: Path
-    run: Run
+    run: BenchmarkRun
     tries: list[Tried]
     folder: str
     """Of its pages, below `runs/`."""
@@ -133,7 +134,7 @@ def _list_page(entry: Entry) -> str:
     )
 
 
-def _facts(run: Run) -> list[tuple[str, str]]:
+def _facts(run: BenchmarkRun) -> list[tuple[str, str]]:
     worlds = f", worlds {run.worlds}" if run.worlds else ""
     return [
         ("Model", run.model),

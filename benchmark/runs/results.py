@@ -16,88 +16,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pydantic import BaseModel, JsonValue, ValidationError, field_validator
-
-from benchmark.kpis import Kpi, task_of, worked
-from core.config import describe_validation_error
+from benchmark.kpis import task_of, worked
 from core.errors import UserError, nearest
 from core.files import file_sha256
-from core.json_lines import json_to_object
-from data.models import TrainingStage
 from data.records import Outcome, Trajectory, read_trajectories
-from data.wire import PreparedSet, Source, Split
+from data.wire import BenchmarkRun, PreparedSet, Source, Split, TrainingStage, read_benchmark_run
 
 RECORDS = "trajectories.jsonl"
-NOTHING = Kpi(None, None, None, 0)
 KIND = {Outcome.SUCCESS: "good", Outcome.FAILURE: "bad", Outcome.PARTIAL: "middling"}
-
-
-class NotApplicable(BaseModel):
-    """Tasks that do not fit into a model's window; they were not tried and are no failures."""
-
-    window: int | None = None
-    """In tokens of the model; null where none is known."""
-    tries: int = 0
-    tasks: list[str] = []
-    by_context: dict[int, int] = {}
-    """Tries by `context_tokens` of their task."""
-
-
-class Replies(BaseModel):
-    """How the model's turns were read (docs/replies.md)."""
-
-    unreadable: int = 0
-    unreadable_by_the_servers_fault: int = 0
-    in_another_form: dict[str, int] = {}
-    """Turns whose calls were read in another form than the template's own, by form."""
-
-
-class Run(BaseModel):
-    """What `kpis.json` of a run folder says, as far as it is shown or compared."""
-
-    label: str
-    model: str
-    model_hash: str | None = None
-    weights_sha256: str | None = None
-    """Of the model's folder, as stages name it; null for a policy and for a model of the hub."""
-    split: str
-    count: int
-    seed: int
-    worlds: str = ""
-    options: dict[str, JsonValue] = {}
-    kpis: dict[str, Kpi]
-    by_world: dict[str, dict[str, Kpi]] = {}
-    by_tier: dict[str, dict[str, Kpi]] = {}
-    by_language: dict[str, dict[str, Kpi]] = {}
-    by_fault: dict[str, dict[str, Kpi]] = {}
-    wall_seconds: float
-    command: str | list[str] = ""
-    versions: dict[str, str] = {}
-    trained_on: list[TrainingStage] = []
-    """How the model came to be, the first training first; empty where no training is known."""
-    trajectories_sha256: str | None = None
-    success_by_context: dict[str, Kpi] = {}
-    not_applicable: NotApplicable = NotApplicable()
-    pass_hat_k: dict[int, Kpi] = {}
-    replies: Replies | None = None
-    """None for a run that did not count them."""
-
-    @property
-    def title(self) -> str:
-        """The label, and what helped the model beside its weights, unless the label says it."""
-        shots = self.options.get("shots") or 0
-        helps = [f"{shots}-shot" if shots else "", "repeat guard" if self.options.get("repeat_guard") else ""]
-        told = [each for each in helps if each and each not in self.label]
-        return f"{self.label} ({', '.join(told)})" if told else self.label
-
-    def kpi(self, name: str) -> Kpi:
-        """A KPI over all records; one without a value where the run has none of this name."""
-        return self.kpis.get(name, NOTHING)
-
-    @field_validator("trained_on", mode="before")
-    @classmethod
-    def _known(cls, value: object) -> object:
-        return value if isinstance(value, list) else []  # null for a policy
 
 
 class Tried(NamedTuple):
@@ -131,25 +57,20 @@ class Tried(NamedTuple):
         return KIND[self.outcome]
 
 
-def read_run(folder: Path) -> Run:
+def read_run(folder: Path) -> BenchmarkRun:
     """What `kpis.json` of a run folder says.
 
     Raises:
         UserError: if it is missing, is no JSON, lacks a field, or `trajectories.jsonl` is not the file that it was made of.
     """
     path = folder / "kpis.json"
-    try:
-        run = Run.model_validate(json_to_object(path.read_text(encoding="utf-8")))
-    except OSError as error:
+    if not path.is_file():
         beside = [each for each in folder.parent.glob("*") if (each / "kpis.json").is_file()]
         raise UserError(
-            f"{path}: cannot be read: {error.strerror}. Is {folder} the folder of a finished run?"
+            f"{path}: cannot be read: no such file. Is {folder} the folder of a finished run?"
             f"{nearest(str(folder), map(str, beside))}"
-        ) from None
-    except ValidationError as error:
-        raise UserError(f"{path}: {describe_validation_error(error, Run)}") from None
-    except ValueError as error:
-        raise UserError(f"{path}: {error}") from None
+        )
+    run = read_benchmark_run(path)
     records = folder / RECORDS
     if run.trajectories_sha256 is not None and records.is_file() and file_sha256(records) != run.trajectories_sha256:
         raise UserError(
@@ -218,12 +139,12 @@ NO_MATTER = frozenset({
 """Options that name places or what is written down; what they name is compared by its content."""
 
 
-def differences(before: Run, after: Run) -> list[RunDifference]:
+def differences(before: BenchmarkRun, after: BenchmarkRun) -> list[RunDifference]:
     """What decides the results of two runs and is not the same: data first, then how it was trained, then how it was run.
 
     Stages that both models share (with the same weights at their end) are left out.
     """
-    old, new = list(before.trained_on), list(after.trained_on)
+    old, new = list(before.stages), list(after.stages)
     while old and new and old[0].sha256 == new[0].sha256 and old[0].sha256 is not None:
         del old[0], new[0]
     found: list[RunDifference] = []

@@ -39,19 +39,21 @@ from benchmark.agent.episodes import (
 from benchmark.agent.examples import read_examples
 from benchmark.agent.policies import POLICIES, Expert
 from benchmark.agent.transformers_model import Dtype, Model
-from benchmark.kpis import Kpi, kpis, kpis_by, pass_hat_k, success_by_context
+from benchmark.kpis import kpis, kpis_by, pass_hat_k, success_by_context
 from benchmark.runs.actors import API_KEY_ENV, Actor, Options, json_sha256, make_actors, read_api_key
 from benchmark.runs.options import ALL_WORLDS, Count, Seed, Short, SplitName, Worlds, draw_tasks
+from benchmark.runs.results import RECORDS, read_run
 from benchmark.runs.shown import kpi_table
 from benchmark.worlds.world import Task
 from core.errors import UserError
-from core.files import appending, claimed_folder, code_sha256, file_sha256, whole_file, whole_result
+from core.files import appending, claimed_folder, code_sha256, whole_file, whole_result
 from core.json_lines import json_line_to_object
 from core.screen import with_progress
 from data.models import read_stages, weights_sha256
 from data.records import INVALID_CALL, Trajectory
 from data.rendering.chat_template import read_chat_template
 from data.trajectories import actions_to_messages
+from data.wire import BenchmarkRun, NotApplicable, Replies
 
 _EXPERTS_TURNS = 100
 """More than any task needs, faults included."""
@@ -265,38 +267,42 @@ def _run_actor(actor: Actor, tries: Sequence[Try], options: Options, folder: Pat
     records = done.records_of(wanted)
     lines = [record.to_json().encode() + b"\n" for record in records]
     beyond = [attempt.task for attempt in tries if attempt.task.id in done.beyond]
-    result = {
-        "label": actor.label,
-        "model": actor.name,
-        "model_hash": identity,
-        "weights_sha256": weights_sha256(actor.name) if actor.kind == "model" else None,
-        "key": key,
+    result = BenchmarkRun(
+        label=actor.label,
+        model=actor.name,
+        model_hash=identity,
+        weights_sha256=weights_sha256(actor.name) if actor.kind == "model" else None,
+        key=key,
         **told,
-        "server": actor.server,
-        "tokenizer": actor.tokenizer,
-        "options": asdict(options),
-        "kpis": {name: asdict(value) for name, value in kpis(records).items()},
-        "pass_hat_k": {str(k): asdict(pass_hat_k(records, k)) for k in range(1, told["samples"] + 1)},
-        **{f"by_{part}": _plain(kpis_by(records, part)) for part in ("world", "tier", "language", "fault")},
-        "success_by_context": {name: asdict(value) for name, value in success_by_context(records).items()},
-        "not_applicable": {
-            "window": done.window,
-            "tries": len(beyond),
-            "tasks": sorted({task.id for task in beyond}),
-            "by_context": Counter(str(task.context_tokens) for task in beyond),
-        },
-        "replies": count_replies(records),
-        "tries_by_shots": Counter(str(len(attempt.examples)) for attempt in tries) if options.shots else None,
-        "wall_seconds": round(time.monotonic() - began, 1),
-        "command": ["python", "-m", "benchmark", *sys.argv[1:]],
-        "versions": _versions(),
-        "code_sha256": code_sha256(ROOT, ALL_CODE),
-        "trained_on": None if stages is None else [stage.model_dump(mode="json") for stage in stages],
-        "trajectories_sha256": hashlib.sha256(b"".join(lines)).hexdigest(),
-    }
-    with whole_result(folder / "trajectories.jsonl") as files:
-        files.open(folder / "trajectories.jsonl").writelines(lines)
-        files.write(folder / "kpis.json", json.dumps(result, indent=2, ensure_ascii=False) + "\n")
+        server=actor.server,
+        tokenizer=actor.tokenizer,
+        options=asdict(options),
+        kpis=kpis(records),
+        pass_hat_k={k: pass_hat_k(records, k) for k in range(1, told["samples"] + 1)},
+        by_world=kpis_by(records, "world"),
+        by_tier=kpis_by(records, "tier"),
+        by_language=kpis_by(records, "language"),
+        by_fault=kpis_by(records, "fault"),
+        success_by_context=success_by_context(records),
+        not_applicable=NotApplicable(
+            window=done.window,
+            tries=len(beyond),
+            tasks=sorted({task.id for task in beyond}),
+            by_context=Counter(task.context_tokens for task in beyond),
+        ),
+        replies=count_replies(records),
+        tries_by_shots=Counter(len(attempt.examples) for attempt in tries) if options.shots else None,
+        wall_seconds=round(time.monotonic() - began, 1),
+        command=["python", "-m", "benchmark", *sys.argv[1:]],
+        versions=_versions(),
+        code_sha256=code_sha256(ROOT, ALL_CODE),
+        trained_on=stages,
+        trajectories_sha256=hashlib.sha256(b"".join(lines)).hexdigest(),
+    )
+    with whole_result(folder / RECORDS) as files:
+        files.open(folder / RECORDS).writelines(lines)
+        text = json.dumps(result.model_dump(mode="json"), indent=2, ensure_ascii=False) + "\n"
+        files.write(folder / "kpis.json", text)
     for file_of_a_stopped_run in folder.glob(_unfinished("*")):
         file_of_a_stopped_run.unlink()
 
@@ -350,18 +356,17 @@ def within_window(model: Model, tries: Iterable[Try], beyond: list[Try]) -> Iter
 
 def not_applicable_to_text(folder: Path) -> str:
     """One line on the tasks of a finished run that its model's window could not hold; empty where there are none."""
-    result = json.loads((folder / "kpis.json").read_text(encoding="utf-8"))
-    beyond = result.get("not_applicable", {})
-    if not beyond.get("tries"):
+    run = read_run(folder)
+    beyond = run.not_applicable
+    if not beyond.tries:
         return ""
-    sizes = sorted(beyond["by_context"].items(), key=lambda each: int(each[0]))
-    told = ", ".join(f"{count} with {size} tokens of context" for size, count in sizes)
-    window = "the server's window" if beyond["window"] is None else f"the window of {beyond['window']} tokens"
-    shown = f", with {shots} examples shown before each" if (shots := result["options"].get("shots")) else ""
-    return f"not applicable: {beyond['tries']} tries beyond {window} ({told}){shown}"
+    told = ", ".join(f"{count} with {size} tokens of context" for size, count in sorted(beyond.by_context.items()))
+    window = "the server's window" if beyond.window is None else f"the window of {beyond.window} tokens"
+    shown = f", with {shots} examples shown before each" if (shots := run.options.get("shots")) else ""
+    return f"not applicable: {beyond.tries} tries beyond {window} ({told}){shown}"
 
 
-def count_replies(records: Iterable[Trajectory]) -> dict[str, Any]:
+def count_replies(records: Iterable[Trajectory]) -> Replies:
     """How the model's turns were read: what could not be, and what another reader might not have read."""
     unreadable: list[str] = []
     other_forms: Counter[str] = Counter()
@@ -369,21 +374,21 @@ def count_replies(records: Iterable[Trajectory]) -> dict[str, Any]:
         unreadable += [action.error or "" for action in record.action_sequence if action.command == INVALID_CALL]
         read_as = (record.metadata.model_extra or {}).get("read_as", [])
         other_forms.update(str(form) for _, form in read_as)
-    return {
-        "unreadable": len(unreadable),
-        "unreadable_by_the_servers_fault": sum(reason.startswith(SERVERS_FAULT) for reason in unreadable),
-        "in_another_form": dict(sorted(other_forms.items())),
-    }
+    return Replies(
+        unreadable=len(unreadable),
+        unreadable_by_the_servers_fault=sum(reason.startswith(SERVERS_FAULT) for reason in unreadable),
+        in_another_form=dict(sorted(other_forms.items())),
+    )
 
 
 def replies_to_text(folder: Path) -> str:
     """One line on the turns of a finished run that the server spoilt, or that were read in another form than the template's."""
-    told = json.loads((folder / "kpis.json").read_text(encoding="utf-8")).get("replies", {})
+    replies = read_run(folder).replies or Replies()
     parts = []
-    if spoilt := told.get("unreadable_by_the_servers_fault"):
-        records = folder / "trajectories.jsonl"
+    if spoilt := replies.unreadable_by_the_servers_fault:
+        records = folder / RECORDS
         parts.append(f"{spoilt} turns are unreadable by the server's fault; their `error` in {records} says why")
-    if forms := told.get("in_another_form"):
+    if forms := replies.in_another_form:
         named = ", ".join(f"{count} {form}" for form, count in forms.items())
         parts.append(
             f"calls were read in another form than the template's own in {sum(forms.values())} turns ({named})"
@@ -430,9 +435,9 @@ def find_done(folder: Path, key: str, wanted: dict[str, Try]) -> Done:
     for part in (folder, *sorted(folder.glob("shards/*"))):
         files = [part / _unfinished(key)]
         if (result := _read_result(part, key)) is not None:
-            files.append(part / "trajectories.jsonl")
-            done.beyond |= set(result["not_applicable"]["tasks"])
-            done.window = result["not_applicable"]["window"]
+            files.append(part / RECORDS)
+            done.beyond |= set(result.not_applicable.tasks)
+            done.window = result.not_applicable.window
         done.records |= {record.id: record for file in files for record in _records(file) if _is_of(record, wanted)}
     return done
 
@@ -441,12 +446,12 @@ def is_finished(folder: Path, key: str, done: Done, wanted: dict[str, Try]) -> b
     """Whether a folder holds a run of this key with just what is known of these tries, and numbers that today's code has made
     of it."""
     result = _read_result(folder, key)
-    if result is None or result.get("code_sha256") != code_sha256(ROOT, ALL_CODE):
+    if result is None or result.code_sha256 != code_sha256(ROOT, ALL_CODE):
         return False
     beyond = {attempt.task.id for attempt in wanted.values()} & done.beyond
-    if set(result["not_applicable"]["tasks"]) != beyond:
+    if set(result.not_applicable.tasks) != beyond:
         return False
-    held = [record.id for record in _records(folder / "trajectories.jsonl")]
+    held = [record.id for record in _records(folder / RECORDS)]
     return held == [record.id for record in done.records_of(wanted)]
 
 
@@ -455,14 +460,13 @@ def _unfinished(key: str) -> str:
     return f"unfinished-{key[:16]}.jsonl"
 
 
-def _read_result(folder: Path, key: str) -> dict[str, Any] | None:
+def _read_result(folder: Path, key: str) -> BenchmarkRun | None:
     """What kpis.json says of a finished run of this key, whose records are still those that it counts."""
     try:
-        result = json.loads((folder / "kpis.json").read_text(encoding="utf-8"))
-        same = result["key"] == key and result["trajectories_sha256"] == file_sha256(folder / "trajectories.jsonl")
-        return result if same and "tasks" in result["not_applicable"] else None
-    except (OSError, ValueError, KeyError, TypeError):
+        run = read_run(folder)
+    except UserError:
         return None
+    return run if run.key == key and run.trajectories_sha256 is not None and (folder / RECORDS).is_file() else None
 
 
 def _records(file: Path) -> Iterator[Trajectory]:
@@ -514,7 +518,3 @@ def _versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
-
-
-def _plain(groups: dict[str, dict[str, Kpi]]) -> dict[str, dict[str, Any]]:
-    return {name: {kpi: asdict(value) for kpi, value in values.items()} for name, values in groups.items()}

@@ -9,8 +9,9 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Column, Table
 from rich.text import Text
 
-from benchmark.kpis import UNITS, Comparison, Kpi
+from benchmark.kpis import UNITS, Comparison
 from benchmark.runs.results import read_run
+from data.wire import Kpi
 
 HALF_UP = 1e-9
 """Added before rounding, so that 37.5 % and 62.5 % become 38 and 63; Python would round to the even 38 and 62."""
