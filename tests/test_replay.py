@@ -18,7 +18,8 @@ from benchmark.__main__ import app
 from benchmark.agent.episodes import FROZEN_START, Episode, Policy, Turn, Unreadable, run_tasks
 from benchmark.agent.policies import Echo, Expert, SameTool
 from benchmark.runs.record import RecordKind, Scripted, kinds_of
-from benchmark.runs.replay import MAX_NUMBER, CannotReplay, replay
+from benchmark.runs.replay import CannotReplay, replay
+from benchmark.worlds.family import MAX_NUMBER
 from benchmark.worlds.kinds import WORLDS, make_tasks
 from benchmark.worlds.sandbox.sandbox import check_isolation
 from core.errors import UserError

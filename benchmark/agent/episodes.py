@@ -13,8 +13,8 @@ from __future__ import annotations
 import json
 import platform
 import zlib
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
@@ -24,13 +24,13 @@ from pydantic import JsonValue
 
 from benchmark.agent.examples import examples_to_messages
 from benchmark.agent.repeat_guard import RepeatGuard
-from benchmark.worlds.kinds import WORLDS
-from benchmark.worlds.world import Move, Task, ToolResult, World
+from benchmark.worlds.kinds import WORLDS, Kind
+from benchmark.worlds.own.toolsets.toolset import ServersFault
+from benchmark.worlds.world import Move, Task, ToolResult, Verdict, World
 from data.chats import Message, ToolCall
 from data.records import INVALID_CALL, Action, Advice, Environment, Metadata, Outcome, Trajectory
 from data.trajectories import actions_to_messages
 
-SYSTEM = "Solve the task with the tools. Copy names and values exactly."
 LATENCY_SECONDS = 0.5
 FROZEN_START = datetime(2026, 1, 1, tzinfo=UTC)
 _VERSIONS: dict[str, JsonValue] = {"python": platform.python_version(), "tooltune": version("tooltune")}
@@ -83,6 +83,7 @@ class Episode:
     """One task under way: its live world and the record so far."""
 
     attempt: Try
+    kind: Kind
     world: World
     metadata: Metadata
     clock: datetime
@@ -97,6 +98,10 @@ class Episode:
     """How often each call has failed in each way."""
     turns: int = 0
     over: bool = False
+    earlier_crash: str | None = None
+    """In a second try: the call on which the server crashed in the first, or an empty text where something else went wrong."""
+    crashed_on: str | None = None
+    """The call on which the server crashed now."""
 
     @property
     def task(self) -> Task:
@@ -107,6 +112,26 @@ class Episode:
     def messages(self) -> list[Message]:
         """What the policy is given now."""
         return show_examples(self.attempt, actions_to_messages(self.metadata, self.actions))
+
+
+@dataclass(frozen=True)
+class InvalidTry:
+    """A try of which there is no record, because a server spoilt it twice."""
+
+    id: str
+    """The id that its record would have had."""
+    task: str
+    reason: str
+    text: str
+
+
+CRASHED = "the server crashed on this call, again after a fresh start"
+"""What a model reads that made the same call which has crashed the server before: this is its own failure."""
+
+
+def crash_to_verdict(command: str) -> Verdict:
+    """The verdict of a run that ended with such a crash."""
+    return Verdict(Outcome.FAILURE, 0.0, f"the call of {command} crashed the server twice")
 
 
 class Policy(Protocol):
@@ -126,6 +151,7 @@ def run_tasks(
     tasks: Iterable[Task | Try],
     *,
     label: str,
+    kinds: Mapping[str, Kind] = WORLDS,
     max_steps: int = 12,
     max_same_errors: int | None = None,
     live: int = 16,
@@ -133,11 +159,13 @@ def run_tasks(
     invalid: Invalid = "retry",
     start: datetime | None = None,
     repeat_guard: bool = False,
+    invalid_tries: list[InvalidTry] | None = None,
 ) -> Iterator[Trajectory]:
     """Carry out every try and yield its record, in the order in which they end. A bare task is tried once.
 
     Args:
         label: who acted; part of each record's id.
+        kinds: the kinds of the tasks' worlds, by name.
         max_steps: turns after which an episode ends as it is.
         max_same_errors: an episode also ends once the same call has failed so many times with the same error: a model that is
             stuck, greedy ones above all, would say it until its last turn. Null: it goes on.
@@ -146,25 +174,67 @@ def run_tasks(
         invalid: whether a turn that cannot be read goes back to the model as an error or ends the episode.
         start: time of the first action of every record; null is now.
         repeat_guard: whether a call that has failed is not made again as long as nothing has changed.
+        invalid_tries: where tries go that a server spoilt twice. A first time they are tried once more; without such a list the
+            second fault is raised.
+
+    Raises:
+        ServersFault: see `invalid_tries`.
     """
     waiting = iter(tasks)
+    again: deque[tuple[Task | Try, str | None]] = deque()
     episodes: list[Episode] = []
+    live = min([live, *(kind.parallel for kind in kinds.values() if kind.parallel is not None)])
+
+    def spoilt(attempt: Task | Try, fault: ServersFault, *, is_second: bool, crashed_on: str | None = None) -> None:
+        if not is_second:
+            again.append((attempt, crashed_on or ""))
+        elif invalid_tries is None:
+            raise fault
+        else:
+            known = attempt if isinstance(attempt, Try) else Try(attempt)
+            name = try_to_record_id(known, label=label)
+            invalid_tries.append(InvalidTry(name, known.task.id, fault.reason, fault.text))
+
+    def drop(episode: Episode, fault: ServersFault) -> None:
+        episodes.remove(episode)
+        policy.forget(episode)
+        episode.world.__exit__(None, None, None)
+        spoilt(episode.attempt, fault, is_second=episode.earlier_crash is not None, crashed_on=episode.crashed_on)
+
     try:
         while True:
-            while len(episodes) < live and (task := next(waiting, None)) is not None:
-                episodes.append(open_episode(task, label=label, start=start, repeat_guard=repeat_guard))
+            while len(episodes) < live:
+                attempt, crash = again.popleft() if again else (next(waiting, None), None)
+                if attempt is None:
+                    break
+                try:
+                    episode = open_episode(attempt, label=label, start=start, repeat_guard=repeat_guard, kinds=kinds)
+                except ServersFault as fault:
+                    spoilt(attempt, fault, is_second=crash is not None)
+                    continue
+                episode.earlier_crash = crash
+                episodes.append(episode)
             if not episodes:
                 return
-            for episode, turn in zip(episodes, policy.act(episodes), strict=True):
+            for episode, turn in zip(tuple(episodes), policy.act(episodes), strict=True):
                 if turn is None:
                     continue
-                take_turn(episode, turn, advise=advise, invalid=invalid)
+                try:
+                    take_turn(episode, turn, advise=advise, invalid=invalid)
+                except ServersFault as fault:
+                    drop(episode, fault)
+                    continue
                 stuck = max_same_errors is not None and max(episode.errors.values(), default=0) >= max_same_errors
                 episode.over = episode.over or stuck or episode.turns >= max_steps
             for episode in [episode for episode in episodes if episode.over]:
+                try:
+                    verdict = judge(episode)
+                except ServersFault as fault:
+                    drop(episode, fault)
+                    continue
                 episodes.remove(episode)
                 policy.forget(episode)
-                yield close_episode(episode, advise=advise)
+                yield close_episode(episode, verdict, advise=advise)
     finally:  # somebody stopped early: no world stays behind
         for episode in episodes:
             episode.world.__exit__(None, None, None)
@@ -177,7 +247,12 @@ def show_examples(attempt: Try, messages: Sequence[Message]) -> list[Message]:
 
 
 def open_episode(
-    attempt: Task | Try, *, label: str, start: datetime | None = None, repeat_guard: bool = False
+    attempt: Task | Try,
+    *,
+    label: str,
+    start: datetime | None = None,
+    repeat_guard: bool = False,
+    kinds: Mapping[str, Kind] = WORLDS,
 ) -> Episode:
     """A fresh world of a task and an empty record."""
     if isinstance(attempt, Task):
@@ -186,7 +261,7 @@ def open_episode(
     metadata = Metadata.model_validate(
         {
             "instruction": task.instruction,
-            "system": SYSTEM,
+            "system": task.system,
             "tools": [tool.model_dump() for tool in task.tools],
             "language": task.language,
             "source": "tooltune-benchmark",
@@ -199,11 +274,12 @@ def open_episode(
             **({"repeat_guard": True} if repeat_guard else {}),
         }
     )
-    world: World = WORLDS[task.world].open(task)
+    kind = kinds[task.world]
+    world: World = kind.open(task)
     if repeat_guard:
         world = RepeatGuard(world)
     world.__enter__()
-    return Episode(attempt, world, metadata, start or datetime.now(UTC).replace(microsecond=0))
+    return Episode(attempt, kind, world, metadata, start or datetime.now(UTC).replace(microsecond=0))
 
 
 def task_to_metadata(task: Task) -> dict[str, object]:
@@ -241,12 +317,27 @@ def take_turn(episode: Episode, turn: Turn, *, advise: bool, invalid: Invalid) -
         episode.read_as.append((step, turn.form))
     parallel = episode.turns if len(turn.tool_calls) > 1 else None
     for place, call in enumerate(turn.tool_calls):
-        result = episode.world.call(call.name, dict(call.arguments))
+        result = _call(episode, call)
         if result.injected is not None:
             episode.injected.append((len(episode.actions), result.injected))
         elif result.error is not None:
             episode.failed_turns.add(step)
         _append(episode, call.name, dict(call.arguments), result, parallel, turn if place == 0 else None)
+        if episode.crashed_on is not None:
+            return
+
+
+def _call(episode: Episode, call: ToolCall) -> ToolResult:
+    """Make a call. One that crashes a fresh server once more is the model's failure and ends the episode."""
+    try:
+        return episode.world.call(call.name, dict(call.arguments))
+    except ServersFault as fault:
+        if fault.reason == "crashed":
+            episode.crashed_on = json.dumps([call.name, call.arguments], sort_keys=True)
+        if episode.crashed_on is None or episode.crashed_on != episode.earlier_crash:
+            raise
+        episode.over = True
+        return ToolResult(error=CRASHED)
 
 
 def _append(
@@ -278,12 +369,16 @@ def _append(
     )
 
 
-def close_episode(episode: Episode, *, advise: bool = False) -> Trajectory:
-    """Judge the world's final state, remove the world, and return the record."""
-    try:
-        verdict = episode.world.verdict()
-    finally:
-        episode.world.__exit__(None, None, None)
+def judge(episode: Episode) -> Verdict:
+    """What the world says of its final state."""
+    if episode.crashed_on is not None:
+        return crash_to_verdict(episode.actions[-1].command)
+    return episode.world.verdict()
+
+
+def close_episode(episode: Episode, verdict: Verdict, *, advise: bool = False) -> Trajectory:
+    """Remove the world, and return the record."""
+    episode.world.__exit__(None, None, None)
     metadata = episode.metadata
     if advise:
         metadata.advice = _advice(episode, verdict.outcome)
@@ -294,12 +389,13 @@ def close_episode(episode: Episode, *, advise: bool = False) -> Trajectory:
         **({"read_as": [list(pair) for pair in episode.read_as]} if episode.read_as else {}),
         "replay": {**_VERSIONS, "sums": record_checksums(metadata, episode.actions)},
     }
-    world = WORLDS[episode.task.world]
+    kind = episode.kind
+    details = {**_VERSIONS, **({"identity": dict(kind.identity)} if kind.identity else {})}
     return Trajectory(
         id=try_to_record_id(episode.attempt, label=str((metadata.model_extra or {}).get("policy"))),
-        category=world.category,
+        category=kind.category,
         timestamp=episode.actions[0].start_time if episode.actions else episode.clock,
-        environment=Environment(name=episode.task.world, version=world.version, details=dict(_VERSIONS)),
+        environment=Environment(name=episode.task.world, version=kind.version, details=details),
         tool=episode.task.world,
         action_sequence=episode.actions,
         outcome=verdict.outcome,

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from benchmark.agent.episodes import Episode, Policy, Turn, move_to_message
-from benchmark.worlds.kinds import WORLDS
 from core.errors import UserError, nearest
 from data.chats import Message, ToolCall
 
@@ -78,7 +77,7 @@ def _mistake(call: ToolCall, chance: random.Random) -> ToolCall:
 
 def _fails_harmlessly(episode: Episode, call: ToolCall) -> bool:
     """Whether the call is an error of its own in a twin world brought to the same state."""
-    with WORLDS[episode.task.world].open(episode.task) as twin:
+    with episode.kind.open(episode.task) as twin:
         for action in episode.actions:
             twin.call(action.command, dict(action.input) if isinstance(action.input, dict) else {})
         result = twin.call(call.name, dict(call.arguments))

@@ -16,12 +16,13 @@ import os
 import random
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from itertools import islice
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
@@ -38,6 +39,7 @@ from benchmark.agent.episodes import (
     take_turn,
 )
 from benchmark.agent.policies import Expert
+from benchmark.worlds.kinds import WORLDS, Kind, with_folders
 from benchmark.worlds.tools import DONE, GIVEN_UP
 from benchmark.worlds.world import Task
 from core.errors import UserError
@@ -104,9 +106,9 @@ class _Run:
     outcomes: list[Outcome]
 
 
-def _run(task: Task, given: Sequence[Message], answer: str | None) -> _Run:
+def _run(kinds: Mapping[str, Kind], task: Task, given: Sequence[Message], answer: str | None) -> _Run:
     """Play `given` in a twin of the world, then end with `answer`; with None the expert goes on to the end."""
-    episode = open_episode(task, label="rehearsal", start=FROZEN_START)
+    episode = open_episode(task, label="rehearsal", start=FROZEN_START, kinds=kinds)
     run = _Run([], [])
     try:
         while not episode.over and episode.turns < MAX_TURNS:
@@ -125,33 +127,36 @@ def _run(task: Task, given: Sequence[Message], answer: str | None) -> _Run:
     return run
 
 
-def rehearse(task: Task, wanted: Outcome, chance: random.Random) -> list[Message] | None:
+def rehearse(
+    task: Task, wanted: Outcome, chance: random.Random, *, kinds: Mapping[str, Kind] = WORLDS
+) -> list[Message] | None:
     """Turns that end a task as wanted, or None where none were found."""
-    expert = _run(task, [], None)
+    run_of = partial(_run, kinds, task)
+    expert = run_of([], None)
     answer = chance.choice([DONE, GIVEN_UP])
     plan = [turn for turn in expert.turns if turn.tool_calls]
 
     def stop_early() -> Iterator[_Run]:
         if stops := [place for place in range(1, len(plan)) if expert.outcomes[place] is wanted]:
-            yield _run(task, plan[: chance.choice(stops)], answer)
+            yield run_of(plan[: chance.choice(stops)], answer)
 
     def err_and_go_on() -> Iterator[_Run]:
         for _ in range(_SLIPS_TRIED if plan else 0):
             place = chance.randrange(len(plan))
             if slip := _slip(task, plan[place], chance):
                 if wanted is Outcome.PARTIAL:
-                    yield _run(task, [*plan[:place], slip], None)
+                    yield run_of([*plan[:place], slip], None)
                 else:
-                    yield _run(task, [*plan[:place], slip, *plan[place + 1 :]], answer)
+                    yield run_of([*plan[:place], slip, *plan[place + 1 :]], answer)
 
     def do_too_much() -> Iterator[_Run]:
         for place in reversed(range(len(plan))[-_SLIPS_TRIED:]):
             for wrong in reversed(range(place, len(plan))[-2:]):
                 if slip := _slip(task, plan[wrong], chance):
-                    yield _run(task, [*plan, *plan[place:wrong], slip, *plan[wrong + 1 :]], answer)
+                    yield run_of([*plan, *plan[place:wrong], slip, *plan[wrong + 1 :]], answer)
 
     def do_nothing() -> Iterator[_Run]:
-        yield _run(task, [], answer)
+        yield run_of([], answer)
 
     ways = [stop_early, err_and_go_on]
     chance.shuffle(ways)
@@ -188,6 +193,8 @@ class Order:
     kinds: Sequence[RecordKind]
     seed: int
     start: datetime
+    folders: Sequence[Kind] = ()
+    """Kinds of world beside ours."""
 
 
 @dataclass(frozen=True)
@@ -204,7 +211,8 @@ class Recorded:
 
 def record_order(order: Order) -> list[Recorded]:
     """Run the tasks; records in the order of the tasks."""
-    kinds, scripts = _cast(order)
+    worlds = with_folders(order.folders)
+    kinds, scripts = _cast(order, worlds)
     made: dict[str, Recorded] = {}
     for kind in KINDS:
         tasks = [task for task in order.tasks if kinds[task.id] == kind]
@@ -212,7 +220,9 @@ def record_order(order: Order) -> list[Recorded]:
         label = "careless"
         if kind in ("success", "recovery"):
             label, policy = "expert", Expert(mistakes=float(kind == "recovery"), seed=order.seed)
-        for record in run_tasks(policy, tasks, label=label, start=order.start, max_steps=MAX_TURNS, live=1):
+        for record in run_tasks(
+            policy, tasks, label=label, start=order.start, max_steps=MAX_TURNS, live=1, kinds=worlds
+        ):
             made[str(record.metadata.group)] = Recorded(
                 line=record.to_json(),
                 outcome=record.outcome,
@@ -224,7 +234,7 @@ def record_order(order: Order) -> list[Recorded]:
     return [made[task.id] for task in order.tasks]
 
 
-def _cast(order: Order) -> tuple[dict[str, RecordKind], dict[str, list[Message]]]:
+def _cast(order: Order, worlds: Mapping[str, Kind]) -> tuple[dict[str, RecordKind], dict[str, list[Message]]]:
     """The kind of each task, and the scripts of those that are careless.
 
     Not every task can end half done. Where one cannot end as wanted, another of the order does in its place, of the same
@@ -243,7 +253,7 @@ def _cast(order: Order) -> tuple[dict[str, RecordKind], dict[str, list[Message]]
         )
         for each in [task, *free][:_TASKS_TRIED]:
             chance = random.Random(f"{kind}:{order.seed}:{each.id}")
-            if script := rehearse(each, Outcome(kind), chance):
+            if script := rehearse(each, Outcome(kind), chance, kinds=worlds):
                 kinds[each.id], scripts[each.id] = kind, script
                 break
     return kinds, scripts

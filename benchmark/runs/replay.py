@@ -10,30 +10,26 @@ from __future__ import annotations
 
 import json
 import platform
-import re
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import lru_cache
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from benchmark.agent.episodes import LATENCY_SECONDS, SYSTEM, record_checksums, task_to_metadata
+from benchmark.agent.episodes import CRASHED, LATENCY_SECONDS, crash_to_verdict, record_checksums, task_to_metadata
 from benchmark.agent.repeat_guard import RepeatGuard
 from benchmark.runs.record import in_processes
-from benchmark.worlds.kinds import WORLDS
-from benchmark.worlds.world import Split, Task, ToolResult, World
-from core.errors import UserError
+from benchmark.runs.results import identity_changes
+from benchmark.worlds.kinds import WORLDS, Kind, with_folders
+from benchmark.worlds.own.toolsets.toolset import ServersFault
+from benchmark.worlds.world import Task, ToolResult, World
 from core.json_lines import BadLine
 from data.contribution.quality import Replay, ReplayDifference
 from data.records import INVALID_CALL, Action, Trajectory, scan_trajectories
 
-MAX_NUMBER = 100_000
-"""Highest number of a task that is made again; tasks of a seed are made one after the other."""
 _RECORDS_TOGETHER = 50
-_ID = re.compile(r"(?P<world>\w+)(?P<short>-short)?-(?P<split>train|test)-(?P<seed>[0-9]{1,18})-(?P<number>[0-9]{4,9})")
 
 
 @dataclass(frozen=True)
@@ -45,29 +41,11 @@ class CannotReplay:
 
 
 NO_RECORD = "the line is no record"
+_UNKNOWN = "; give its folder: --worlds ./FOLDER"
 
 
-class _Lists:
-    """Tasks of one seed, made as far as they are needed."""
-
-    def __init__(self, world: str, split: Split, seed: int, short: bool) -> None:
-        self._world, self._split, self._seed, self._short = world, split, seed, short
-        self._tasks: list[Task] = []
-
-    def task(self, number: int) -> Task | None:
-        """The task of a number; None where the pools do not give so many different ones."""
-        for count in (number + max(number // 2, 100), number + 1):  # further than needed, if that can be
-            if number >= len(self._tasks):
-                with suppress(RuntimeError, UserError):
-                    self._tasks = WORLDS[self._world].tasks(self._split, count, self._seed, short=self._short)
-        return self._tasks[number] if number < len(self._tasks) else None
-
-
-_lists = lru_cache(maxsize=16)(_Lists)
-
-
-def replay(record: Trajectory) -> Replay | CannotReplay:
-    """Run one record again."""
+def replay(record: Trajectory, kinds: Mapping[str, Kind] = WORLDS) -> Replay | CannotReplay:
+    """Run one record again, in the worlds of `kinds`."""
     extra = record.metadata.model_extra or {}
     told = extra.get("task")
     if not isinstance(told, dict):
@@ -76,19 +54,25 @@ def replay(record: Trajectory) -> Replay | CannotReplay:
     if not isinstance(made_with, dict) or not isinstance(made_with.get("sums"), list):
         return CannotReplay(record.id, "nothing says what was called (metadata.replay is missing)")
     name = record.environment.name
-    if name not in WORLDS:
-        return CannotReplay(record.id, f"world {name!r} is unknown here")
-    if record.environment.version != WORLDS[name].version:
+    if name not in kinds:
+        return CannotReplay(
+            record.id, f"world {name!r} is unknown here{_UNKNOWN * ('identity' in record.environment.details)}"
+        )
+    kind = kinds[name]
+    if record.environment.version != kind.version:
         was = record.environment.version
-        return CannotReplay(record.id, f"made by version {was!r} of world {name}, this is {WORLDS[name].version!r}")
-    which = _ID.fullmatch(str(told.get("id")))
-    task = None
-    if which is not None and which["world"] in WORLDS and int(which["number"]) < MAX_NUMBER:
-        split: Split = "test" if which["split"] == "test" else "train"
-        task = _lists(which["world"], split, int(which["seed"]), bool(which["short"])).task(int(which["number"]))
+        return CannotReplay(record.id, f"made by version {was!r} of world {name}, this is {kind.version!r}")
+    if changed := identity_changes(record.environment.details.get("identity"), kind.identity):
+        return CannotReplay(record.id, f"world {name} has changed since: {changed}")
+    places = [kind, *(other for other in kinds.values() if other is not kind)]
+    task = next(filter(None, (each.task(str(told.get("id"))) for each in places)), None)
     if task is None:
         return CannotReplay(record.id, "metadata.task.id names no task of this benchmark")
-    difference = _other_task(record, told, task) or _other_run(record, extra, made_with["sums"], task)
+    kind = kinds[task.world]
+    try:
+        difference = _other_task(record, told, task, kind) or _other_run(record, extra, made_with["sums"], task, kind)
+    except ServersFault as fault:
+        return CannotReplay(record.id, f"the server's fault: {fault.reason}")
     python = str(made_with.get("python"))
     if difference is not None and python.split(".")[:2] != platform.python_version().split(".")[:2]:
         # What Python prints, such as a traceback, changes from version to version.
@@ -104,7 +88,7 @@ def _differs(step: int, field: str, recorded: Any, replayed: Any) -> ReplayDiffe
     return ReplayDifference(step=step, field=field, recorded=recorded, replayed=replayed)
 
 
-def _other_task(record: Trajectory, told: dict[str, Any], task: Task) -> ReplayDifference | None:
+def _other_task(record: Trajectory, told: dict[str, Any], task: Task, kind: Kind) -> ReplayDifference | None:
     """Where the record's task is not the one that its id names; that is a difference before the first step."""
     made = json.loads(json.dumps(task_to_metadata(task)))
     for key in sorted({*made, *told}):
@@ -113,7 +97,7 @@ def _other_task(record: Trajectory, told: dict[str, Any], task: Task) -> ReplayD
     metadata = record.metadata
     pairs: dict[str, tuple[Any, Any]] = {
         "instruction": (metadata.instruction, task.instruction),
-        "system": (metadata.system, SYSTEM),
+        "system": (metadata.system, task.system),
         "tools": ([tool.model_dump() for tool in metadata.tools], [tool.model_dump() for tool in task.tools]),
         "group": (metadata.group, task.id),
         "language": (metadata.language, task.language),
@@ -122,23 +106,31 @@ def _other_task(record: Trajectory, told: dict[str, Any], task: Task) -> ReplayD
         if difference := _differs(0, f"metadata.{key}", recorded, replayed):
             return difference
     return (
-        _differs(0, "category", record.category, WORLDS[task.world].category)
+        _differs(0, "category", record.category, kind.category)
         or _differs(0, "environment.name", record.environment.name, task.world)
         or _differs(0, "tool", record.tool, task.world)
     )
 
 
-def _other_run(record: Trajectory, extra: dict[str, Any], sums: list[Any], task: Task) -> ReplayDifference | None:
+def _other_run(
+    record: Trajectory, extra: dict[str, Any], sums: list[Any], task: Task, kind: Kind
+) -> ReplayDifference | None:
     """The first step at which the world does not do what the record says."""
     actions, metadata = record.action_sequence, record.metadata
     made_sums = record_checksums(metadata, actions)
     injected: list[list[Any]] = []
-    opened: World = WORLDS[task.world].open(task)
+    opened: World = kind.open(task)
+    crashed = False
     with RepeatGuard(opened) if extra.get("repeat_guard") is True else opened as world:
         for step, action in enumerate(actions):
             if action.command != INVALID_CALL:  # text that was no call reached no world
                 given = dict(action.input) if isinstance(action.input, dict) else {}
-                result = world.call(action.command, given)
+                try:
+                    result = world.call(action.command, given)
+                except ServersFault as fault:
+                    if fault.reason != "crashed" or action.error != CRASHED:
+                        raise
+                    result, crashed = ToolResult(error=CRASHED), True
                 if result.injected is not None:
                     injected.append([step, result.injected])
                 if difference := _other_result(step, action, result):
@@ -147,7 +139,7 @@ def _other_run(record: Trajectory, extra: dict[str, Any], sums: list[Any], task:
                 return difference
         if metadata.answer is not None:
             world.answer(metadata.answer)
-        verdict = world.verdict()
+        verdict = crash_to_verdict(actions[-1].command) if crashed else world.verdict()
     end = len(actions)
     return (
         _differs(end, "outcome", str(record.outcome), str(verdict.outcome))
@@ -174,17 +166,21 @@ def _other_sum(step: int, sums: list[Any], made: list[int], field: str) -> Repla
     return _differs(step, field, sums[step] if step < len(sums) else None, made[step])
 
 
-def replay_file(path: Path, *, workers: int = 1) -> Iterator[Replay | CannotReplay]:
+def replay_file(path: Path, *, folders: Sequence[Kind] = (), workers: int = 1) -> Iterator[Replay | CannotReplay]:
     """Run every record of a file again, in its order; a line that is no record cannot be.
+
+    Args:
+        folders: kinds of world beside ours.
 
     Raises:
         UserError: if the file cannot be read.
     """
     lines = scan_trajectories(path)
     parts = iter(lambda: list(islice(lines, _RECORDS_TOGETHER)), [])
-    for results in in_processes(_replay_lines, parts, workers):
+    for results in in_processes(partial(_replay_lines, folders), parts, workers):
         yield from results
 
 
-def _replay_lines(lines: list[Trajectory | BadLine]) -> list[Replay | CannotReplay]:
-    return [CannotReplay(str(line), NO_RECORD) if isinstance(line, BadLine) else replay(line) for line in lines]
+def _replay_lines(folders: Sequence[Kind], lines: list[Trajectory | BadLine]) -> list[Replay | CannotReplay]:
+    kinds = with_folders(folders)
+    return [CannotReplay(str(line), NO_RECORD) if isinstance(line, BadLine) else replay(line, kinds) for line in lines]

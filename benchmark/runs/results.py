@@ -121,6 +121,12 @@ def language_of(record: Trajectory) -> str:
 # ---- what two runs differ in ----
 
 
+def identity_changes(before: object, after: Mapping[str, object]) -> str:
+    """Which parts of a world have other hashes than before, such as `tools, tasks`; empty where none has."""
+    old = before if isinstance(before, dict) else {}
+    return ", ".join(name for name in dict.fromkeys([*old, *after]) if old.get(name) != after.get(name))
+
+
 @dataclass(frozen=True)
 class RunDifference:
     """One thing in which two runs differ; None where one of them has no such thing."""

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import math
 import random
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any, Generic, Literal, TypeVar
 
 from pydantic import JsonValue
@@ -158,6 +160,10 @@ def families_to_tasks(
     return tasks
 
 
+MAX_NUMBER = 100_000
+"""Highest number of a task that is made again by its id; tasks of a seed are made one after the other."""
+_ID = re.compile(r"(?P<world>\w+)(?P<short>-short)?-(?P<split>train|test)-(?P<seed>[0-9]{1,18})-(?P<number>[0-9]{4,9})")
+
 AnyFamily = TypeVar("AnyFamily", bound=Family, covariant=True)
 AnyWorld = TypeVar("AnyWorld", bound=World, covariant=True)
 
@@ -198,6 +204,28 @@ class WorldKind(Generic[AnyFamily, AnyWorld]):
             short=short,
         )
 
+    def task(self, task_id: str) -> Task | None:
+        """The task of an id, made anew; None where the id names none."""
+        which = _ID.fullmatch(task_id)
+        if which is None or which["world"] != self.name or int(which["number"]) >= MAX_NUMBER:
+            return None
+        split: Split = "test" if which["split"] == "test" else "train"
+        return _lists(self, split, int(which["seed"]), bool(which["short"])).task(int(which["number"]))
+
+    @property
+    def identity(self) -> Mapping[str, str]:
+        """Nothing: code and version make a world of ours what it is."""
+        return {}
+
+    @property
+    def parallel(self) -> int | None:
+        """Any number of episodes may be live at once."""
+        return None
+
+    def has_expert(self, task: Task) -> bool:
+        """Whether somebody knows the way: always."""
+        return True
+
     def family_of(self, task: Task) -> AnyFamily:
         """The family that a task was drawn from."""
         return next(family for family in self.families if family.name == task.family)
@@ -205,3 +233,22 @@ class WorldKind(Generic[AnyFamily, AnyWorld]):
     def open(self, task: Task) -> AnyWorld:
         """The world of a task. Nothing is there before it is entered."""
         return self.world(task)
+
+
+class _Lists:
+    """Tasks of one seed, made as far as they are needed."""
+
+    def __init__(self, kind: WorldKind[Any, Any], split: Split, seed: int, short: bool) -> None:
+        self._kind, self._split, self._seed, self._short = kind, split, seed, short
+        self._tasks: list[Task] = []
+
+    def task(self, number: int) -> Task | None:
+        """The task of a number; None where the pools do not give so many different ones."""
+        for count in (number + max(number // 2, 100), number + 1):  # further than needed, if that can be
+            if number >= len(self._tasks):
+                with suppress(RuntimeError, UserError):
+                    self._tasks = self._kind.tasks(self._split, count, self._seed, short=self._short)
+        return self._tasks[number] if number < len(self._tasks) else None
+
+
+_lists = lru_cache(maxsize=16)(_Lists)

@@ -20,6 +20,9 @@ from data.records import Action, Outcome, ToolSpec
 
 Split = Literal["train", "test"]
 
+SYSTEM = "Solve the task with the tools. Copy names and values exactly."
+"""What a model is told before the instruction, unless a kind of world says something else."""
+
 
 @dataclass(frozen=True)
 class Fault:
@@ -56,6 +59,7 @@ class Task:
     context_tokens: int = 0
     """About how many tokens (as docs/kpis.md counts them) are put between where the needed fact is first read and where it is
     used; 0 where none are."""
+    system: str = SYSTEM
 
 
 @dataclass(frozen=True)
