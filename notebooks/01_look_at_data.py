@@ -18,8 +18,6 @@
 
 # %%
 import os
-import subprocess
-import sys
 import warnings
 from collections import Counter
 from html import escape
@@ -29,15 +27,6 @@ here = Path.cwd()
 os.chdir(next(folder for folder in (here, *here.parents) if (folder / "train" / "sft.py").exists()))
 print("project root:", Path.cwd().name)
 warnings.filterwarnings("ignore", message="IProgress not found")  # no widgets are needed here
-
-
-def run(*command: object) -> None:
-    """Run one of the project's commands and show what it prints."""
-    print("$ python", *command)
-    done = subprocess.run([sys.executable, *map(str, command)], capture_output=True, text=True)
-    print(done.stdout if done.returncode == 0 else done.stdout + done.stderr)
-    done.check_returncode()
-
 
 # %% tags=["parameters"]
 MODEL = ".cache/tiny"  # whose tokenizer and template are used; or .cache/smollm2-135m, Qwen/Qwen3-0.6B, ...
@@ -50,32 +39,39 @@ OUT = Path("runs/notebooks/01")
 #
 # The benchmark's expert solves training tasks in real sandboxes, a folder on disk and an HTTP API. Into some tasks faults are
 # injected: a file that was moved, a token that has expired, a rate limit. The expert recovers, and the record keeps both.
+#
+# Every command is a function, too: what is an option there is an argument here, and it gives back data
+# ([docs/notebooks.md](../docs/notebooks.md)). `record` is `python -m benchmark record`.
 
 # %%
+from benchmark.runs.recording import record
+from data.contribution.validate import validate
+from scripts.embedded_model import embedded_model
+
 if MODEL == ".cache/tiny":
-    run("scripts/embedded_model.py", MODEL, "--tiny")
+    embedded_model(Path(MODEL), tiny=True)
 if RECORDS is None:
     RECORDS = OUT / "train.jsonl"
-    short = ("--worlds", "files,api", "--short")  # tasks of few calls
-    run("-m", "benchmark", "record", *short, "--count", COUNT, "--seed", 3, "--out", RECORDS)
-run("-m", "data", "validate", RECORDS)
+    record(worlds="files,api", short=True, count=COUNT, seed=3, out=RECORDS)  # tasks of few calls
+lines = list(validate([Path(RECORDS)]))
+print(f"{sum(line.record is not None for line in lines)} good records, {sum(line.is_bad for line in lines)} bad lines")
 
 # %%
 from data.records import read_trajectories
 
 records = list(read_trajectories(RECORDS))
 repaired = [record for record in records if any(action.error for action in record.action_sequence)]
-record = max(repaired or records, key=lambda record: len(record.action_sequence))
+one = max(repaired or records, key=lambda record: len(record.action_sequence))
 
 print(f"{len(records)} records, {len(repaired)} of them with a failed step. One of those:\n")
-print(f"id           {record.id}")
-print(f"category     {record.category}")
-print(f"instruction  {record.metadata.instruction}")
-for number, action in enumerate(record.action_sequence):
+print(f"id           {one.id}")
+print(f"category     {one.category}")
+print(f"instruction  {one.metadata.instruction}")
+for number, action in enumerate(one.action_sequence):
     came_back = f"ERROR {action.error}" if action.error else f"-> {action.output}"
     print(f"  step {number}     {action.command} {action.input}  {came_back}")
-print(f"answer       {record.metadata.answer}")
-print(f"outcome      {record.outcome}")
+print(f"answer       {one.metadata.answer}")
+print(f"outcome      {one.outcome}")
 
 # %% [markdown]
 # ## Its chat
@@ -90,7 +86,7 @@ from data.chats import Chat
 from data.records import Outcome
 from data.trajectories import trajectory_to_chat
 
-chat = trajectory_to_chat(record, outcomes=frozenset(Outcome))
+chat = trajectory_to_chat(one, outcomes=frozenset(Outcome))
 assert isinstance(chat, Chat), chat
 
 rows = []

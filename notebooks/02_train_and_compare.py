@@ -20,11 +20,8 @@
 # `Qwen/Qwen3-0.6B` on a GPU.
 
 # %%
-import json
 import logging
 import os
-import subprocess
-import sys
 import warnings
 from pathlib import Path
 
@@ -33,15 +30,6 @@ os.chdir(next(folder for folder in (here, *here.parents) if (folder / "train" / 
 print("project root:", Path.cwd().name)
 warnings.filterwarnings("ignore", message="IProgress not found")  # no widgets are needed here
 logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # nor its faster kernels
-
-
-def run(*command: object) -> None:
-    """Run one of the project's commands and show what it prints."""
-    print("$ python", *command)
-    done = subprocess.run([sys.executable, *map(str, command)], capture_output=True, text=True)
-    print(done.stdout if done.returncode == 0 else done.stdout + done.stderr)
-    done.check_returncode()
-
 
 # %% tags=["parameters"]
 MODEL = ".cache/tiny"  # or .cache/smollm2-135m, Qwen/Qwen3-0.6B, any causal model with a chat template
@@ -58,16 +46,18 @@ OUT = Path("runs/notebooks/02")
 # The expert solves training tasks; the records become a prepared set, split by task.
 
 # %%
-if MODEL == ".cache/tiny":
-    run("scripts/embedded_model.py", MODEL, "--tiny")
-elif MODEL == ".cache/smollm2-135m":
-    run("scripts/embedded_model.py", MODEL)
+from benchmark.runs.recording import record
+from data.sets.build import BuildConfig, build
+from scripts.embedded_model import embedded_model
 
-SHORT = ("--worlds", "files,api", "--short")  # tasks of few calls
-run("-m", "benchmark", "record", *SHORT, "--count", RECORDS, "--seed", 7, "--out", OUT / "train.jsonl")
-config = OUT / "data.yaml"
-config.write_text(f"validation_share: 0.1\nsources:\n  - adapter: trajectory\n    path: {OUT / 'train.jsonl'}\n")
-run("-m", "data", "build", "--config", config, "--out", OUT / "data")
+if MODEL in (".cache/tiny", ".cache/smollm2-135m"):
+    embedded_model(Path(MODEL), tiny=MODEL == ".cache/tiny")
+
+SHORT = {"worlds": "files,api", "short": True}  # tasks of few calls
+record(**SHORT, count=RECORDS, seed=7, out=OUT / "train.jsonl")
+source = {"adapter": "trajectory", "path": str(OUT / "train.jsonl")}
+manifest = build(BuildConfig(validation_share=0.1, sources=[source]), out=OUT / "data")
+print({split: counts["rows"] for split, counts in manifest["splits"].items()})
 
 # %% [markdown]
 # ## Model and options
@@ -185,9 +175,16 @@ print(f"loss {losses[0]:.2f} -> {losses[-1]:.2f}; the adapter and run.json are i
 # state.
 
 # %%
-run(
-    *("-m", "benchmark", "run", "--model", MODEL, "--label", "base", "--model", OUT / "sft", "--label", "sft"),
-    *(*SHORT, "--count", TASKS, "--seed", 1, "--max-steps", MAX_STEPS, "--out", OUT / "benchmark"),
+from benchmark.runs.run import run_benchmark
+
+results = run_benchmark(
+    **SHORT,
+    model=[MODEL, str(OUT / "sft")],
+    label=["base", "sft"],
+    count=TASKS,
+    seed=1,
+    max_steps=MAX_STEPS,
+    out=OUT / "benchmark",
 )
 
 # %% [markdown]
@@ -200,32 +197,21 @@ run(
 from IPython.display import HTML
 
 from benchmark.kpis import UNITS
-
-results = {label: json.loads((OUT / "benchmark" / label / "kpis.json").read_text()) for label in ("base", "sft")}
-
-
-def shown(kpi: dict, unit: str) -> str:
-    """`62.5 % (47.0 to 75.8)` or `1.4 actions (1.0 to 1.9)`."""
-    if kpi["value"] is None:
-        return "nothing to measure"
-    factor, sign = (100, "%") if unit == "share" else (1, unit)
-    text = f"{factor * kpi['value']:.1f} {sign}"
-    return text if kpi["low"] is None else f"{text} ({factor * kpi['low']:.1f} to {factor * kpi['high']:.1f})"
-
+from benchmark.runs.shown import kpi_to_text
 
 header = "".join(f"<th>{label}</th>" for label in results)
 body = "".join(
-    f"<tr><td>{name}</td>" + "".join(f"<td>{shown(result['kpis'][name], unit)}</td>" for result in results.values())
-    for name, unit in UNITS.items()
+    f"<tr><td>{name}</td>" + "".join(f"<td>{kpi_to_text(name, run.kpi(name))}</td>" for run in results.values())
+    for name in UNITS
 )
 display(HTML(f"<table><tr><th></th>{header}</tr>{body}</table>"))
 
 # %%
 figure, axis = plt.subplots(figsize=(6, 1.8), layout="constrained")
-for row, result in enumerate(results.values()):
-    rate = result["kpis"]["success_rate"]
-    axis.plot([rate["low"], rate["high"]], [row, row], linewidth=3, alpha=0.4)
-    axis.plot(rate["value"], row, "o", color=axis.lines[-1].get_color())
+for row, run in enumerate(results.values()):
+    rate = run.kpi("success_rate")
+    axis.plot([rate.low, rate.high], [row, row], linewidth=3, alpha=0.4)
+    axis.plot(rate.value, row, "o", color=axis.lines[-1].get_color())
 axis.set(yticks=range(len(results)), yticklabels=list(results), ylim=(-0.5, len(results) - 0.5), xlim=(-0.02, 1.02))
 axis.invert_yaxis()
 axis.set_title(f"success rate on {TASKS} test tasks, with 95 % interval", loc="left")

@@ -33,8 +33,11 @@ def main() -> int:
         "--tiny", action="store_true", help="random weights, two layers: for smoke tests, learns nothing"
     )
     arguments = parser.parse_args()
-    folder: Path = arguments.folder
+    return embedded_model(arguments.folder, tiny=arguments.tiny)
 
+
+def embedded_model(folder: Path, *, tiny: bool = False) -> int:
+    """Put the model into `folder`, unless it is there; returns an exit code."""
     # config.json is written last of all, so that its presence means that the folder is whole.
     if (folder / "config.json").exists():
         (folder / "chat_template.jinja").write_text(TEMPLATE.read_text(encoding="utf-8"), encoding="utf-8")
@@ -64,7 +67,7 @@ def main() -> int:
     tokenizer.pad_token = "<|endoftext|>"
     tokenizer.save_pretrained(partial)
 
-    if arguments.tiny:
+    if tiny:
         torch.manual_seed(0)
         model = LlamaForCausalLM(
             LlamaConfig(

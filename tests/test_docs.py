@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import itertools
 import re
 import shlex
@@ -142,3 +143,13 @@ def test_every_command_line_names_real_commands_and_options(package: str, run_ap
         assert code == 0, f"{package} {command}: {err}"
         for option in options:
             assert re.search(rf"{re.escape(option)}\b", out), f"{package} {command} has no {option}"
+
+
+def test_every_function_that_stands_for_a_command_exists() -> None:
+    rows = re.findall(r"^\| `python [^|]*\| `([\w.]+)`.* of `([\w/]+)\.py`", text_of("docs/notebooks.md"), re.MULTILINE)
+    assert len(rows) >= 12
+    for name, path in rows:
+        found = importlib.import_module(path.replace("/", "."))
+        for part in name.split("."):
+            found = getattr(found, part)
+        assert callable(found), name

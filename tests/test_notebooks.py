@@ -37,6 +37,13 @@ def test_both_forms_hold_the_same_cells_and_no_output(path: Path) -> None:
     assert not any(cell.outputs or cell.execution_count for cell in code)
 
 
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_no_notebook_starts_a_process(path: Path) -> None:
+    assert not re.search(
+        r"subprocess|os\.system|get_ipython|^\s*[!%](?!%)", path.read_text(encoding="utf-8"), re.MULTILINE
+    )
+
+
 def run_notebook(path: Path, out: Path, *, folder: Path) -> nbformat.NotebookNode:
     """Run a notebook from `folder`, with what it makes in `out`."""
     notebook = nbformat.read(path, as_version=4)

@@ -160,6 +160,21 @@ def compare_runs(
     )
 
 
+def compare(before: Path, after: Path) -> RunComparison:
+    """Two folders of runs, compared.
+
+    Raises:
+        UserError: if one is no run or damaged, or they have no task in common.
+    """
+    report = compare_runs(read_run(before), read_tries(before), read_run(after), read_tries(after))
+    if report.success.comparison.value is None:
+        raise UserError(
+            f"{before} and {after} have no task in common: run both with the same split, seed, worlds and version of the "
+            f"project{_other_tasks(report)}"
+        )
+    return report
+
+
 def share(tries: Sequence[Tried]) -> float:
     """Share of the tries that succeeded."""
     return sum(each.solved for each in tries) / len(tries)
@@ -238,18 +253,12 @@ def compare_command(
 
     Example: python -m benchmark compare runs/quickstart/round-1/test/sft-1 runs/quickstart/round-1/test/dpo-1
     """
-    report = compare_runs(read_run(before), read_tries(before), read_run(after), read_tries(after))
-    comparison = report.success.comparison
-    if comparison.value is None:
-        raise UserError(
-            f"{before} and {after} have no task in common: run both with the same split, seed, worlds and version of the "
-            f"project{_other_tasks(report)}"
-        )
+    report = compare(before, after)
     if as_json:
         print(json.dumps(report.to_json(), ensure_ascii=False, indent=2))
     else:
         _print_report(report, before, after)
-    if comparison.significant_loss:
+    if report.success.comparison.significant_loss:
         raise typer.Exit(1)
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
 from benchmark.worlds.kinds import WORLDS, make_tasks
 from benchmark.worlds.world import Task
+from core.errors import UserError
 
 
 class SplitName(StrEnum):
@@ -36,3 +38,9 @@ def draw_tasks(worlds: str, split: SplitName, count: int, seed: int, *, short: b
     names = [name.strip() for name in worlds.split(",") if name.strip()]
     kind: Literal["train", "test"] = "train" if split is SplitName.train else "test"
     return make_tasks(names, kind, count, seed, short=short)
+
+
+def check_no_folder(out: Path) -> None:
+    """Refuse a folder where a file is to be written."""
+    if out.is_dir():
+        raise UserError(f"--out {out}: is a folder, expected the name of a file")

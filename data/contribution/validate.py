@@ -19,7 +19,7 @@ import re
 import sqlite3
 import stat
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
@@ -166,6 +166,20 @@ class _Ids:
 
     def close(self) -> None:
         self._database.close()
+
+
+def validate(files: Sequence[Path], limits: LineLimits | None = None) -> Iterator[CheckedLine]:
+    """Every line of the files (those of a folder, too) with its problems.
+
+    Raises:
+        UserError: if a file cannot be read.
+    """
+    checker = Checker(limits or LineLimits())
+    try:
+        for path in files_to_check(files):
+            yield from checker.check_file(path)
+    finally:
+        checker.close()
 
 
 @dataclass
@@ -424,7 +438,7 @@ def _hint_for_metadata(key: str) -> str:
     return f" Did you mean {near[0]!r}?" if near else ""
 
 
-def files_to_check(paths: list[Path]) -> list[Path]:
+def files_to_check(paths: Sequence[Path]) -> list[Path]:
     """The files, with each folder replaced by its *.jsonl files, at any depth.
 
     Raises:
