@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from benchmark.worlds.own.sources import Source
+from benchmark.worlds.own.sources import McpConfigSource, McpSource, Source
+from benchmark.worlds.own.toolsets.servers import Surroundings
 from benchmark.worlds.own.toolsets.toolset import Place, Toolset
+from core.errors import UserError
 
 
 def source_to_toolset(source: Source, place: Place) -> Toolset:
@@ -12,4 +14,24 @@ def source_to_toolset(source: Source, place: Place) -> Toolset:
     Raises:
         UserError: what it names is not there or cannot be read, a variable is not set, or the extra `tools` is missing.
     """
+    around = Surroundings(place, "world.yaml: tools")
+    try:
+        return _toolset(source, around)
+    except ImportError as error:
+        around.remove()
+        raise UserError(f"a folder's own tools need the extra: pip install 'tooltune[tools]' ({error})") from None
+    except BaseException:
+        around.remove()
+        raise
+
+
+def _toolset(source: Source, around: Surroundings) -> Toolset:
+    # Each kind is imported where it is needed: the MCP SDK alone takes a second, and is an extra.
+    if isinstance(source, McpSource | McpConfigSource):
+        from benchmark.worlds.own.toolsets import mcp_config  # noqa: PLC0415
+        from benchmark.worlds.own.toolsets.mcp import McpToolset  # noqa: PLC0415
+
+        if isinstance(source, McpSource):
+            return McpToolset(mcp_config.server_to_connection(source.mcp, around), around)
+        return McpToolset(mcp_config.config_to_connection(source, around), around)
     raise NotImplementedError
