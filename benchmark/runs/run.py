@@ -42,7 +42,7 @@ from benchmark.agent.transformers_model import Dtype, Model
 from benchmark.kpis import kpis, kpis_by, pass_hat_k, success_by_context
 from benchmark.runs.actors import API_KEY_ENV, Actor, Options, json_sha256, make_actors, read_api_key
 from benchmark.runs.options import ALL_WORLDS, Count, Seed, Short, SplitName, Worlds, draw_tasks
-from benchmark.runs.results import RECORDS, Run, read_run
+from benchmark.runs.results import RECORDS, read_run
 from benchmark.runs.shown import kpi_table
 from benchmark.worlds.world import Task
 from core.errors import UserError
@@ -128,7 +128,7 @@ def run_benchmark(
     repeat_guard: Annotated[
         bool, typer.Option("--repeat-guard", help="Tell the model that it has tried a failed call, and do not make it.")
     ] = False,
-) -> dict[str, Run]:
+) -> dict[str, BenchmarkRun]:
     r"""Run models on tasks: trajectories, KPIs with intervals, and a table.
 
     A run that was stopped goes on where it was, and a finished one is reused, as long as model and options are unchanged.
