@@ -69,12 +69,13 @@ import torch
 from trl import SFTConfig
 
 from train.environment import prepare_environment, quiet
-from train.fit import fit, load_data, print_plan, read_metrics
+from train.fit import fit, print_plan, read_metrics
 from train.model import load_model
 from train.options import DataOptions
 from train.parsing import ModelOptions
 from train.run_record import resolved
 from train.trainers import ChatTrainer
+from train.training_data import load_data
 
 quiet()
 gpu = torch.cuda.is_available()

@@ -79,15 +79,9 @@ def modules() -> dict[str, ast.Module]:
 
 
 def imports_of(tree: ast.Module, known: dict[str, ast.Module]) -> set[str]:
-    """Modules of ours that one imports when it runs, anywhere in its code; what only types ask for is left out."""
-    for_types = [
-        node for node in ast.walk(tree) if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
-    ]
-    left_out = {id(inner) for node in for_types for inner in ast.walk(node)}
+    """Modules of ours that one imports, anywhere in its code; also what only types ask for."""
     found: set[str] = set()
     for node in ast.walk(tree):
-        if id(node) in left_out:
-            continue
         if isinstance(node, ast.ImportFrom) and node.module:
             for alias in node.names:
                 inner = f"{node.module}.{alias.name}"

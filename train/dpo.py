@@ -28,13 +28,14 @@ if __name__ == "__main__":
 from trl import DPOConfig
 
 from train.environment import prepare_environment
-from train.fit import fit, load_data, print_plan
+from train.fit import fit, print_plan
 from train.model import load_model
 from train.outcome import RunFolder, deterministic, run_main
 from train.parsing import ModelOptions, parse_options
 from train.reference import ReferenceCache, cache_folder, reference_key
 from train.run_record import resolved
 from train.trainers import PairTrainer
+from train.training_data import load_data
 
 
 def main(argv: list[str] | None = None) -> None:

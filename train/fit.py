@@ -31,13 +31,9 @@ from transformers.trainer_callback import ProgressCallback
 
 from core.errors import UserError, disk_fault
 from core.files import appending, write_whole
-from data.curation.contamination import Reference
-from data.sets.prepared import Prepared, read_prepared
 from train import checkpoints
-from train.attention import FLEX_BLOCK_TOKENS, Backend, choose_backend
-from train.audit.audit import audit, check_allowed, print_findings, refusal
+from train.audit.audit import audit, print_findings, refusal
 from train.audit.findings import Finding
-from train.audit.rows import read_test_tasks
 from train.benchmarking import Benchmarking, check_benchmark
 from train.environment import open_wandb
 from train.logging_state import read_logging_state
@@ -46,20 +42,7 @@ from train.options import DataOptions
 from train.outcome import NoCheckpoint, Preempted, RunFolder, Watch, from_main, is_main, say
 from train.plan import make_plan, steps_per_run
 from train.run_record import read_record, run_settings, start_record, write_record
-from train.tree import (
-    Rendered,
-    RenderReport,
-    Rows,
-    Unit,
-    UnitCollator,
-    chats_to_rendered,
-    pairs_to_rendered,
-    rendered_to_units,
-)
-
-SHARING_WORTH_A_TREE = 1.1
-"""Tokens of all sequences / unique tokens, below which plain rows are taken."""
-
+from train.training_data import TrainingData
 
 INEXACT = {
     "save_only_model": "a run that goes on without its optimizer ends with other weights",
@@ -67,84 +50,6 @@ INEXACT = {
     "auto_find_batch_size": "a step would hold other rows than the options say",
 }
 """The HF Trainer's options with which a resumed run is silently another one."""
-
-
-class TrainingData(NamedTuple):
-    """The prepared set for this model: units and report per split ("train", "validation"), and how they are computed."""
-
-    prepared: Prepared
-    rendered: dict[str, list[Rendered]]
-    units: dict[str, list[Unit]]
-    reports: dict[str, RenderReport]
-    backend: Backend
-    trees: str
-    """One line for the log: whether trees are on, with which attention, and why."""
-    tasks: Reference | None
-    """Tasks of the benchmark that the audit looks for."""
-
-    def collator(self, pad_token_id: int) -> UnitCollator:
-        """The collator that packs as the backend needs it."""
-        rows: Rows = {"dense": "bins", "causal": "paths"}.get(self.backend, "one")  # type: ignore[assignment] # a str
-        return UnitCollator(pad_token_id, rows, FLEX_BLOCK_TOKENS if self.backend == "flex" else 1)
-
-
-def load_data(options: DataOptions, loaded: LoadedModel, training: Any, *, kind: str) -> TrainingData:
-    """Read the prepared set, render it, and decide whether it is computed on trees.
-
-    Raises:
-        UserError: if the set is missing, of another kind than `kind`, nothing of it can be trained on, or `--tree true`
-            asks for what the model's attention cannot do.
-    """
-    if not options.data:
-        raise UserError("--data is missing: the folder of a prepared set (make one with `python -m data build`)")
-    if options.tree not in ("auto", "true", "false"):
-        raise UserError(f"--tree {options.tree}: expected auto, true or false")
-    check_allowed(options.audit_allow)
-    tasks = read_test_tasks(options.benchmark_tasks) if options.benchmark_tasks else None
-    prepared = read_prepared(options.data)
-    if prepared.kind != kind:
-        raise UserError(f"{options.data}: holds {prepared.kind}s, this method trains on {kind}s")
-    convert: Any = chats_to_rendered if kind == "chat" else pairs_to_rendered
-    rendered, reports = {}, {}
-    for split in ("train", "validation"):
-        rendered[split], reports[split] = convert(
-            list(getattr(prepared, split)), loaded.renderer, max_tokens=training.max_length
-        )
-    for split, purpose in (
-        ("train", "to train on"),
-        ("validation", f"for --eval_strategy {training.eval_strategy.value}"),
-    ):
-        if rendered[split] or (split == "validation" and training.eval_strategy == "no"):
-            continue
-        why = ", ".join(f"{reason}: {count}" for reason, count in reports[split].dropped.most_common())
-        raise UserError(f"{options.data}: no row is left {purpose} ({why or f'the {split} split is empty'})")
-    units = {split: rendered_to_units(rendered[split], reports[split], share=True) for split in rendered}
-    backend, share, line = _choose_trees(options.tree, loaded.model, reports["train"].sharing)
-    if not share:
-        units = {split: rendered_to_units(rendered[split], reports[split], share=False) for split in rendered}
-    return TrainingData(prepared, rendered, units, reports, backend, line, tasks)
-
-
-def _choose_trees(wanted: str, model: Any, sharing: float) -> tuple[Backend, bool, str]:
-    """(backend, whether sequences share their tokens, the line for the log)."""
-    config = model.config.get_text_config()
-    # As TRL decides it: on wherever the model has experts and the coefficient is not 0.
-    balancing = hasattr(config, "output_router_logits") and getattr(config, "router_aux_loss_coef", 0.0) != 0.0
-    why = f"{sharing:.2f} tokens in sequences for each unique one"
-    if wanted == "false":
-        share, why = False, "--tree false"
-    elif wanted == "auto" and sharing < SHARING_WORTH_A_TREE:
-        share, why = False, f"{why}, below {SHARING_WORTH_A_TREE}"
-    else:
-        share = True
-    try:
-        backend = choose_backend(model, forks=share, mixture_loss=balancing)
-    except UserError as error:
-        if wanted == "true":
-            raise UserError(f"--tree true: {error}") from None
-        share, why = False, str(error)
-        backend = choose_backend(model, forks=False, mixture_loss=balancing)
-    return backend, share, f"trees: {'on' if share else 'off'} ({why}), attention: {backend}"
 
 
 def print_plan(

@@ -28,12 +28,13 @@ if __name__ == "__main__":
 from trl.experimental.orpo import ORPOConfig
 
 from train.environment import prepare_environment
-from train.fit import fit, load_data, print_plan
+from train.fit import fit, print_plan
 from train.model import load_model
 from train.outcome import RunFolder, deterministic, run_main
 from train.parsing import ModelOptions, parse_options
 from train.run_record import resolved
 from train.trainers import OddsRatioTrainer
+from train.training_data import load_data
 
 
 def main(argv: list[str] | None = None) -> None:

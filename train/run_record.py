@@ -12,7 +12,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from core.files import write_whole
 from data.models import source_sha256
@@ -20,9 +20,7 @@ from data.wire import TrainingRun
 from train.audit.findings import Finding
 from train.model import LoadedModel
 from train.outcome import is_main
-
-if TYPE_CHECKING:
-    from train.fit import TrainingData
+from train.training_data import TrainingData
 
 PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "bitsandbytes", "tooltune")
 

@@ -27,8 +27,11 @@ Meant = tuple[str, str]
 class Pursued(Protocol):
     """What an expert asks of a world."""
 
-    task: Task
-    plan: Plan
+    @property
+    def task(self) -> Task: ...
+
+    @property
+    def plan(self) -> Plan: ...
 
     @property
     def troubles(self) -> Troubles[Any, Any]: ...

@@ -12,12 +12,9 @@ import string
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
+from typing import Any, Generic, Literal, Protocol, TypeVar
 
 from benchmark.worlds.world import Fault, Move
-
-if TYPE_CHECKING:
-    from benchmark.worlds.expert import Expert
 
 Values = Mapping[str, Any]
 """What the names in an error stand for."""
@@ -26,14 +23,41 @@ Struck = TypeVar("Struck", contravariant=True)
 Call = TypeVar("Call", contravariant=True)
 
 
+class Learner(Protocol):
+    """What repairs tell an expert, and ask it."""
+
+    unsure: set[tuple[str, str]]
+    """Calls that were made and whose answers never came, by what they mean."""
+
+    def meant(self, command: str, given: Mapping[str, Any]) -> tuple[str, str]:
+        """A call by what it means."""
+        ...
+
+    def first(self, name: str) -> str:
+        """The name that a thing had at the beginning."""
+        ...
+
+    def now(self, name: str) -> str:
+        """What a thing is called now, as far as is known."""
+        ...
+
+    def rename(self, old: str, new: str) -> None:
+        """A thing is called otherwise from now on."""
+        ...
+
+    def forget(self, what: str, command: str, given: Mapping[str, Any]) -> None:
+        """What a call gave holds no longer."""
+        ...
+
+
 class Repair(Protocol):
     """The way out of a trouble. As it stands here: nothing to learn, and the plan's own steps do what is left to do."""
 
-    def learn(self, expert: Expert[Any], command: str, given: Mapping[str, Any], values: Values) -> None:
+    def learn(self, expert: Learner, command: str, given: Mapping[str, Any], values: Values) -> None:
         """Draw what follows from an error that was read just now."""
         return
 
-    def is_over(self, expert: Expert[Any], values: Values) -> bool:
+    def is_over(self, expert: Learner, values: Values) -> bool:
         """Whether the history shows that nothing is left to do beside the plan's steps, however the world stands."""
         return True
 
@@ -64,7 +88,7 @@ class Again(Repair):
     unsure: bool = False
     how: str = "the same call again"
 
-    def learn(self, expert: Expert[Any], command: str, given: Mapping[str, Any], values: Values) -> None:
+    def learn(self, expert: Learner, command: str, given: Mapping[str, Any], values: Values) -> None:
         """Remember a call of which nobody knows."""
         if self.unsure:
             expert.unsure.add(expert.meant(command, given))
@@ -85,7 +109,7 @@ class By(Repair):
     tells: str = ""
     """What the call tells a new name of, by its name in the error; once that is known, the trouble is over."""
 
-    def is_over(self, expert: Expert[Any], values: Values) -> bool:
+    def is_over(self, expert: Learner, values: Values) -> bool:
         """Whether the new name is known."""
         return bool(self.tells) and expert.now(expert.first(values[self.tells])) != values[self.tells]
 
@@ -118,7 +142,7 @@ class Use(Repair):
     old: str
     new: str
 
-    def learn(self, expert: Expert[Any], command: str, given: Mapping[str, Any], values: Values) -> None:
+    def learn(self, expert: Learner, command: str, given: Mapping[str, Any], values: Values) -> None:
         """Remember the new name."""
         expert.rename(values[self.old], values[self.new])
 
@@ -135,7 +159,7 @@ class Anew(Repair):
     what: Literal["output", "version", "token", "refresh", "page"]
     how: str
 
-    def learn(self, expert: Expert[Any], command: str, given: Mapping[str, Any], values: Values) -> None:
+    def learn(self, expert: Learner, command: str, given: Mapping[str, Any], values: Values) -> None:
         """Forget it."""
         expert.forget(self.what, command, given)
 

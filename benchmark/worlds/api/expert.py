@@ -5,15 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 from benchmark.worlds.api.requests import AUTH
-from benchmark.worlds.expert import Act, Expert, Later, Meant
+from benchmark.worlds.api.site import Shop
+from benchmark.worlds.expert import Act, Expert, Later, Meant, Pursued
 from benchmark.worlds.tools import GIVEN_UP
 from benchmark.worlds.world import Move
-
-if TYPE_CHECKING:
-    from benchmark.worlds.api.world import ApiWorld
 
 READ_BY = {"set_count": "get_item", "change_customer": "get_customer"}
 """Changes that need the version of what they change -> the reading that tells it."""
@@ -112,10 +110,18 @@ class FetchReport:
         return [expert.call("get_report", {"id": job})]
 
 
-class ApiExpert(Expert[Any]):
+class Services(Pursued, Protocol):
+    """What the expert asks of the API world."""
+
+    shop: Shop
+    acts: list[Act]
+
+    def missing_goals(self) -> list[Goal]: ...
+
+
+class ApiExpert(Expert[Services]):
     """What only the expert of the API world knows: which tokens are good, and which versions are up to date."""
 
-    world: ApiWorld
     moment: ClassVar = ("token", "version")
 
     def start(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from pydantic import JsonValue
 
@@ -11,8 +11,6 @@ from benchmark.worlds.api.requests import Answer, Refusal, text_of
 
 if TYPE_CHECKING:
     from graphql import GraphQLSchema
-
-    from benchmark.worlds.api.site import Entity, Shop
 
 _MOST_QUERY_TOKENS, _MOST_QUERY_DEPTH = 300, 12
 SCHEMA = """\
@@ -33,7 +31,27 @@ type Message { id: ID! to: String! text: String! }
 """
 
 
-def answer_query(shop: Shop, query: str) -> Answer:
+class Stock(Protocol):
+    """What a query asks of the shop: rows of its tables, by their keys and by the ids that they have now."""
+
+    crossings: int
+    is_broken: bool
+
+    @property
+    def tables(self) -> dict[str, dict[str, dict[str, str]]]: ...
+
+    def key_of(self, table: str, named: str) -> str: ...
+
+    def id_of(self, table: str, key: str) -> str: ...
+
+    def page_of(self, table: str, cursor: str) -> tuple[list[dict[str, str]], str | None]: ...
+
+    def change(self, table: str, named: str, change: dict[str, str]) -> Answer: ...
+
+    def add(self, table: str, row: dict[str, str]) -> str: ...
+
+
+def answer_query(shop: Stock, query: str) -> Answer:
     """What the shop answers to a query or a mutation; errors beside the data where a service is broken.
 
     Raises:
@@ -68,7 +86,7 @@ def answer_query(shop: Shop, query: str) -> Answer:
 class _Graph:
     """The root of GraphQL's types: what each field gives."""
 
-    def __init__(self, shop: Shop) -> None:
+    def __init__(self, shop: Stock) -> None:
         self._shop = shop
 
     def customer(self, info: Any, name: str) -> dict[str, Any]:
@@ -94,7 +112,7 @@ class _Graph:
         row = {"customer": self._shop.key_of("customers", customer), "item": text_of({"item": item}, "item")}
         return self._order(self._shop.add("orders", {**row, "city": "", "key": key}))
 
-    def sendMessage(self, info: Any, to: str, text: str, key: str) -> Entity:
+    def sendMessage(self, info: Any, to: str, text: str, key: str) -> dict[str, str]:
         """Send a message once for a key."""
         row = {"to": text_of({"to": to}, "to"), "text": text_of({"text": text}, "text"), "key": key}
         return self._shop.tables["messages"][self._shop.add("messages", row)]

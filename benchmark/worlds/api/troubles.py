@@ -3,13 +3,39 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from benchmark.worlds.api.requests import AUTH, TABLES, Answer, Request
-from benchmark.worlds.troubles import Again, Anew, By, Trouble, Troubles, Use
+from benchmark.worlds.troubles import Again, Anew, By, Trouble, Troubles, Use, Values
 
-if TYPE_CHECKING:
-    from benchmark.worlds.api.site import Shop
+
+class Struck(Protocol):
+    """What troubles ask of the shop's services."""
+
+    crossings: int
+
+    @property
+    def has_used_cursor(self) -> bool: ...
+
+    def wait_s(self, service: str) -> int: ...
+
+    def close(self, service: str) -> None: ...
+
+    def lose_answer(self) -> Values: ...
+
+    def end_token(self, request: Request) -> Values: ...
+
+    def end_refresh(self) -> None: ...
+
+    def end_cursors(self) -> None: ...
+
+    def rename_field(self, request: Request) -> None: ...
+
+    def move_row(self, request: Request) -> None: ...
+
+    def write_meanwhile(self, request: Request) -> None: ...
+
+    def answer_partly(self, request: Request) -> Answer: ...
 
 
 @dataclass(frozen=True)
@@ -31,7 +57,7 @@ _WAIT = By("wait", {"seconds": "{seconds}"})
 _NO_ANSWER = "504 no answer within 30 s, it may have been done or not"
 _SAME_KEY = Again(unsure=True, how="the same call again, with the same idempotency key")
 
-TROUBLES: Troubles[Shop, Served] = Troubles(
+TROUBLES: Troubles[Struck, Served] = Troubles(
     (
         Trouble(
             "malformed",

@@ -4,14 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 from benchmark.worlds.code.goals import Goal
-from benchmark.worlds.expert import Expert
+from benchmark.worlds.expert import Expert, Pursued
 from benchmark.worlds.world import Move
 
-if TYPE_CHECKING:
-    from benchmark.worlds.code.world import CodeWorld
+
+class Project(Pursued, Protocol):
+    """What the expert asks of the code world."""
+
+    files: dict[str, bytes]
+    before: dict[str, bytes]
+
+    @property
+    def confirms(self) -> bool:
+        """Whether it ends with tests that pass."""
+        ...
+
+    @property
+    def goal_paths(self) -> set[str]: ...
+
+    def missing_goals(self) -> list[Goal]: ...
+
+    def text_at(self, path: str) -> str | None: ...
 
 
 @dataclass(frozen=True)
@@ -35,7 +51,7 @@ class RunTests:
         return [] if expert.has_tested else [Move("run_tests")]
 
 
-def _put_right(world: CodeWorld, goal: Goal) -> Move:
+def _put_right(world: Project, goal: Goal) -> Move:
     """An edit of one line where that is enough, with as many lines before it as tell it apart; else the whole text."""
     text = world.text_at(goal.path)
     now, wanted = (text or "").splitlines(), goal.text.splitlines()
@@ -52,10 +68,9 @@ def _put_right(world: CodeWorld, goal: Goal) -> Move:
     return Move("write_file", {"path": goal.path, "text": goal.text})
 
 
-class CodeExpert(Expert[Any]):
+class CodeExpert(Expert[Project]):
     """What only the expert of the code world knows."""
 
-    world: CodeWorld
     names: ClassVar = ("path",)
 
     def start(self) -> None:
@@ -71,7 +86,7 @@ class CodeExpert(Expert[Any]):
 
     def answer(self) -> str | None:
         """Where tests are to pass, they have been seen to."""
-        is_confirmed = self.has_tested or not self.world.plan.confirms
+        is_confirmed = self.has_tested or not self.world.confirms
         return super().answer() if is_confirmed else None
 
     def mend(self) -> Sequence[Move]:

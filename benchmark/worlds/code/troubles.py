@@ -2,27 +2,41 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from benchmark.worlds.tools import Called, cut_off
 from benchmark.worlds.troubles import By, Trouble, Troubles, Use, Values
+from benchmark.worlds.world import Task
 
-if TYPE_CHECKING:
-    from benchmark.worlds.code.world import CodeWorld
+
+class Struck(Protocol):
+    """What troubles ask of the code world."""
+
+    task: Task
+    files: dict[str, bytes]
+
+    def plain(self, name: str, value: Any) -> Any: ...
+
+    def fill(self) -> Values: ...
+
+    def add_line(self, path: str) -> Values: ...
+
+    def move_away(self, path: str) -> None: ...
+
 
 _RUNNING = ("run_python", "run_file", "run_tests")
 _WRITING = ("write_file", "edit_file")
 
 
-def _path(world: CodeWorld, called: Called) -> str:
+def _path(world: Struck, called: Called) -> str:
     return str(world.plain("path", called.given["path"]))
 
 
-def _is_written(world: CodeWorld, tool: str, given: Any, values: Values) -> bool:
+def _is_written(world: Struck, tool: str, given: Any, values: Values) -> bool:
     return tool in _WRITING and given.get("path") == values["path"]
 
 
-TROUBLES: Troubles[CodeWorld, Called] = Troubles(
+TROUBLES: Troubles[Struck, Called] = Troubles(
     (
         Trouble("busy", "the project is busy, try again", occasions=("editing", "writing")),
         Trouble(

@@ -244,6 +244,11 @@ class CodeWorld(ToolWorld):
         return [goal for goal in open_goals if not goal.holds(self._snapshot())]
 
     @property
+    def confirms(self) -> bool:
+        """Whether the task is to end with tests that pass."""
+        return self.plan.confirms
+
+    @property
     def goal_paths(self) -> set[str]:
         """The files that must be new or changed."""
         return {goal.path for goal in self.goals}

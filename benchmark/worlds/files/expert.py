@@ -4,24 +4,36 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Any, ClassVar
+from pathlib import Path, PurePosixPath
+from typing import Any, ClassVar, Protocol
 
-from benchmark.worlds.expert import Act, Expert
+from benchmark.worlds.expert import Act, Expert, Pursued
 from benchmark.worlds.files.families.family import LOOKS
 from benchmark.worlds.files.file_formats import read_zip, same_content
 from benchmark.worlds.files.troubles import THERE, plain
-from benchmark.worlds.tools import ToolError
+from benchmark.worlds.tools import Commit, ToolError
 from benchmark.worlds.world import Move
 
-if TYPE_CHECKING:
-    from benchmark.worlds.files.world import FilesWorld
+
+class Folder(Pursued, Protocol):
+    """What the expert asks of the files world."""
+
+    root: Path
+    before: dict[str, bytes]
+    made: dict[str, bytes]
+    modes: dict[str, str]
+    gone: set[str]
+
+    def tree(self) -> dict[str, bytes]: ...
+
+    def holds(self, path: str) -> bool: ...
+
+    def check(self, name: str, arguments: dict[str, Any]) -> Commit: ...
 
 
-class FilesExpert(Expert[Any]):
+class FilesExpert(Expert[Folder]):
     """What only the expert of the files world knows. It uses no word that it has not seen."""
 
-    world: FilesWorld
     names: ClassVar = THERE
 
     def start(self) -> None:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from benchmark.worlds.tools import Called, cut_off
-from benchmark.worlds.troubles import By, Trouble, Troubles, Use
-
-if TYPE_CHECKING:
-    from benchmark.worlds.files.world import FilesWorld
+from benchmark.worlds.troubles import By, Trouble, Troubles, Use, Values
+from benchmark.worlds.world import Task
 
 PATHS = ("path", "source", "archive", "target", "folder")
 """Arguments that are paths."""
@@ -19,6 +17,25 @@ _FILLING = (
     *("write_file", "edit_file", "write_number", "convert_file"),
     *("change_encoding", "add_to_zip", "extract_file", "unzip_file"),
 )
+
+
+class Struck(Protocol):
+    """What troubles ask of the files world."""
+
+    task: Task
+    before: dict[str, bytes]
+    made: dict[str, bytes]
+    modes: dict[str, str]
+
+    def is_writable(self, path: str) -> bool: ...
+
+    def make_read_only(self, called: Called) -> None: ...
+
+    def fill(self) -> Values: ...
+
+    def add_line(self, path: str) -> Values: ...
+
+    def move_away(self, path: str) -> None: ...
 
 
 def plain(path: str) -> str:
@@ -40,7 +57,7 @@ def _is_under(given: Any, folder: str) -> bool:
     return folder in [path.parts[0] for path in paths if path.parts]
 
 
-TROUBLES: Troubles[FilesWorld, Called] = Troubles(
+TROUBLES: Troubles[Struck, Called] = Troubles(
     (
         Trouble("busy", "device busy, try again", occasions=("looking", "reading", "writing")),
         Trouble(

@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
-from benchmark.worlds.expert import Act, Expert
+from benchmark.worlds.expert import Act, Expert, Pursued
 from benchmark.worlds.world import Move
-
-if TYPE_CHECKING:
-    from benchmark.worlds.other.world import OtherWorld
 
 NO_TOOL = {"en": "No tool can do that.", "ko": "도구 없음: 할 수 있는 도구가 없습니다."}
 """What the expert says where none fits."""
 
 
-class OtherExpert(Expert[Any]):
+class Notes(Pursued, Protocol):
+    """What the expert asks of this world: its notes, as they were and as they are."""
+
+    goals: dict[str, str]
+    before: dict[str, str]
+    notes: dict[str, str]
+
+    def missing_notes(self) -> list[str]: ...
+
+    def too_many(self) -> list[str]: ...
+
+
+class OtherExpert(Expert[Notes]):
     """What only the expert of this world knows."""
 
-    world: OtherWorld
     names: ClassVar = ("table",)
 
     def start(self) -> None:

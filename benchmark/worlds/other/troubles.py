@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from benchmark.worlds.tools import Called, cut_off
-from benchmark.worlds.troubles import By, Trouble, Troubles, Use
+from benchmark.worlds.troubles import By, Trouble, Troubles, Use, Values
+from benchmark.worlds.world import Task
 
-if TYPE_CHECKING:
-    from benchmark.worlds.other.world import OtherWorld
+
+class Struck(Protocol):
+    """What troubles ask of this world."""
+
+    task: Task
+
+    def rename_table(self, table: str) -> None: ...
+
+    def fill(self) -> Values: ...
+
 
 ANY = ("reckoning", "looking up")
 
-TROUBLES: Troubles[OtherWorld, Called] = Troubles(
+TROUBLES: Troubles[Struck, Called] = Troubles(
     (
         Trouble("busy", "busy, nothing was done, try again", occasions=ANY),
         Trouble("timed_out", "timed out, nothing was done, try again", occasions=ANY),

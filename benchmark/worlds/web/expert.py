@@ -5,15 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
-from benchmark.worlds.expert import Act, Expert, Look
+from benchmark.worlds.expert import Act, Expert, Look, Pursued
 from benchmark.worlds.tools import GIVEN_UP
-from benchmark.worlds.web.pages import LOGIN, LOGIN_BUTTON, MAP, title_of
+from benchmark.worlds.web.browser import Document
+from benchmark.worlds.web.pages import LOGIN, LOGIN_BUTTON, MAP, Entry, title_of
+from benchmark.worlds.web.site import Site
 from benchmark.worlds.world import Move
-
-if TYPE_CHECKING:
-    from benchmark.worlds.web.world import WebWorld
 
 _MAP_LINE = re.compile(r"(.+): (/\S+)")
 
@@ -66,10 +65,21 @@ class Send:
         return [expert.call("open_page", {"address": following})]
 
 
-class WebExpert(Expert[Any]):
+class Browsing(Pursued, Protocol):
+    """What the expert asks of the web world."""
+
+    site: Site
+    page: Document | None
+
+    @property
+    def is_logged_in(self) -> bool: ...
+
+    def missing_goals(self) -> list[tuple[str, Entry]]: ...
+
+
+class WebExpert(Expert[Browsing]):
     """What only the expert of the web world knows: the site map, logging in, filling in."""
 
-    world: WebWorld
     names: ClassVar = ("address",)
 
     def start(self) -> None:

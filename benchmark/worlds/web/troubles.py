@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Protocol
 
-from benchmark.worlds.troubles import Anew, By, Trouble, Troubles, Use
+from benchmark.worlds.troubles import Anew, By, Trouble, Troubles, Use, Values
 from benchmark.worlds.web.pages import ACCOUNT, LOGIN, MAP, Page
-
-if TYPE_CHECKING:
-    from benchmark.worlds.web.site import Site
 
 
 @dataclass(frozen=True)
@@ -30,10 +27,31 @@ class Visit:
         return self.name not in (LOGIN, ACCOUNT, MAP)
 
 
+class Struck(Protocol):
+    """What troubles ask of the site."""
+
+    @property
+    def is_blocked(self) -> bool: ...
+
+    def field_names(self, name: str) -> dict[str, str]: ...
+
+    def let_time_pass(self) -> Values: ...
+
+    def refuse_all(self, kind: str) -> Values: ...
+
+    def move_page(self, visit: Visit, *, is_told: bool = True) -> None: ...
+
+    def end_sessions(self) -> Values: ...
+
+    def end_form(self, visit: Visit) -> Values: ...
+
+    def rename_field(self, visit: Visit) -> Values: ...
+
+
 _WAIT = By("wait", {"seconds": "{seconds}"})
 _FILL_IN = Anew("page", "open the page again, fill in again")
 
-TROUBLES: Troubles[Site, Visit] = Troubles(
+TROUBLES: Troubles[Struck, Visit] = Troubles(
     (
         Trouble(
             "stale_form",
