@@ -390,7 +390,7 @@ def close_episode(episode: Episode, verdict: Verdict, *, advise: bool = False) -
         "replay": {**_VERSIONS, "sums": record_checksums(metadata, episode.actions)},
     }
     kind = episode.kind
-    details = {**_VERSIONS, **({"identity": dict(kind.identity)} if kind.identity else {})}
+    details: dict[str, JsonValue] = {**_VERSIONS, **({"identity": dict(kind.identity)} if kind.identity else {})}
     return Trajectory(
         id=try_to_record_id(episode.attempt, label=str((metadata.model_extra or {}).get("policy"))),
         category=kind.category,

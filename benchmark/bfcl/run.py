@@ -33,6 +33,7 @@ from benchmark.bfcl.questions import (
 )
 from benchmark.runs.actors import Actor, Options
 from benchmark.runs.shown import kpi_to_text
+from benchmark.worlds.kinds import Kind
 from benchmark.worlds.world import Task, World
 from core.errors import UserError, printable
 from core.files import appending, claimed_folder, whole_file, whole_result
@@ -62,7 +63,7 @@ class Question(Episode):
             tools=item.tools,
             parameters={},
         )
-        super().__init__(Try(task), cast(World, None), Metadata(), FROZEN_START)
+        super().__init__(Try(task), cast(Kind, None), cast(World, None), Metadata(), FROZEN_START)
         self.item = item
         # A first prompt that a template or a window cannot hold would end the run; here it is a wrong answer among thousands.
         # With an action it is no first prompt.

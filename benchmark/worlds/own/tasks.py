@@ -1,0 +1,194 @@
+"""One task of a folder with the user's own tools: a line of tasks.jsonl. Reading it starts nothing."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    JsonValue,
+    Tag,
+    field_validator,
+    model_validator,
+)
+
+from benchmark.worlds.own.sources import NamedCall
+
+FROM = "$from"
+"""Key of an argument that refers to an earlier result: `{"$from": [call, "/json/pointer"]}`."""
+
+Part = Literal["record", "practice", "validation"]
+_PARTS: tuple[tuple[Part, float], ...] = (("record", 0.60), ("practice", 0.85), ("validation", 1.0))
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True, populate_by_name=True)
+
+
+class SaidNumber(_Strict):
+    """A number that the answer must hold."""
+
+    number: float
+    tolerance: float = Field(default=0.0, ge=0)
+
+
+Said = str | int | float | SaidNumber
+"""Words that the answer must hold as whole words, or a number."""
+
+
+class Before(_Strict):
+    """A call that must come first."""
+
+    before: str
+    """Name of the tool whose first call must come later."""
+
+
+class CalledCheck(_Strict):
+    """A condition on the calls that were made: broken it is damage, held it scores nothing."""
+
+    call: str
+    """Name of the tool."""
+    arguments: dict[str, JsonValue] | None = None
+    """Only calls with these arguments count."""
+    called: Literal["once", "never"] | Before
+
+
+class ResultCheck(_Strict):
+    """A goal: what a read-only call gives after the run."""
+
+    call: str
+    """Name of the tool."""
+    arguments: dict[str, JsonValue] = Field(default_factory=dict)
+    pointer: str | None = None
+    """JSON Pointer into the result; alone, that something is there."""
+    equals: JsonValue = None
+    contains: str | None = None
+    matches: str | None = None
+    """A regular expression that is found in the result's text."""
+
+    @field_validator("matches")
+    @classmethod
+    def _is_pattern(cls, value: str | None) -> str | None:
+        if value is not None:
+            try:
+                re.compile(value)
+            except re.error as error:
+                raise ValueError(f"not a regular expression: {error}") from None
+        return value
+
+    @model_validator(mode="after")
+    def _says_something(self) -> ResultCheck:
+        given = self.model_fields_set & {"equals", "contains", "matches"}
+        if len(given) > 1 or not (given or self.pointer is not None):
+            raise ValueError("a check has exactly one of equals, contains, matches, or a pointer alone")
+        return self
+
+
+def _sort_of_check(value: Any) -> str:
+    called = value.get("called") if isinstance(value, dict) else getattr(value, "called", None)
+    return "[called]" if called is not None else "[result]"
+
+
+Check = Annotated[
+    Annotated[CalledCheck, Tag("[called]")] | Annotated[ResultCheck, Tag("[result]")], Discriminator(_sort_of_check)
+]
+
+
+class TaskRow(_Strict):
+    """One task: what the model is asked, and a way to do it. The state after that way is what must be reached."""
+
+    id: str = Field(min_length=1, max_length=120, pattern=r"^[^\s/\\]+$")
+    split: Literal["train", "test"]
+    instruction: str = Field(min_length=1)
+    solution: list[NamedCall] = Field(default_factory=list)
+    """Calls that solve it. An argument may be `{"$from": [call, "/json/pointer"]}`: a value of the result of an earlier call,
+    named by its place from 0 or by its tool."""
+    family: str = "tasks"
+    """Tasks that are solved in the same way."""
+    language: str = Field(default="en", min_length=2)
+    setup: list[NamedCall] = Field(default_factory=list)
+    """Calls before the model is asked; it does not see them."""
+    says: list[Said] = Field(default_factory=list)
+    """What the answer must hold. It decides only where `expects: no_change`."""
+    check: list[Check] = Field(default_factory=list)
+    """Further goals and conditions."""
+    expects: Literal["no_change"] | None = None
+    """For refusals and questions: nothing may change, and the answer decides."""
+    shared: list[str] = Field(default_factory=list)
+    """Values that may stand in both splits."""
+    row: dict[str, JsonValue] = Field(default_factory=dict)
+    """What `reset(**row)` of a Python source gets."""
+    user: Annotated[None, BeforeValidator(lambda value: _reserved(value))] = None
+    """Reserved for tasks in which the model asks back; must be null."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> TaskRow:
+        if self.says and self.expects is None:
+            raise ValueError("says decides only where expects: no_change; elsewhere the state does")
+        if self.expects is None and not self.solution and not self.check:
+            raise ValueError("solution is missing: the state after it is what must be reached")
+        if self.expects is not None and not self.says:
+            raise ValueError("expects: no_change needs says: an answer decides where nothing may change")
+        for calls, what in ((self.setup, "setup"), (self.solution, "solution")):
+            for place, call in enumerate(calls):
+                for source, _ in references(call.arguments):
+                    names = [each.name for each in calls[:place]]
+                    if source not in names and not (type(source) is int and 0 <= source < place):
+                        raise ValueError(
+                            f"{what}.{place}: $from names {source!r}, expected the place (0 to {place - 1}) or the tool of an "
+                            "earlier call"
+                            if place
+                            else f"{what}.0: $from in the first call: there is no earlier one"
+                        )
+        return self
+
+    @property
+    def part(self) -> Part:
+        """What a training task is for; it depends on its id alone."""
+        return part_of(self.id)
+
+
+def _reserved(value: Any) -> Any:
+    if value is not None:
+        raise ValueError("user is reserved: simulated users are not supported yet")
+    return value
+
+
+def part_of(task_id: str) -> Part:
+    """Whether a training task is recorded (60 %), practised (25 %) or validated on (15 %)."""
+    point = int.from_bytes(hashlib.sha256(task_id.encode()).digest()[:6], "big") / 2**48
+    return next(part for part, end in _PARTS if point < end)
+
+
+def references(value: Any) -> Iterator[tuple[int | str, str]]:
+    """Every reference to an earlier result in a value.
+
+    Raises:
+        ValueError: one that has not the form `{"$from": [call, "/json/pointer"]}`.
+    """
+    if isinstance(value, dict):
+        if FROM in value:
+            told = value[FROM]
+            if not (
+                len(value) == 1
+                and isinstance(told, list)
+                and len(told) == 2
+                and isinstance(told[0], int | str)
+                and isinstance(told[1], str)
+                and (not told[1] or told[1].startswith("/"))
+            ):
+                raise ValueError(f'expected {{"$from": [call, "/json/pointer"]}}, got {value!r}')
+            yield told[0], told[1]
+            return
+        for each in value.values():
+            yield from references(each)
+    elif isinstance(value, list):
+        for each in value:
+            yield from references(each)
