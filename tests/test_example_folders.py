@@ -1,4 +1,4 @@
-"""The folders of examples/: their servers keep what their READMEs promise."""
+"""The folders of examples/: they are read, their tasks are what they say, their servers keep what their READMEs promise."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import importlib.util
 import json
 import shutil
 import sys
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -13,7 +15,49 @@ from typing import Any
 import anyio
 import pytest
 
+from benchmark.worlds.own.folder import read_folder
+
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
+FOLDERS = sorted(path.parent for path in EXAMPLES.glob("*/world.yaml"))
+
+
+def values_of(value: Any) -> Iterator[str]:
+    """What could be known from training: texts of 4 characters or more, numbers above 999."""
+    if isinstance(value, dict):
+        for key, each in value.items():
+            if key != "$from":
+                yield from values_of(each)
+    elif isinstance(value, list):
+        for each in value:
+            yield from values_of(each)
+    elif (isinstance(value, str) and len(value) >= 4) or (isinstance(value, int) and value > 999):
+        yield str(value)
+
+
+@pytest.mark.parametrize("path", FOLDERS, ids=lambda path: path.name)
+def test_an_example_has_tasks_in_both_languages_held_out_families_and_disjoint_values(path: Path) -> None:
+    folder = read_folder(path)
+    train, test = ([row for row in folder.rows if row.split == split] for split in ("train", "test"))
+    assert (len(train), len(test)) == (160, 100)
+    families = {row.family for row in train}
+    assert len(families) >= 6 and {row.family for row in test} - families, "held-out families"
+    for rows in (train, test):
+        assert min(Counter(row.language for row in rows)[language] for language in ("en", "ko")) >= len(rows) / 5
+        assert sum(row.expects is not None for row in rows) <= len(rows) / 5
+        assert len({row.instruction for row in rows}) >= 0.95 * len(rows)
+    seen = [
+        {
+            value
+            for row in rows
+            for call in (*row.setup, *row.solution)
+            for value in values_of(call.arguments)
+            if value not in row.shared
+        }
+        for rows in (train, test)
+    ]
+    assert seen[0] and seen[1] and not seen[0] & seen[1]
+    known = {name for name, facts in folder.world.per_tool.items() if facts.read_only}
+    assert {call.name for call in folder.world.look} - known <= {"find_files", "read_file"}, "look only reads"
 
 
 def load(path: Path) -> ModuleType:
