@@ -29,6 +29,7 @@ from benchmark.runs.options import ALL_WORLDS, Count, Seed, Short, SplitName, Wo
 from benchmark.runs.recording import record
 from benchmark.runs.replay import NO_RECORD, CannotReplay, replay_file
 from benchmark.runs.run import run_benchmark
+from benchmark.runs.serve_mcp import serve_mcp_command
 from core.command_line import run_command
 from core.errors import UserError, printable
 from core.files import whole_file
@@ -105,6 +106,7 @@ app.command("compare")(compare_command)
 app.command("failures")(failures_command)
 app.command("leaderboard")(leaderboard_command)
 app.command("loop")(loop_command)
+app.command("serve-mcp")(serve_mcp_command)
 
 
 @app.command()

@@ -149,7 +149,7 @@ class TransformersPolicy:
         turns: list[Turn | None] = [None] * len(episodes)
         prompts: dict[int, list[int]] = {}
         for place, episode in enumerate(episodes):
-            prompt = episode_to_prompt(self.renderer, episode, window=self.window, max_new_tokens=self.max_new_tokens)
+            prompt = self.prompt(episode)
             if isinstance(prompt, Unreadable):
                 turns[place] = prompt
                 continue
@@ -160,11 +160,17 @@ class TransformersPolicy:
         for places in lengths_to_batches(lengths, self.batch_size, most_padding=_PADDING_WORTH_A_BATCH):
             keys = [episodes[place].attempt.key for place in places]
             for place, ids in zip(places, self.generate([prompts[p] for p in places], keys), strict=True):
-                is_cut = bool(ids) and ids[-1] not in self.renderer.stop_ids
-                turns[place] = completion_to_turn(
-                    self.renderer, ids, prompt=prompts[place], tools=episodes[place].task.tools, is_cut=is_cut
-                )
+                turns[place] = self.read(episodes[place], ids, prompt=prompts[place])
         return [turn for turn in turns if turn is not None]
+
+    def prompt(self, episode: Episode) -> list[int] | Unreadable:
+        """The ids that the model is asked with now, or the end of the episode."""
+        return episode_to_prompt(self.renderer, episode, window=self.window, max_new_tokens=self.max_new_tokens)
+
+    def read(self, episode: Episode, ids: Sequence[int], *, prompt: Sequence[int]) -> Turn:
+        """What the model wrote after a prompt, as a turn."""
+        is_cut = bool(ids) and ids[-1] not in self.renderer.stop_ids
+        return completion_to_turn(self.renderer, ids, prompt=prompt, tools=episode.task.tools, is_cut=is_cut)
 
     def forget(self, episode: Episode) -> None:
         """Drop the keys and values of the try, but keep a beginning that tasks to come may share."""
