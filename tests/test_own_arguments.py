@@ -73,7 +73,7 @@ def test_an_unknown_tool_is_told_with_the_nearest() -> None:
 def test_a_schema_of_a_stranger_neither_hangs_nor_fetches_nor_breaks() -> None:
     start = time.monotonic()
     slow = {"type": "object", "properties": {"a": {"type": "string", "pattern": "^(a+)+$"}}}
-    assert told({"a": "a" * 40 + "!"}, slow) is None and time.monotonic() - start < 5
+    assert "must match" in str(told({"a": "a" * 40 + "!"}, slow)) and time.monotonic() - start < 5
     assert told({"a": "b"}, slow) == "argument 'a' must match ^(a+)+$, got \"b\""
     node = {"type": "object", "properties": {"next": {"$ref": "#/$defs/node"}, "n": {"type": "integer"}}}
     tree = {"type": "object", "properties": {"node": {"$ref": "#/$defs/node"}}, "$defs": {"node": node}}

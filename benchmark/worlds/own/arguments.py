@@ -9,7 +9,7 @@ from typing import Any
 
 import regex
 from jsonschema import SchemaError
-from jsonschema.exceptions import ValidationError, best_match
+from jsonschema.exceptions import UnknownType, ValidationError, best_match
 from jsonschema.protocols import Validator
 from jsonschema.validators import Draft202012Validator, extend, validator_for
 from pydantic import JsonValue
@@ -46,8 +46,8 @@ def check_call(tools: Mapping[str, ToolSpec], name: str, arguments: dict[str, An
     schema = tools[name].function.parameters
     try:
         error = best_match(_validator(json.dumps(schema)).iter_errors(arguments))
-    except (Unresolvable, RecursionError):
-        return  # a schema that points outside of itself or goes in circles says nothing; `schema_problem` tells of it
+    except (Unresolvable, UnknownType, RecursionError, TypeError, AttributeError):
+        return  # a schema that is none, or points outside of itself, says nothing; `schema_problem` tells of it
     if error is not None:
         raise ToolError(_told(name, schema, error))
 
@@ -117,6 +117,9 @@ def _told(name: str, schema: dict[str, Any], error: ValidationError) -> str:
         missing = next(key for key in rule if key not in value)
         known = _properties(error.schema)
         unknown = [key for key in value if key not in known]
+        meant = next((key for key in unknown if nearest(key, [missing])), None)
+        if meant is not None:
+            return f"{f'argument {where!r}' if where else name} has no argument {meant!r}.{nearest(meant, [missing])}"
         hint = f" There is {unknown[0]!r}, which is unknown." if unknown else ""
         return f"argument {_join(where, missing)!r} is missing.{hint}"
     if error.validator in ("additionalProperties", "unevaluatedProperties"):

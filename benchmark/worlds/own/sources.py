@@ -210,9 +210,11 @@ class PythonSource(_Strict):
 
 
 class WorldSource(_Strict):
-    """Tools of one of our five worlds, on a state of its own."""
+    """Tools of one of our five worlds. The tools of `files` work on the episode's state, where there is one."""
 
     world: str
+    task: str | None = None
+    """Id of the task as which that world begins; by default the first of seed 0."""
 
 
 class LookupSource(_Strict):

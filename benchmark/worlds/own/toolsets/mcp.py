@@ -25,6 +25,7 @@ from pydantic import JsonValue, TypeAdapter, ValidationError
 
 from benchmark.worlds.own.toolsets.http import bounded_client, check_host
 from benchmark.worlds.own.toolsets.mcp_config import McpConnection
+from benchmark.worlds.own.toolsets.resetting import reset_shared
 from benchmark.worlds.own.toolsets.servers import LOOP, Server, Surroundings
 from benchmark.worlds.own.toolsets.toolset import Hints, Reason, ServersFault
 from benchmark.worlds.world import ToolResult
@@ -81,7 +82,16 @@ class McpToolset:
         return LOOP.run(self._call(name, arguments))
 
     def reset(self) -> None:
-        """Nothing of its own: what world.yaml says is done by `Resetting`."""
+        """Do what world.yaml says of a server that episodes share.
+
+        Raises:
+            ServersFault: it could not be done.
+        """
+        names = {tool.function.name for tool in self.tools}
+        connection = self._connection
+        reset_shared(
+            self._around, self.call, has_tool=names.__contains__, url=connection.url, headers=connection.headers
+        )
 
     def reward(self) -> float | None:
         return None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmark.worlds.own.sources import McpConfigSource, McpSource, Source
+from benchmark.worlds.own.sources import LookupSource, McpConfigSource, McpSource, Source, WorldSource
 from benchmark.worlds.own.toolsets.servers import Surroundings
 from benchmark.worlds.own.toolsets.toolset import Place, Toolset
 from core.errors import UserError
@@ -34,4 +34,13 @@ def _toolset(source: Source, around: Surroundings) -> Toolset:
         if isinstance(source, McpSource):
             return McpToolset(mcp_config.server_to_connection(source.mcp, around), around)
         return McpToolset(mcp_config.config_to_connection(source, around), around)
+    around.remove()  # nothing of what follows starts anything
+    if isinstance(source, WorldSource):
+        from benchmark.worlds.own.toolsets.ours import OurToolset  # noqa: PLC0415
+
+        return OurToolset(source, around.place)
+    if isinstance(source, LookupSource):
+        from benchmark.worlds.own.toolsets.lookup import LookupToolset  # noqa: PLC0415
+
+        return LookupToolset(around.place.folder / source.lookup)
     raise NotImplementedError

@@ -258,7 +258,7 @@ class Server:
         Raises:
             ServersFault: the server has ended, or nothing did in time.
         """
-        discarding = asyncio.ensure_future(self._discard_output())
+        discarding = asyncio.ensure_future(self.discard_output())
         try:
             async with asyncio.timeout(seconds):
                 while True:
@@ -275,7 +275,7 @@ class Server:
             raise ServersFault("not_started", text) from None
         self._discarding = discarding
 
-    async def _discard_output(self) -> None:
+    async def discard_output(self) -> None:
         """A server that speaks over HTTP may write what it likes; a full pipe would stop it."""
         with suppress(OSError):
             while await self.output.read(1 << 16):
@@ -287,6 +287,11 @@ class Server:
         while self.is_alive and asyncio.get_running_loop().time() < end:
             await asyncio.sleep(0.005)
         return not self.is_alive
+
+    async def exit_code(self, seconds: float) -> int | None:
+        """Its exit code, as a shell shows it; None where it has not ended by then."""
+        await self._ended_within(seconds)
+        return self._process.returncode
 
     async def stop(self) -> None:
         """End it: it may end by itself, then it is killed with everything that it has started."""
