@@ -101,7 +101,7 @@ def _validator(schema: str) -> Validator:
     """The validator of a schema. Nothing outside of it is ever looked up."""
     value = json.loads(schema)
     kind: Any = validator_for(value, default=Draft202012Validator)
-    return extend(kind, {"pattern": _pattern})(value, registry=Registry())  # type: ignore[no-any-return,call-arg]
+    return extend(kind, {"pattern": _pattern})(value, registry=Registry())
 
 
 def _told(name: str, schema: dict[str, Any], error: ValidationError) -> str:
@@ -111,7 +111,9 @@ def _told(name: str, schema: dict[str, Any], error: ValidationError) -> str:
         if deeper is None or (len(deeper.absolute_path) <= len(error.absolute_path) and deeper.validator == "type"):
             break
         error = deeper
-    where, value, rule = _place(error), error.instance, error.validator_value
+    where = _place(error)
+    value: Any = error.instance
+    rule: Any = error.validator_value
     argument = f"argument {where!r}" if where else "the arguments"
     if error.validator == "required":
         missing = next(key for key in rule if key not in value)

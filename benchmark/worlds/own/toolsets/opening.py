@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from benchmark.worlds.own.sources import LookupSource, McpConfigSource, McpSource, Source, WorldSource
+from benchmark.worlds.own.sources import LookupSource, McpConfigSource, McpSource, PythonSource, Source, WorldSource
+from benchmark.worlds.own.toolsets.python import PythonToolset
 from benchmark.worlds.own.toolsets.servers import Surroundings
 from benchmark.worlds.own.toolsets.toolset import Place, Toolset
 from core.errors import UserError
@@ -34,6 +35,8 @@ def _toolset(source: Source, around: Surroundings) -> Toolset:
         if isinstance(source, McpSource):
             return McpToolset(mcp_config.server_to_connection(source.mcp, around), around)
         return McpToolset(mcp_config.config_to_connection(source, around), around)
+    if isinstance(source, PythonSource):
+        return PythonToolset(source, around)
     around.remove()  # nothing of what follows starts anything
     if isinstance(source, WorldSource):
         from benchmark.worlds.own.toolsets.ours import OurToolset  # noqa: PLC0415
