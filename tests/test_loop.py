@@ -387,6 +387,33 @@ def test_the_quickstart_prepares_and_calls_the_loop(arguments: list[str], name: 
     assert loop.rounds == 1 and f"{loop.out}/round-1/" in done.stdout
 
 
+@pytest.mark.parametrize(("folder", "trusts"), [("examples/todo-mcp", True), ("examples/../elsewhere", False)])
+def test_the_quickstart_on_a_folder_asks_for_its_tools_and_fills_in_the_loop(
+    folder: str, trusts: bool, tmp_path: Path
+) -> None:
+    (tmp_path / "scripts").mkdir()
+    (tmp_path / ".venv" / "bin").mkdir(parents=True)
+    (tmp_path / "configs").symlink_to(ROOT / "configs")
+    (tmp_path / "scripts" / "quickstart").write_bytes((ROOT / "scripts" / "quickstart").read_bytes())
+    (tmp_path / "scripts" / "setup").write_text("#!/bin/sh\n")
+    (tmp_path / ".venv" / "bin" / "activate").write_text('python() { echo called with "$@"; }\n')
+    for file in ("quickstart", "setup"):
+        (tmp_path / "scripts" / file).chmod(0o755)
+    done = subprocess.run([tmp_path / "scripts" / "quickstart", "--world", folder], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    told = [line.removeprefix("called with ") for line in done.stdout.splitlines() if line.startswith("called with")]
+    assert told[1] == f"-m benchmark tools {folder}" + " --trust" * trusts, (
+        "examples of this checkout alone are trusted"
+    )
+    assert told[2] == f"-m benchmark tasks check {folder}"
+    out = f"runs/{Path(folder).name}"
+    assert told[3] == f"-m benchmark loop --config {out}/loop.yaml"
+    loop = loop_of(tmp_path / out / "loop.yaml").config
+    assert loop.out == out and loop.tasks == f"--worlds './{folder}'"
+    assert f"--examples {out}/round-1/records.jsonl --shots 3 --worlds ./{folder}" in told[4]
+    assert f"--count {loop.test.count} --seed {loop.test.seed} {loop.run}" in told[4], "the same tasks as the loop's"
+
+
 def test_a_failed_stage_ends_the_loop_with_its_code_and_its_last_words(
     scripted: Scripted, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
