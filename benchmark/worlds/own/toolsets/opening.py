@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmark.worlds.own.sources import LookupSource, McpConfigSource, McpSource, PythonSource, Source, WorldSource
+from benchmark.worlds.own.sources import McpConfigSource, McpSource, OpenApiSource, PythonSource, Source, WorldSource
 from benchmark.worlds.own.toolsets.python import PythonToolset
 from benchmark.worlds.own.toolsets.servers import Surroundings
 from benchmark.worlds.own.toolsets.toolset import Place, Toolset
@@ -35,6 +35,10 @@ def _toolset(source: Source, around: Surroundings) -> Toolset:
         if isinstance(source, McpSource):
             return McpToolset(mcp_config.server_to_connection(source.mcp, around), around)
         return McpToolset(mcp_config.config_to_connection(source, around), around)
+    if isinstance(source, OpenApiSource):
+        from benchmark.worlds.own.toolsets.openapi import OpenApiToolset  # noqa: PLC0415
+
+        return OpenApiToolset(source, around)
     if isinstance(source, PythonSource):
         return PythonToolset(source, around)
     around.remove()  # nothing of what follows starts anything
@@ -42,8 +46,6 @@ def _toolset(source: Source, around: Surroundings) -> Toolset:
         from benchmark.worlds.own.toolsets.ours import OurToolset  # noqa: PLC0415
 
         return OurToolset(source, around.place)
-    if isinstance(source, LookupSource):
-        from benchmark.worlds.own.toolsets.lookup import LookupToolset  # noqa: PLC0415
+    from benchmark.worlds.own.toolsets.lookup import LookupToolset  # noqa: PLC0415
 
-        return LookupToolset(around.place.folder / source.lookup)
-    raise NotImplementedError
+    return LookupToolset(around.place.folder / source.lookup)
