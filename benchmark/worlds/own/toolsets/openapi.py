@@ -215,7 +215,7 @@ def _request(client: httpx.AsyncClient, url: str, operation: Operation, given: d
     return client.build_request(
         operation.method.upper(),
         url + path,
-        params=httpx.QueryParams(query) if query else None,
+        params=tuple(query) or None,
         headers=headers,
         **content,
     )
