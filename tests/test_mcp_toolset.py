@@ -8,9 +8,11 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -250,6 +252,79 @@ finally:
     while any(path.exists() for path in left) and time.monotonic() < end:
         time.sleep(0.02)
     assert not any(path.exists() for path in left)
+
+
+OVER_HTTP = """
+import os, sys
+from mcp.server import MCPServer
+server = MCPServer("sums")
+
+@server.tool()
+def add(a: int, b: int) -> str:
+    "Add."
+    return f"{a + b} {os.environ.get('KEY')}"
+
+@server.tool()
+def flood() -> str:
+    return "x" * 20_000_000
+
+@server.tool()
+def crash() -> None:
+    os._exit(3)
+
+@server.tool()
+async def late() -> None:
+    import asyncio
+    await asyncio.sleep(60)
+
+server.run("streamable-http", port=int(sys.argv[1]))
+"""
+
+
+def test_a_server_over_http_is_started_at_a_free_port_and_has_the_same_outcomes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KEY", CANARY)
+    (tmp_path / "server.py").write_text(OVER_HTTP)
+    entry = {"command": ["{python}", "server.py", "{port}"], "url": "http://127.0.0.1:{port}/mcp", "env": ["KEY"]}
+    state = tmp_path / "state"  # server.py is found in the folder, though the server runs in the state
+    state.mkdir()
+    for name, reason in [("flood", "too_large"), ("late", "late"), ("crash", "crashed")]:
+        place = Place(folder=tmp_path, state=state, timeout_s=6 if name == "late" else 20)
+        toolset = source_to_toolset(McpSource(mcp=McpServer.model_validate(entry)), place)
+        try:
+            toolset.open()
+            assert toolset.call("add", {"a": 1, "b": 2}).output == "3 [hidden: KEY]"
+            with pytest.raises(ServersFault) as fault:
+                toolset.call(name, {})
+            assert fault.value.reason == reason
+        finally:
+            toolset.close()
+
+
+class _Redirecting(BaseHTTPRequestHandler):
+    def do_POST(self) -> None:
+        self.send_response(307)
+        self.send_header("location", "http://127.0.0.1:1/mcp")
+        self.send_header("content-length", "0")
+        self.end_headers()
+
+    def log_message(self, *words: object) -> None: ...
+
+
+def test_a_redirect_to_another_place_is_refused(tmp_path: Path) -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Redirecting) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_address[1]}/mcp"
+        toolset = source_to_toolset(McpSource(mcp=McpServer(url=url)), Place(folder=tmp_path, timeout_s=10))
+        with pytest.raises(ServersFault, match=r"elsewhere: a redirect to http://127.0.0.1 was refused"):
+            toolset.open()
+        toolset.close()
+        server.shutdown()
+    elsewhere = McpSource(mcp=McpServer(url="https://mcp.example.com/"))
+    with pytest.raises(UserError, match=r"host 'mcp.example.com': only the loopback"):
+        source_to_toolset(elsewhere, Place(folder=tmp_path))
+    source_to_toolset(elsewhere, Place(folder=tmp_path, hosts=("mcp.example.com",))).close()
 
 
 def test_no_temporary_folder_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,8 +1,8 @@
 """Stands between a runner and a server: when either ends, nothing that the server has started lives on.
 
 Started as a script with `-I -S`, so it imports nothing of ours. Arguments: the file descriptor whose other end the runner
-holds, a JSON list of folders to remove should the runner die, then the command. A byte on the descriptor means: end it
-all now. Its end means that the runner is gone.
+holds, a JSON list of folders to remove should the runner die, then the command. `t` on the descriptor asks the command to
+end, any other byte ends it all now. Its end means that the runner is gone.
 """
 
 import contextlib
@@ -69,10 +69,10 @@ def reap() -> bool:
             return False
 
 
-def kill(process: int) -> None:
-    """Kill a process, or with a negative number its group, if it is there."""
+def kill(process: int, number: int = signal.SIGKILL) -> None:
+    """Send a signal to a process, or with a negative number to its group, if it is there."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.kill(process, signal.SIGKILL)
+        os.kill(process, number)
 
 
 def kill_all(child: int) -> None:
@@ -97,7 +97,10 @@ def wait(control: int, child: int) -> tuple[int, bool]:
             code = os.waitstatus_to_exitcode(status)
             return (code if code >= 0 else 128 - code), False
         if control in readable:
-            return 128 + signal.SIGKILL, not os.read(control, 1)
+            said = os.read(control, 1)
+            if said != b"t":
+                return 128 + signal.SIGKILL, not said
+            kill(-child, signal.SIGTERM)
 
 
 def main() -> None:

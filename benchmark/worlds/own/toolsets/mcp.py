@@ -51,7 +51,11 @@ logging.getLogger("client").setLevel(logging.CRITICAL)
 
 
 class McpToolset:
-    """The tools of one MCP server."""
+    """The tools of one MCP server.
+
+    Raises:
+        UserError: its address is not to be asked, or its working directory is not there.
+    """
 
     def __init__(self, connection: McpConnection, around: Surroundings) -> None:
         self.tools: tuple[ToolSpec, ...] = ()
@@ -59,6 +63,10 @@ class McpToolset:
         self.asked_back = 0
         self._connection = connection
         self._around = around
+        if connection.url is not None:
+            check_host(connection.url, around.place.hosts)
+        if connection.command is not None:
+            around.working_directory(connection.cwd)
         self._server: Server | None = None
         self._session: ClientSession | None = None
         self._serving: asyncio.Task[None] | None = None
@@ -248,11 +256,15 @@ class McpToolset:
                     task.cancel()
                 await asyncio.gather(*tasks, return_exceptions=True)
             return
-        url = check_host(connection.url, around.place.hosts)
+        url = connection.url
         if self._server is not None:
             await self._server.listening(urlsplit(url).port or 80, around.place.timeout_s)
         client = bounded_client(url, connection.headers, self._note)
-        async with client, streamable_http_client(url, http_client=client) as (read, write):
+        is_ours = self._server is not None  # it is ended, and needs no farewell; one that hangs would not take it
+        stream = streamable_http_client(
+            url, http_client=client, terminate_on_close=not is_ours, max_sse_event_size=None
+        )
+        async with client, stream as (read, write):
             relay = asyncio.ensure_future(self._relay(cast(Incoming, read), in_send))
             try:
                 yield in_receive, cast(Outgoing, write)
@@ -291,7 +303,7 @@ class McpToolset:
         if self._session is None or self._fault is not None or (not self._serving.done() and not self.tools):
             self._serving.cancel()
         with suppress(Exception, asyncio.CancelledError):
-            await asyncio.wait_for(self._serving, 15)
+            await asyncio.wait_for(self._serving, 5)
 
 
 def _line_to_messages(line: bytes) -> list[types.JSONRPCMessage]:

@@ -37,7 +37,7 @@ class OpenApiToolset:
         given = frozenset(name.lower() for name in self._headers)
         operations = read_operations(around.place.folder, self._api.file, self._api.operations, given)
         self._operations = {operation.name: operation for operation in operations}
-        self._environment = around.environment(around.read(self._api.env))
+        self._environment = around.read(self._api.env)
         self._url = check_host(around.fill(self._api.base_url or _BASE_URL), around.place.hosts).rstrip("/")
         self.tools: tuple[ToolSpec, ...] = tuple(map(_spec, operations))
         self.hints: Mapping[str, Hints] = {operation.name: _hints(operation.method) for operation in operations}
@@ -83,7 +83,8 @@ class OpenApiToolset:
         if self._api.command is None:
             return
         cwd = around.working_directory(self._api.cwd)
-        self._server = await Server.start(around.command(self._api.command, cwd), cwd, self._environment, around)
+        environment = around.environment(self._environment)
+        self._server = await Server.start(around.command(self._api.command, cwd), cwd, environment, around)
         parts = urlsplit(self._url)
         await self._server.listening(parts.port or (443 if parts.scheme == "https" else 80), seconds)
         await self._healthy(seconds)

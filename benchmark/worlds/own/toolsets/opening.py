@@ -19,11 +19,7 @@ def source_to_toolset(source: Source, place: Place) -> Toolset:
     try:
         return _toolset(source, around)
     except ImportError as error:
-        around.remove()
         raise UserError(f"a folder's own tools need the extra: pip install 'tooltune[tools]' ({error})") from None
-    except BaseException:
-        around.remove()
-        raise
 
 
 def _toolset(source: Source, around: Surroundings) -> Toolset:
@@ -41,7 +37,6 @@ def _toolset(source: Source, around: Surroundings) -> Toolset:
         return OpenApiToolset(source, around)
     if isinstance(source, PythonSource):
         return PythonToolset(source, around)
-    around.remove()  # nothing of what follows starts anything
     if isinstance(source, WorldSource):
         from benchmark.worlds.own.toolsets.ours import OurToolset  # noqa: PLC0415
 

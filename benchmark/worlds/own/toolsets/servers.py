@@ -65,7 +65,7 @@ LOOP = _Loop()
 class Surroundings:
     """What a source's commands, environments and addresses mean in one episode: placeholders filled in, variables read.
 
-    `secrets` holds the values that must not be seen. It has a temporary folder, which `remove` takes away.
+    `secrets` holds the values that must not be seen. `remove` takes the temporary folder away.
     """
 
     def __init__(self, place: Place, source: str) -> None:
@@ -73,7 +73,14 @@ class Surroundings:
         self.secrets = Secrets()
         self._source = source
         self._port = place.port
-        self.temporary = Path(tempfile.mkdtemp(prefix="tooltune-servers-"))
+        self._temporary: Path | None = None
+
+    @property
+    def temporary(self) -> Path:
+        """The folder in which servers put what is temporary, made when it is first needed."""
+        if self._temporary is None:
+            self._temporary = Path(tempfile.mkdtemp(prefix="tooltune-servers-"))
+        return self._temporary
 
     @property
     def port(self) -> int:
@@ -146,7 +153,9 @@ class Surroundings:
 
     def remove(self) -> None:
         """Take the temporary folder away."""
-        shutil.rmtree(self.temporary, ignore_errors=True)
+        if self._temporary is not None:
+            shutil.rmtree(self._temporary, ignore_errors=True)
+            self._temporary = None
 
 
 class Server:
@@ -160,6 +169,7 @@ class Server:
         self._name = name
         self._secrets = secrets
         self._log = bytearray()
+        self._discarding: asyncio.Task[None] | None = None
         self._reading = asyncio.ensure_future(self._read_log(process.stderr))
 
     @staticmethod
@@ -273,7 +283,7 @@ class Server:
         except TimeoutError:
             text = f"{self._name} did not listen at port {port} within {seconds:g} s{self.said_last()}"
             raise ServersFault("not_started", text) from None
-        self._discarding = discarding
+        self._discarding = discarding  # goes on: nobody else reads its output
 
     async def discard_output(self) -> None:
         """A server that speaks over HTTP may write what it likes; a full pipe would stop it."""
@@ -294,9 +304,15 @@ class Server:
         return self._process.returncode
 
     async def stop(self) -> None:
-        """End it: it may end by itself, then it is killed with everything that it has started."""
+        """End it: it may end by itself, then it is killed with everything that it has started.
+
+        A server over stdio ends when its input does; one that listens at a port is asked to by SIGTERM.
+        """
         self.input.close()
         try:
+            if self._discarding is not None:
+                with suppress(OSError):
+                    os.write(self._control, b"t")
             if not await self._ended_within(GRACE_SECONDS):
                 with suppress(OSError):
                     os.write(self._control, b"k")
