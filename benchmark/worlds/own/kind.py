@@ -1,0 +1,350 @@
+"""A folder with the user's own tools as a kind of world, once its tools are known."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, cast
+
+from benchmark.worlds.own.faults import WAIT, draw_fault, troubles
+from benchmark.worlds.own.folder import Folder, ToolFacts
+from benchmark.worlds.own.judge import Expected
+from benchmark.worlds.own.sources import McpConfigSource, McpSource, OpenApiSource, PythonSource, Source, WorldSource
+from benchmark.worlds.own.tasks import Part, TaskRow
+from benchmark.worlds.own.toolsets.toolset import ServersFault, Toolset
+from benchmark.worlds.own.world import WAIT_TOOL, CannotRun, OwnWorld, open_toolsets
+from benchmark.worlds.troubles import Troubles
+from benchmark.worlds.world import Split, Task, Verdict
+from core.errors import UserError, nearest
+from core.files import write_whole
+from data.records import Category, ToolSpec
+
+JudgedBy = Literal["state", "get_reward", "check.py"]
+_SAFE = ("get", "list", "read", "find", "search", "show", "look", "count", "describe", "fetch", "query", "view", "check", "is", "has")
+"""How the names of tools begin that most often change nothing."""
+
+
+@dataclass
+class OwnKind:
+    """A folder whose tools are known. It holds no process: each episode starts its own."""
+
+    folder: Folder
+    tool_list: tuple[ToolSpec, ...]
+    """As a model reads them; names that two sources share have a prefix."""
+    origins: dict[str, tuple[int, str]]
+    """The source of each tool, by its place, and the name that it has there."""
+    facts: dict[str, ToolFacts]
+    """What is known of each tool: world.yaml first, then what the source says, then what its name suggests."""
+    judged_by: JudgedBy
+    _slots: set[int] = field(default_factory=set, repr=False, compare=False)
+
+    @property
+    def name(self) -> str:
+        return self.folder.world.name
+
+    @property
+    def category(self) -> Category:
+        return self.folder.world.category
+
+    @property
+    def version(self) -> str:
+        return self.folder.world.version
+
+    @cached_property
+    def identity(self) -> Mapping[str, str]:
+        """sha256 of the world, its tools, tasks and checks."""
+        tools = json.dumps([tool.model_dump() for tool in self.tool_list], sort_keys=True)
+        own = self.folder.identity
+        judged = {} if self.judged_by == "state" else {"judged_by": self.judged_by}
+        return {"world": own["world"], "tools": _sha256(tools), "tasks": own["tasks"], "checks": own["checks"], **judged}
+
+    @property
+    def parallel(self) -> int | None:
+        return self.folder.world.episodes
+
+    @cached_property
+    def tools(self) -> Mapping[str, ToolSpec]:
+        return {tool.function.name: tool for tool in self.tool_list}
+
+    @property
+    def troubles(self) -> Troubles[Any, Any]:
+        return troubles(wait=self.folder.world.wait)
+
+    def is_read_only(self, name: str) -> bool:
+        """Whether a tool changes nothing."""
+        return name == WAIT or bool(self.facts[name].read_only)
+
+    # Tasks.
+
+    @cached_property
+    def rows(self) -> dict[str, TaskRow]:
+        """The rows of all tasks by their ids."""
+        return {row.id: row for row in self.folder.rows}
+
+    def rows_of(self, split: Split, part: Part | None) -> list[TaskRow]:
+        """The tasks of a split, or of a part of the training tasks."""
+        return [
+            row for row in self.folder.rows if row.split == split and (part is None or split == "test" or row.part == part)
+        ]
+
+    def tasks(self, split: Split, count: int, seed: int, *, short: bool = False, part: Part | None = None) -> list[Task]:
+        """`count` tasks, families in turn. The seed orders them and moves none to another part.
+
+        Raises:
+            UserError: there are fewer, or `short`.
+        """
+        if short:
+            raise UserError(f"worlds: {self.name!r} has no short tasks, leave out --short or the world")
+        rows = self.rows_of(split, part)
+        if count > len(rows):
+            parts = "".join(
+                f", {each} {len(self.rows_of('train', each))}" for each in ("record", "practice", "validation")
+            ) if split == "train" else ""  # fmt: skip
+            of = f"{part} part of the training" if part and split == "train" else split
+            raise UserError(
+                f"count: {count}, but world {self.name!r} has {len(rows)} tasks in its {of} split (train "
+                f"{len(self.rows_of('train', None))}{parts}; test {len(self.rows_of('test', None))}); ask for fewer or add tasks"
+            )
+        families: dict[str, list[TaskRow]] = {}
+        for row in sorted(rows, key=lambda each: _sha256(f"{seed}:{each.id}")):
+            families.setdefault(row.family, []).append(row)
+        order: list[TaskRow] = []
+        while len(order) < len(rows):
+            order += [left.pop(0) for _, left in sorted(families.items()) if left]
+        return [self._task(row) for row in order[:count]]
+
+    def task(self, task_id: str) -> Task | None:
+        row = self.rows.get(task_id)
+        return None if row is None else self._task(row)
+
+    def _task(self, row: TaskRow) -> Task:
+        world = self.folder.world
+        values = {
+            f"{call.name}.{name}": value
+            for call in row.solution
+            for name, value in call.arguments.items()
+            if isinstance(value, str | int | float) and not isinstance(value, bool)
+        }
+        known = [call for call in row.solution if call.name in self.facts]
+        return Task(
+            id=row.id,
+            world=self.name,
+            family=row.family,
+            split=row.split,
+            seed=0,
+            tier=len(row.solution),
+            language=cast(Literal["en", "ko"], row.language),
+            instruction=row.instruction,
+            tools=(*self.tool_list, *((WAIT_TOOL,) if world.wait else ())),
+            parameters=values,
+            faults=draw_fault(row.id, known, world.faults, world.share, [self.is_read_only(call.name) for call in known]),
+            system=world.system,
+        )
+
+    def has_expert(self, task: Task) -> bool:
+        """Whether the task has a solution, or words that are to be said."""
+        row = self.rows[task.id]
+        return bool(row.solution or row.says)
+
+    # Worlds.
+
+    def open(self, task: Task) -> OwnWorld:
+        return OwnWorld(self, task, self.rows[task.id])
+
+    def take_slot(self) -> int:
+        """A number that no other live episode of this process has."""
+        slot = next(number for number in range(len(self._slots) + 1) if number not in self._slots)
+        self._slots.add(slot)
+        return slot
+
+    def give_slot_back(self, slot: int) -> None:
+        """The episode of a slot is over."""
+        self._slots.discard(slot)
+
+    def names_of(self, toolsets: Sequence[Toolset]) -> dict[str, tuple[int, str]]:
+        """The names under which a model sees the tools of opened toolsets."""
+        return _names(self.folder.world.tools, toolsets)
+
+    def without_faults(self, row: TaskRow) -> OwnWorld:
+        """A twin of a task's world that nothing strikes; for its solution, and for `tasks check`."""
+        return OwnWorld(self, replace(self._task(row), faults=()), row)
+
+    def expected(self, row: TaskRow) -> Expected:
+        """The states before and after a task's solution. Made once, then kept in the user's cache.
+
+        Raises:
+            ServersFault: the twin does not start, or the solution does not work.
+        """
+        key = _sha256(json.dumps([self.identity["world"], self.identity["tools"], row.model_dump(mode="json")], sort_keys=True))
+        path = _cache() / f"{key}.json"
+        try:
+            kept = json.loads(path.read_text(encoding="utf-8"))
+            return Expected(kept["before"], kept["after"], tuple(kept["held"]))
+        except (OSError, ValueError, KeyError, TypeError):
+            pass
+        try:
+            made = self.make_expected(row)
+        except CannotRun as error:
+            raise ServersFault("broke", f"task {row.id}: {error}") from None
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, json.dumps({"before": made.before, "after": made.after, "held": made.held}))
+        return made
+
+    def make_expected(self, row: TaskRow) -> Expected:
+        """The same, made anew in a twin.
+
+        Raises:
+            CannotRun: a call of the solution does not work.
+            ServersFault: the twin does not start.
+        """
+        twin = self.without_faults(row)
+        twin.start()
+        try:
+            before, held = twin.entries(), twin.goals_held()
+            twin.do(row.solution, "solution")
+            return Expected(before, twin.entries(), held)
+        finally:
+            twin.__exit__()
+
+    def check(self, world: OwnWorld) -> Verdict:
+        """What check.py says of a run."""
+        from benchmark.worlds.own.checking import run_check  # noqa: PLC0415 - only where a folder has one
+
+        return run_check(world)
+
+
+def open_kind(folder: Folder) -> OwnKind:
+    """A folder's tools, asked for once. Whoever calls this has made sure that the folder is trusted.
+
+    Raises:
+        UserError: they cannot be started, or world.yaml and the tools do not fit.
+    """
+    try:
+        toolsets, scratch = open_toolsets(folder, 0, None)
+    except ServersFault as fault:
+        raise UserError(f"{folder.path}: its tools do not start: {fault.reason}: {fault.text}") from None
+    try:
+        origins = _names(folder.world.tools, toolsets)
+        listed = {(place, tool.function.name): tool for place, toolset in enumerate(toolsets) for tool in toolset.tools}
+        tools = tuple(
+            listed[origin].model_copy(update={"function": listed[origin].function.model_copy(update={"name": name})})
+            for name, origin in origins.items()
+        )
+        facts = {name: _facts(folder, name, toolsets[place].hints.get(own)) for name, (place, own) in origins.items()}
+        judged_by = _judged_by(folder, toolsets)
+    except ServersFault as fault:
+        raise UserError(f"{folder.path}: its tools do not start: {fault.reason}: {fault.text}") from None
+    finally:
+        for toolset in toolsets:
+            toolset.close()
+        _remove(scratch)
+    kind = OwnKind(folder, tools, origins, facts, judged_by)
+    _check_names(kind)
+    return kind
+
+
+def _remove(folder: Path) -> None:
+    import shutil  # noqa: PLC0415 - one use
+
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _judged_by(folder: Folder, toolsets: Sequence[Toolset]) -> JudgedBy:
+    if folder.check is not None:
+        return "check.py"
+    for source, toolset in zip(folder.world.tools, toolsets, strict=True):
+        if isinstance(source, PythonSource):
+            toolset.reset()
+            if toolset.reward() is not None:
+                return "get_reward"
+    return "state"
+
+
+def _facts(folder: Folder, name: str, hints: Any) -> ToolFacts:
+    told = folder.world.per_tool.get(name, ToolFacts())
+    says = {key: getattr(hints, key, None) for key in ("read_only", "destructive", "idempotent")}
+    said = {key: value for key, value in says.items() if value is not None and getattr(told, key) is None}
+    facts = told.model_copy(update=said)
+    if facts.read_only is None and facts.destructive is None:
+        facts = facts.model_copy(update={"read_only": sounds_read_only(name)})
+    return facts
+
+
+def sounds_read_only(name: str) -> bool:
+    """Whether a tool's name is one of those that most often change nothing."""
+    words = name.replace("-", "_").lower().split("_")
+    return any(word in _SAFE for word in words[:2])
+
+
+def _names(sources: Sequence[Source], toolsets: Sequence[Toolset]) -> dict[str, tuple[int, str]]:
+    every = [tool.function.name for toolset in toolsets for tool in toolset.tools]
+    names: dict[str, tuple[int, str]] = {}
+    for place, toolset in enumerate(toolsets):
+        for tool in toolset.tools:
+            own = tool.function.name
+            name = own if every.count(own) == 1 else f"{_prefix(sources, place)}_{own}"
+            if name in names:
+                raise UserError(f"tools: two tools are called {name!r}; rename one, or leave one out")
+            names[name] = (place, own)
+    return names
+
+
+def _prefix(sources: Sequence[Source], place: int) -> str:
+    """What the names of a source's tools begin with where another has the same; of two alike, the later gets its place."""
+
+    def plain(source: Source) -> str:
+        if isinstance(source, McpConfigSource):
+            return source.server
+        if isinstance(source, WorldSource):
+            return source.world
+        if isinstance(source, PythonSource):
+            return source.class_name.lower()
+        if isinstance(source, OpenApiSource):
+            return Path(source.openapi.file).stem
+        if isinstance(source, McpSource):
+            files = [Path(word).stem for word in source.mcp.command or () if Path(word).suffix]
+            return files[-1] if files else "mcp"
+        return "lookup"
+
+    names = ["".join(letter if letter.isalnum() else "_" for letter in plain(source)) for source in sources]
+    return names[place] if names[:place].count(names[place]) == 0 else f"{names[place]}{place + 1}"
+
+
+def _check_names(kind: OwnKind) -> None:
+    """Whether the tools that world.yaml names are there.
+
+    Raises:
+        UserError: one is not, with the nearest name; or the tools have one called `wait` and world.yaml adds another.
+    """
+    world, path = kind.folder.world, kind.folder.path / "world.yaml"
+    if world.wait and WAIT in kind.origins:
+        raise UserError(f"{path}: wait: the tools have one of this name already, leave it out")
+    for what, names in (("look", [call.name for call in world.look]), ("per_tool", world.per_tool)):
+        for name in names:
+            if name not in kind.origins:
+                raise UserError(f"{path}: {what}: tool {name!r} is unknown.{nearest(name, kind.origins)}")
+    if kind.judged_by == "state" and not world.look and world.state is None:
+        raise UserError(
+            f"{path}: nothing tells what a run has changed: give look (read-only calls whose results are the state), state.dir, "
+            "or check.py"
+        )
+
+
+def _cache() -> Path:
+    base = os.environ.get("XDG_CACHE_HOME")
+    return Path(base if base else Path.home() / ".cache") / "tooltune" / "expected"
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def chance_of(seed: int, name: str) -> random.Random:
+    """Chance that a seed and a name decide."""
+    return random.Random(f"{seed}:{name}")
