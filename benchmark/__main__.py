@@ -12,24 +12,23 @@ from __future__ import annotations
 import json
 from collections import Counter
 from contextlib import nullcontext
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from benchmark.agent.episodes import task_to_metadata
 from benchmark.bfcl.run import bfcl_command
 from benchmark.loop.run import loop_command
 from benchmark.reports.compare import compare_command
 from benchmark.reports.failures import failures_command
 from benchmark.reports.foreign import kpis_command
 from benchmark.reports.leaderboard import leaderboard_command
-from benchmark.runs.options import ALL_WORLDS, Count, Seed, Short, SplitName, Worlds, check_no_folder, draw_tasks
+from benchmark.runs.options import Trust, Worlds, check_no_folder, choose_worlds
 from benchmark.runs.recording import record
 from benchmark.runs.replay import NO_RECORD, CannotReplay, replay_file
 from benchmark.runs.run import run_benchmark
 from benchmark.runs.serve_mcp import serve_mcp_command
+from benchmark.runs.tasks import tasks_app
 from core.command_line import run_command
 from core.errors import UserError, printable
 from core.files import whole_file
@@ -60,6 +59,8 @@ def replay_command(
     file: Annotated[Path, typer.Argument(help="Trajectories, JSON Lines.")],
     out: Annotated[Path | None, typer.Option(help="Where the report goes, one JSON object a record.")] = None,
     workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
+    worlds: Worlds = "",
+    trust: Trust = False,
 ) -> None:
     """Run every record again in a fresh sandbox and compare outputs, errors and outcome; exits 1 when any differs.
 
@@ -73,7 +74,9 @@ def replay_command(
             raise UserError(f"{out}: the report would overwrite the records")
     same, reasons, different = 0, Counter[str](), 0
     with whole_file(out) if out is not None else nullcontext() as report:
-        for result in with_progress(replay_file(file, workers=workers), "replaying"):
+        for result in with_progress(
+            replay_file(file, folders=choose_worlds(worlds, trust=trust).folders, workers=workers), "replaying"
+        ):
             if isinstance(result, CannotReplay):
                 reasons[result.reason] += 1
                 if result.reason == NO_RECORD and reasons[NO_RECORD] <= _SHOWN:
@@ -107,33 +110,7 @@ app.command("failures")(failures_command)
 app.command("leaderboard")(leaderboard_command)
 app.command("loop")(loop_command)
 app.command("serve-mcp")(serve_mcp_command)
-
-
-@app.command()
-def tasks(
-    out: Annotated[Path, typer.Option(help="Where the tasks go, JSON Lines.")],
-    split: Annotated[SplitName, typer.Option(help="Whose tasks.")] = SplitName.test,
-    count: Count = 40,
-    seed: Seed = 1,
-    worlds: Worlds = ALL_WORLDS,
-    short: Short = False,
-) -> None:
-    """Write tasks as data: instruction, tools and parameters, for decontamination and audits.
-
-    Example: python -m benchmark tasks --split test --count 200 --seed 1 --out test-tasks.jsonl
-    """
-    check_no_folder(out)
-    made = draw_tasks(worlds, split, count, seed, short=short)
-    with whole_file(out) as file:
-        for task in made:
-            row = {
-                **task_to_metadata(task),
-                "instruction": task.instruction,
-                "tools": [tool.model_dump() for tool in task.tools],
-                "faults": [asdict(fault) for fault in task.faults],
-            }
-            file.write(json.dumps(row, ensure_ascii=False).encode() + b"\n")
-    print(f"wrote {out}: {len(made)} tasks")
+app.add_typer(tasks_app, name="tasks")
 
 
 if __name__ == "__main__":

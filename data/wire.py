@@ -245,6 +245,12 @@ class BenchmarkRun(_Wire):
     """Null for a run that did not count them."""
     tries_by_shots: dict[int, int] | None = None
     """Tries by the number of examples that stood before their task; null where none were asked for."""
+    invalid: dict[str, int] = {}
+    """Tries of which there is no record because a tool's server spoilt them, by reason."""
+    invalid_share: float = 0.0
+    identity: dict[str, dict[str, str]] = {}
+    """sha256 of world, tools, tasks and checks of each folder of own tools, by its name; with `judged_by` where the state does
+    not judge."""
     wall_seconds: float
     command: str | list[str] = ""
     versions: dict[str, str] = {}

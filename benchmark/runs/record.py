@@ -31,6 +31,7 @@ from typing import Literal, TypeVar
 from benchmark.agent.episodes import (
     FROZEN_START,
     Episode,
+    InvalidTry,
     Policy,
     Turn,
     move_to_message,
@@ -40,6 +41,7 @@ from benchmark.agent.episodes import (
 )
 from benchmark.agent.policies import Expert
 from benchmark.worlds.kinds import WORLDS, Kind, with_folders
+from benchmark.worlds.own.toolsets.toolset import ServersFault
 from benchmark.worlds.tools import DONE, GIVEN_UP
 from benchmark.worlds.world import Task
 from core.errors import UserError
@@ -209,11 +211,12 @@ class Recorded:
     injected: int
 
 
-def record_order(order: Order) -> list[Recorded]:
+def record_order(order: Order) -> list[Recorded | InvalidTry]:
     """Run the tasks; records in the order of the tasks."""
     worlds = with_folders(order.folders)
     kinds, scripts = _cast(order, worlds)
-    made: dict[str, Recorded] = {}
+    made: dict[str, Recorded | InvalidTry] = {}
+    spoilt: list[InvalidTry] = []
     for kind in KINDS:
         tasks = [task for task in order.tasks if kinds[task.id] == kind]
         policy: Policy = Scripted(scripts)
@@ -221,7 +224,14 @@ def record_order(order: Order) -> list[Recorded]:
         if kind in ("success", "recovery"):
             label, policy = "expert", Expert(mistakes=float(kind == "recovery"), seed=order.seed)
         for record in run_tasks(
-            policy, tasks, label=label, start=order.start, max_steps=MAX_TURNS, live=1, kinds=worlds
+            policy,
+            tasks,
+            label=label,
+            start=order.start,
+            max_steps=MAX_TURNS,
+            live=1,
+            kinds=worlds,
+            invalid_tries=spoilt,
         ):
             made[str(record.metadata.group)] = Recorded(
                 line=record.to_json(),
@@ -231,6 +241,7 @@ def record_order(order: Order) -> list[Recorded]:
                 errors=sum(action.error is not None for action in record.action_sequence),
                 injected=len((record.metadata.model_extra or {})["injected"]),
             )
+    made |= {each.task: each for each in spoilt}
     return [made[task.id] for task in order.tasks]
 
 
@@ -253,7 +264,10 @@ def _cast(order: Order, worlds: Mapping[str, Kind]) -> tuple[dict[str, RecordKin
         )
         for each in [task, *free][:_TASKS_TRIED]:
             chance = random.Random(f"{kind}:{order.seed}:{each.id}")
-            if script := rehearse(each, Outcome(kind), chance, kinds=worlds):
+            script = None
+            with suppress(ServersFault):  # it shows again when the task itself is run
+                script = rehearse(each, Outcome(kind), chance, kinds=worlds)
+            if script:
                 kinds[each.id], scripts[each.id] = kind, script
                 break
     return kinds, scripts

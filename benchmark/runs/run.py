@@ -10,21 +10,18 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import platform
 import re
 import sys
 import time
 import warnings
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
-from importlib.metadata import PackageNotFoundError, version
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
-from pydantic import ValidationError
 from rich.console import Console
 
 from benchmark.agent.episodes import (
@@ -33,28 +30,57 @@ from benchmark.agent.episodes import (
     Try,
     run_tasks,
     show_examples,
-    task_to_metadata,
     try_to_record_id,
 )
 from benchmark.agent.examples import read_examples
 from benchmark.agent.policies import POLICIES, Expert
 from benchmark.agent.transformers_model import Dtype, Model
 from benchmark.kpis import kpis, kpis_by, pass_hat_k, success_by_context
-from benchmark.runs.actors import API_KEY_ENV, Actor, Options, json_sha256, make_actors, read_api_key
-from benchmark.runs.options import ALL_WORLDS, Count, Seed, Short, SplitName, Worlds, draw_tasks
+from benchmark.runs.actors import API_KEY_ENV, Actor, Options, make_actors, read_api_key
+from benchmark.runs.done import (
+    ALL_CODE,
+    ROOT,
+    Done,
+    find_done,
+    is_finished,
+    records_in,
+    refuse_other_worlds,
+    run_key,
+    unfinished,
+    versions,
+)
+from benchmark.runs.invalid import end_if_too_many, invalid_to_text
+from benchmark.runs.options import (
+    ALL_WORLDS,
+    OURS,
+    Chosen,
+    Count,
+    Seed,
+    Short,
+    Skip,
+    SplitName,
+    Trust,
+    Worlds,
+    choose_worlds,
+    draw_tasks,
+    require_expert,
+)
 from benchmark.runs.results import RECORDS, read_run
 from benchmark.runs.shown import kpi_table
-from benchmark.worlds.world import Task
+from benchmark.worlds.kinds import WORLDS, Kind
+from benchmark.worlds.world import Part, Task
 from core.errors import UserError
-from core.files import appending, claimed_folder, code_sha256, whole_file, whole_result
-from core.json_lines import json_line_to_object
+from core.files import appending, claimed_folder, code_sha256, whole_file, whole_result, write_whole
 from core.screen import with_progress
+from data.chats import Message
 from data.models import read_stages, weights_sha256
-from data.records import INVALID_CALL, Trajectory
+from data.records import INVALID_CALL, Outcome, Trajectory
 from data.rendering.chat_template import read_chat_template
 from data.trajectories import actions_to_messages
 from data.wire import BenchmarkRun, NotApplicable, Replies
 
+SOLVED = "solved.jsonl"
+"""What `--keep solved` writes."""
 _EXPERTS_TURNS = 100
 """More than any task needs, faults included."""
 
@@ -85,10 +111,12 @@ def run_benchmark(
         float, typer.Option(min=1, help="With --server: how long one answer may take before it is asked for again.")
     ] = 300.0,
     split: Annotated[SplitName, typer.Option(help="Whose tasks.")] = SplitName.test,
-    count: Count = 40,
+    count: Count = None,
     seed: Seed = 1,
     worlds: Worlds = ALL_WORLDS,
     short: Short = False,
+    skip: Skip = 0,
+    trust: Trust = False,
     limit: Annotated[
         int | None, typer.Option(min=1, help="Try the first so many tasks only; a later run without it goes on there.")
     ] = None,
@@ -128,6 +156,10 @@ def run_benchmark(
     repeat_guard: Annotated[
         bool, typer.Option("--repeat-guard", help="Tell the model that it has tried a failed call, and do not make it.")
     ] = False,
+    keep: Annotated[
+        Literal["all", "solved"],
+        typer.Option(help="solved: write the records that solve their task to solved.jsonl, too."),
+    ] = "all",
 ) -> dict[str, BenchmarkRun]:
     r"""Run models on tasks: trajectories, KPIs with intervals, and a table.
 
@@ -184,7 +216,11 @@ def run_benchmark(
         examples_sha256=None if shown is None else shown.sha256,
         repeat_guard=repeat_guard,
     )
-    tasks = draw_tasks(worlds, split, count, seed, short=short)[:limit]
+    chosen = choose_worlds(worlds, trust=trust)
+    part: Part = "record" if keep == "solved" else "practice"
+    tasks = draw_tasks(chosen, split, count, seed, short=short, part=part, skip=skip)[:limit]
+    if advise or "expert" in (policy or ()):
+        require_expert(chosen, tasks, "--advise" if advise else "--policy expert")
     folders = {actor.label: out / actor.label for actor in actors}
     if shard is not None:
         number, of = shard_to_numbers(shard, tasks=len(tasks))
@@ -201,14 +237,28 @@ def run_benchmark(
         "short": short,
         "samples": samples,
         "examples": None if examples is None else str(examples),
+        "identity": chosen.identity,
     }
     for actor in actors:
-        run_actor(actor, tries, options, folders[actor.label], told=drawn)
+        run_actor(actor, tries, options, folders[actor.label], chosen=chosen, told=drawn)
+        if keep == "solved":
+            keep_solved(folders[actor.label])
     Console().print(kpi_table(list(folders.values())))
     for called, folder in folders.items():
         for line in filter(None, (not_applicable_to_text(folder), replies_to_text(folder), shots_to_text(folder))):
             print(f"{called}: {line}")
-    return {called: read_run(folder) for called, folder in folders.items()}
+    runs = {called: read_run(folder) for called, folder in folders.items()}
+    for run in runs.values():
+        if run.invalid:
+            end_if_too_many(sum(run.invalid.values()), len(tries))
+    return runs
+
+
+def keep_solved(folder: Path) -> None:
+    """Write the records of a finished run that solve their task beside the others, as training data."""
+    solved = [record for record in records_in(folder / RECORDS) if record.outcome is Outcome.SUCCESS]
+    write_whole(folder / SOLVED, "".join(record.to_json() + "\n" for record in solved))
+    print(f"wrote {folder / SOLVED}: {len(solved)} records")
 
 
 def shard_to_numbers(shard: str, *, tasks: int) -> tuple[int, int]:
@@ -237,7 +287,15 @@ def tasks_to_tries(tasks: Sequence[Task], *, samples: int, temperature: float, s
     ]
 
 
-def run_actor(actor: Actor, tries: Sequence[Try], options: Options, folder: Path, *, told: dict[str, Any]) -> None:
+def run_actor(
+    actor: Actor,
+    tries: Sequence[Try],
+    options: Options,
+    folder: Path,
+    *,
+    told: dict[str, Any],
+    chosen: Chosen = OURS,
+) -> None:
     """Carry out the tries that `folder` does not hold yet, and leave `trajectories.jsonl` and `kpis.json` there.
 
     Args:
@@ -247,12 +305,15 @@ def run_actor(actor: Actor, tries: Sequence[Try], options: Options, folder: Path
         UserError: if the model cannot be used. What is finished by then stays, and the same call goes on from there.
     """
     with claimed_folder(folder):
-        _run_actor(actor, tries, options, folder, told)
+        _run_actor(actor, tries, options, folder, told, chosen)
 
 
-def _run_actor(actor: Actor, tries: Sequence[Try], options: Options, folder: Path, told: dict[str, Any]) -> None:
+def _run_actor(
+    actor: Actor, tries: Sequence[Try], options: Options, folder: Path, told: dict[str, Any], chosen: Chosen
+) -> None:
     identity = actor.identity()
-    key = _key(identity, options)
+    refuse_other_worlds(folder, chosen)
+    key = run_key(identity, options, chosen)
     wanted = {try_to_record_id(attempt, label=actor.label): attempt for attempt in tries}
     done = find_done(folder, key, wanted)
     if is_finished(folder, key, done, wanted) and not done.left(wanted):
@@ -264,7 +325,7 @@ def _run_actor(actor: Actor, tries: Sequence[Try], options: Options, folder: Pat
     began = time.monotonic()
     stages = read_stages(actor.name) if actor.kind == "model" else None  # what is wrong with it is told first
     if left := done.left(wanted):
-        carry_out(actor, left, options, done, folder / _unfinished(key))
+        carry_out(actor, left, options, done, folder / unfinished(key), chosen)
     records = done.records_of(wanted)
     lines = [record.to_json().encode() + b"\n" for record in records]
     beyond = [attempt.task for attempt in tries if attempt.task.id in done.beyond]
@@ -292,10 +353,12 @@ def _run_actor(actor: Actor, tries: Sequence[Try], options: Options, folder: Pat
             by_context=Counter(task.context_tokens for task in beyond),
         ),
         replies=count_replies(records),
+        invalid=Counter(each.reason for each in done.invalid),
+        invalid_share=round(len(done.invalid) / max(len(tries), 1), 4),
         tries_by_shots=Counter(len(attempt.examples) for attempt in tries) if options.shots else None,
         wall_seconds=round(time.monotonic() - began, 1),
         command=["python", "-m", "benchmark", *sys.argv[1:]],
-        versions=_versions(),
+        versions=versions(),
         code_sha256=code_sha256(ROOT, ALL_CODE),
         trained_on=stages,
         trajectories_sha256=hashlib.sha256(b"".join(lines)).hexdigest(),
@@ -304,18 +367,21 @@ def _run_actor(actor: Actor, tries: Sequence[Try], options: Options, folder: Pat
         files.open(folder / RECORDS).writelines(lines)
         text = json.dumps(result.model_dump(mode="json"), indent=2, ensure_ascii=False) + "\n"
         files.write(folder / "kpis.json", text)
-    for file_of_a_stopped_run in folder.glob(_unfinished("*")):
+    for file_of_a_stopped_run in folder.glob(unfinished("*")):
         file_of_a_stopped_run.unlink()
 
 
-def carry_out(actor: Actor, tries: Sequence[Try], options: Options, done: Done, unfinished: Path) -> None:
+def carry_out(
+    actor: Actor, tries: Sequence[Try], options: Options, done: Done, unfinished: Path, chosen: Chosen = OURS
+) -> None:
     """Run tries into `done`, each record being written to `unfinished` as it ends."""
     beyond: list[Try] = []
+    kinds = chosen.kinds
     with actor.acting(options) as policy:
         model = policy if isinstance(policy, Model) else None
         records = run_tasks(
             policy,
-            tries if model is None else within_window(model, tries, beyond),
+            tries if model is None else within_window(model, tries, beyond, kinds),
             label=actor.label,
             max_steps=options.max_steps,
             max_same_errors=options.max_same_errors,
@@ -323,6 +389,8 @@ def carry_out(actor: Actor, tries: Sequence[Try], options: Options, done: Done, 
             advise=options.advise,
             invalid=options.invalid,
             repeat_guard=options.repeat_guard,
+            kinds=kinds,
+            invalid_tries=done.invalid,
         )
         with whole_file(unfinished) as whole:
             whole.writelines(record.to_json().encode() + b"\n" for record in done.records.values())
@@ -331,20 +399,28 @@ def carry_out(actor: Actor, tries: Sequence[Try], options: Options, done: Done, 
                 file.write(record.to_json().encode() + b"\n")
                 file.flush()  # a kill takes what is in memory, not what the system has
                 done.records[record.id] = record
+    if done.invalid:
+        print(f"{actor.label}: {invalid_to_text(done.invalid)}")
     done.beyond |= {attempt.task.id for attempt in beyond}
     done.window = None if model is None else model.window
 
 
-def within_window(model: Model, tries: Iterable[Try], beyond: list[Try]) -> Iterator[Try]:
+def within_window(
+    model: Model, tries: Iterable[Try], beyond: list[Try], kinds: Mapping[str, Kind] = WORLDS
+) -> Iterator[Try]:
     """The tries whose task the model's window can hold; the others go into `beyond`.
 
     Whether it can is decided by the expert's own way, one call a turn, faults and repairs included: its longest prompt and
-    one more turn of the model have to fit. So it does not depend on what the model does.
+    one more turn of the model have to fit. So it does not depend on what the model does. In a folder's world, where each run
+    starts a server, it is the first prompt alone.
     """
     fitting: dict[str, bool] = {}
     for attempt in tries:
         task = attempt.task
-        if task.id not in fitting:
+        if task.id not in fitting and task.world not in WORLDS:
+            first = [Message(role="system", content=task.system), Message(role="user", content=task.instruction)]
+            fitting[task.id] = model.fits(show_examples(attempt, first), task.tools)
+        elif task.id not in fitting:
             [record] = run_tasks(Expert(), [task], label="expert", max_steps=_EXPERTS_TURNS)
             actions = [action.model_copy(update={"turn": None}) for action in record.action_sequence]
             messages = show_examples(attempt, actions_to_messages(record.metadata, actions))
@@ -405,117 +481,3 @@ def shots_to_text(folder: Path) -> str:
     told = ", ".join(f"{count} with {shots}" for shots, count in fewer.items())
     why = "the others are of the same task"
     return f"fewer than {asked} examples before {sum(fewer.values())} tries ({told}): {why}" if fewer else ""
-
-
-# ---------------------------------------------------------------- what is done already
-
-
-@dataclass
-class Done:
-    """What is known of the tries that a run is to carry out."""
-
-    records: dict[str, Trajectory]
-    """By id, in any order."""
-    beyond: set[str]
-    """Ids of the tasks that the model's window cannot hold."""
-    window: int | None
-
-    def left(self, wanted: dict[str, Try]) -> list[Try]:
-        """The tries of which nothing is known."""
-        known = self.records.keys()
-        return [attempt for name, attempt in wanted.items() if name not in known and attempt.task.id not in self.beyond]
-
-    def records_of(self, wanted: dict[str, Try]) -> list[Trajectory]:
-        """The records in the order of the tries."""
-        return [self.records[name] for name in wanted if name in self.records]
-
-
-def find_done(folder: Path, key: str, wanted: dict[str, Try]) -> Done:
-    """What a folder and its shards hold of a key: from a stopped run, and from a finished one with other tasks."""
-    done = Done({}, set(), None)
-    for part in (folder, *sorted(folder.glob("shards/*"))):
-        files = [part / _unfinished(key)]
-        if (result := _read_result(part, key)) is not None:
-            files.append(part / RECORDS)
-            done.beyond |= set(result.not_applicable.tasks)
-            done.window = result.not_applicable.window
-        done.records |= {record.id: record for file in files for record in _records(file) if _is_of(record, wanted)}
-    return done
-
-
-def is_finished(folder: Path, key: str, done: Done, wanted: dict[str, Try]) -> bool:
-    """Whether a folder holds a run of this key with just what is known of these tries, and numbers that today's code has made
-    of it."""
-    result = _read_result(folder, key)
-    if result is None or result.code_sha256 != code_sha256(ROOT, ALL_CODE):
-        return False
-    beyond = {attempt.task.id for attempt in wanted.values()} & done.beyond
-    if set(result.not_applicable.tasks) != beyond:
-        return False
-    held = [record.id for record in _records(folder / RECORDS)]
-    return held == [record.id for record in done.records_of(wanted)]
-
-
-def _unfinished(key: str) -> str:
-    """The file in which the records of a run under way are kept."""
-    return f"unfinished-{key[:16]}.jsonl"
-
-
-def _read_result(folder: Path, key: str) -> BenchmarkRun | None:
-    """What kpis.json says of a finished run of this key, whose records are still those that it counts."""
-    try:
-        run = read_run(folder)
-    except UserError:
-        return None
-    return run if run.key == key and run.trajectories_sha256 is not None and (folder / RECORDS).is_file() else None
-
-
-def _records(file: Path) -> Iterator[Trajectory]:
-    """The whole records of a file. A kill may have left a part of a line at its end."""
-    if not file.exists():
-        return
-    with open(file, "rb") as lines:
-        for line in lines:
-            try:
-                yield Trajectory.model_validate(json_line_to_object(line))
-            except (ValueError, ValidationError):
-                continue
-
-
-def _is_of(record: Trajectory, wanted: dict[str, Try]) -> bool:
-    """Whether a record is of one of the tries: the same task, in all that a world is built from, and the same seed."""
-    attempt = wanted.get(record.id)
-    if attempt is None:
-        return False
-    extra, task = record.metadata.model_extra or {}, attempt.task
-    same_seed = (extra.get("sampling") or {}).get("seed") == attempt.seed
-    made = json.loads(json.dumps(task_to_metadata(task)))
-    return same_seed and extra.get("task") == made and record.metadata.instruction == task.instruction
-
-
-# ---------------------------------------------------------------- what decides a result
-
-
-ROOT = Path(__file__).resolve().parents[2]
-ALL_CODE = ("core/**/*", "data/**/*", "benchmark/**/*")
-DECIDING_CODE = (
-    *("core/**/*", "benchmark/agent/**/*", "benchmark/worlds/**/*", "data/rendering/**/*"),
-    *("data/chats.py", "data/models.py", "data/records.py", "data/trajectories.py", "data/curation/__init__.py"),
-    "data/curation/text.py",  # decides which examples are shown
-)
-"""What makes prompts, reads replies and runs worlds; a change elsewhere makes no record another one."""
-
-
-def _key(identity: str, options: Options) -> str:
-    """Hash of what decides a record beside its task: the model, the options, the code and the libraries."""
-    return json_sha256([identity, asdict(options), code_sha256(ROOT, DECIDING_CODE), _versions()])
-
-
-def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
-    for package in ("torch", "transformers", "peft", "tooltune"):
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found

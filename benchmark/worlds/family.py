@@ -17,7 +17,7 @@ from pydantic import JsonValue
 from benchmark.worlds.pools import Draw, filler
 from benchmark.worlds.tools import function_to_spec
 from benchmark.worlds.troubles import Troubles
-from benchmark.worlds.world import Fault, Split, Task, World
+from benchmark.worlds.world import Fault, Part, Split, Task, World
 from core.errors import UserError
 from data.records import Category, ToolSpec
 
@@ -191,7 +191,9 @@ class WorldKind(Generic[AnyFamily, AnyWorld]):
         """Every kind of fault of this world."""
         return self.world.troubles  # type: ignore[attr-defined]  # a class of its own has them
 
-    def tasks(self, split: Split, count: int, seed: int, *, short: bool = False) -> list[Task]:
+    def tasks(
+        self, split: Split, count: int, seed: int, *, short: bool = False, part: Part | None = None
+    ) -> list[Task]:
         """`count` distinct tasks over all families, or those that have short tasks; the same for the same arguments."""
         return families_to_tasks(
             self.families,

@@ -13,7 +13,7 @@ from benchmark.worlds.files.world import FILES
 from benchmark.worlds.other.world import OTHER
 from benchmark.worlds.troubles import Troubles
 from benchmark.worlds.web.world import WEB
-from benchmark.worlds.world import Split, Task, World
+from benchmark.worlds.world import Part, Split, Task, World
 from core.errors import UserError, nearest
 from core.files import write_whole
 from data.records import Category, ToolSpec
@@ -51,8 +51,10 @@ class Kind(Protocol):
     @property
     def troubles(self) -> Troubles[Any, Any]: ...
 
-    def tasks(self, split: Split, count: int, seed: int, *, short: bool = False) -> list[Task]:
-        """`count` distinct tasks, the same for the same arguments."""
+    def tasks(
+        self, split: Split, count: int, seed: int, *, short: bool = False, part: Part | None = None
+    ) -> list[Task]:
+        """`count` distinct tasks, the same for the same arguments. Of ours, seeds keep parts of the training tasks apart."""
         ...
 
     def task(self, task_id: str) -> Task | None:
@@ -83,6 +85,7 @@ def make_tasks(
     seed: int,
     *,
     short: bool = False,
+    part: Part | None = None,
     kinds: Mapping[str, Kind] = WORLDS,
 ) -> list[Task]:
     """`count` tasks that take the worlds in turn, the same for the same arguments; with `short` only short tasks.
@@ -101,7 +104,7 @@ def make_tasks(
     if count < 1:
         raise UserError(f"count: {count}, expected 1 or more")
     each = -(-count // len(worlds))
-    columns = [kinds[name].tasks(split, each, seed, short=short) for name in worlds]
+    columns = [kinds[name].tasks(split, each, seed, short=short, part=part) for name in worlds]
     return [task for row in zip(*columns, strict=True) for task in row][:count]
 
 

@@ -19,6 +19,9 @@ from pydantic import JsonValue
 from data.records import Action, Outcome, ToolSpec
 
 Split = Literal["train", "test"]
+Part = Literal["record", "practice", "validation"]
+"""What training tasks are for, where a world has only so many of them."""
+PARTS: tuple[Part, ...] = ("record", "practice", "validation")
 
 SYSTEM = "Solve the task with the tools. Copy names and values exactly."
 """What a model is told before the instruction, unless a kind of world says something else."""

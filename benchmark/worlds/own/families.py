@@ -124,7 +124,7 @@ class Families(_Strict):
                     raise ValueError(
                         f"family {family.name}: values.{name}: pool {pool!r} is unknown.{nearest(pool, self.pools)}"
                     )
-            template: JsonValue = family.model_dump(exclude={"name", "values", "shared"})  # type: ignore[assignment]
+            template: JsonValue = family.model_dump(exclude={"name", "values", "shared"})
             for used in _names_in(template):
                 if used.partition(".")[0] not in family.values:
                     raise ValueError(

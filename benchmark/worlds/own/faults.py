@@ -10,15 +10,12 @@ import random
 from collections import Counter
 from collections.abc import Sequence
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from benchmark.worlds.own.sources import NamedCall
 from benchmark.worlds.tools import Called
 from benchmark.worlds.troubles import Again, By, Trouble, Troubles, Values
 from benchmark.worlds.world import Fault
-
-if TYPE_CHECKING:
-    from benchmark.worlds.own.world import OwnWorld
 
 WAIT = "wait"
 _LASTS_S = 20
@@ -26,11 +23,11 @@ _READ = ("reading",)
 _ANY = ("reading", "writing")
 
 
-def _is_read(world: OwnWorld, called: Called) -> bool:
+def _is_read(world: Any, called: Called) -> bool:
     return world.kind.is_read_only(called.name)
 
 
-def _begins(world: OwnWorld, called: Called) -> Values:
+def _begins(world: Any, called: Called) -> Values:
     """The call is made, and its output breaks off."""
     output = called.commit()
     text = output if isinstance(output, str) else json.dumps(output, ensure_ascii=False)
@@ -55,7 +52,9 @@ def troubles(*, wait: bool) -> Troubles[Any, Called]:
             Trouble("busy", "busy, nothing was done, try again", occasions=_ANY),
             Trouble("timed_out", "timed out before anything was done, try again", occasions=_ANY),
             limited,
-            Trouble("malformed", "malformed output, cut off: {start}", occasions=_READ, may_hit=_is_read, happens=_begins),
+            Trouble(
+                "malformed", "malformed output, cut off: {start}", occasions=_READ, may_hit=_is_read, happens=_begins
+            ),
             Trouble("server_error", "server error 500, nothing was done, try again", occasions=_ANY),
             Trouble(
                 "truncated",
@@ -83,6 +82,10 @@ def draw_fault(
     seen: Counter[str] = Counter()
     may: list[Fault] = []
     for call, is_read in zip(solution, read_only, strict=True):
-        may += [Fault(kind, call.name, seen[call.name]) for kind in kinds if is_read or kind not in ("malformed", "truncated")]
+        may += [
+            Fault(kind, call.name, seen[call.name])
+            for kind in kinds
+            if is_read or kind not in ("malformed", "truncated")
+        ]
         seen[call.name] += 1
     return (chance.choice(may),) if may else ()

@@ -1,4 +1,4 @@
-"""How a run in a folder's world is judged: by its state beside the state after the task's solution, by what was said, by checks."""
+"""How a run in a folder's world is judged: its state beside the state after the solution, what was said, checks."""
 
 from __future__ import annotations
 
@@ -44,7 +44,9 @@ class Made:
 Ask = Callable[[str, dict[str, Any]], ToolResult]
 
 
-def judge(row: TaskRow, expected: Expected, actual: Entries, said: str | None, made: Sequence[Made], ask: Ask) -> Verdict:
+def judge(
+    row: TaskRow, expected: Expected, actual: Entries, said: str | None, made: Sequence[Made], ask: Ask
+) -> Verdict:
     """The verdict. A goal is an entry of the state that had to change, a result that must be, or words that must be said."""
     after = expected.before if row.expects == "no_change" else expected.after
     goals, missing, damage = compare_states(expected.before, after, actual)
@@ -136,7 +138,11 @@ def _said_number(wanted: Said) -> tuple[float | None, float]:
     if isinstance(wanted, int | float):
         return float(wanted), 0.0
     plain = wanted.strip().replace(",", "")
-    return (float(plain), 0.0) if re.fullmatch(r"[-+]?\d+(\.\d+)?", plain) and not _has_leading_zero(plain) else (None, 0.0)
+    return (
+        (float(plain), 0.0)
+        if re.fullmatch(r"[-+]?\d+(\.\d+)?", plain) and not _has_leading_zero(plain)
+        else (None, 0.0)
+    )
 
 
 def _has_leading_zero(text: str) -> bool:

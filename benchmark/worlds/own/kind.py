@@ -5,28 +5,46 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import random
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, cast
 
+from pydantic import JsonValue
+
+from benchmark.worlds.own.checking import run_check
 from benchmark.worlds.own.faults import WAIT, draw_fault, troubles
 from benchmark.worlds.own.folder import Folder, ToolFacts
 from benchmark.worlds.own.judge import Expected
 from benchmark.worlds.own.sources import McpConfigSource, McpSource, OpenApiSource, PythonSource, Source, WorldSource
-from benchmark.worlds.own.tasks import Part, TaskRow
+from benchmark.worlds.own.tasks import TaskRow
 from benchmark.worlds.own.toolsets.toolset import ServersFault, Toolset
-from benchmark.worlds.own.world import WAIT_TOOL, CannotRun, OwnWorld, open_toolsets
+from benchmark.worlds.own.world import WAIT_TOOL, CannotRun, JudgedBy, OwnWorld, open_toolsets
 from benchmark.worlds.troubles import Troubles
-from benchmark.worlds.world import Split, Task, Verdict
+from benchmark.worlds.world import PARTS, Part, Split, Task, Verdict
 from core.errors import UserError, nearest
 from core.files import write_whole
 from data.records import Category, ToolSpec
 
-JudgedBy = Literal["state", "get_reward", "check.py"]
-_SAFE = ("get", "list", "read", "find", "search", "show", "look", "count", "describe", "fetch", "query", "view", "check", "is", "has")
+_SAFE = (
+    "get",
+    "list",
+    "read",
+    "find",
+    "search",
+    "show",
+    "look",
+    "count",
+    "describe",
+    "fetch",
+    "query",
+    "view",
+    "check",
+    "is",
+    "has",
+)
 """How the names of tools begin that most often change nothing."""
 
 
@@ -62,7 +80,13 @@ class OwnKind:
         tools = json.dumps([tool.model_dump() for tool in self.tool_list], sort_keys=True)
         own = self.folder.identity
         judged = {} if self.judged_by == "state" else {"judged_by": self.judged_by}
-        return {"world": own["world"], "tools": _sha256(tools), "tasks": own["tasks"], "checks": own["checks"], **judged}
+        return {
+            "world": own["world"],
+            "tools": _sha256(tools),
+            "tasks": own["tasks"],
+            "checks": own["checks"],
+            **judged,
+        }
 
     @property
     def parallel(self) -> int | None:
@@ -90,10 +114,14 @@ class OwnKind:
     def rows_of(self, split: Split, part: Part | None) -> list[TaskRow]:
         """The tasks of a split, or of a part of the training tasks."""
         return [
-            row for row in self.folder.rows if row.split == split and (part is None or split == "test" or row.part == part)
+            row
+            for row in self.folder.rows
+            if row.split == split and (part is None or split == "test" or row.part == part)
         ]
 
-    def tasks(self, split: Split, count: int, seed: int, *, short: bool = False, part: Part | None = None) -> list[Task]:
+    def tasks(
+        self, split: Split, count: int, seed: int, *, short: bool = False, part: Part | None = None
+    ) -> list[Task]:
         """`count` tasks, families in turn. The seed orders them and moves none to another part.
 
         Raises:
@@ -104,12 +132,12 @@ class OwnKind:
         rows = self.rows_of(split, part)
         if count > len(rows):
             parts = "".join(
-                f", {each} {len(self.rows_of('train', each))}" for each in ("record", "practice", "validation")
+                f", {each} {len(self.rows_of('train', each))}" for each in PARTS
             ) if split == "train" else ""  # fmt: skip
             of = f"{part} part of the training" if part and split == "train" else split
             raise UserError(
                 f"count: {count}, but world {self.name!r} has {len(rows)} tasks in its {of} split (train "
-                f"{len(self.rows_of('train', None))}{parts}; test {len(self.rows_of('test', None))}); ask for fewer or add tasks"
+                f"{len(self.rows_of('train', None))}{parts}; test {len(self.rows_of('test', None))}); ask for fewer"
             )
         families: dict[str, list[TaskRow]] = {}
         for row in sorted(rows, key=lambda each: _sha256(f"{seed}:{each.id}")):
@@ -125,7 +153,7 @@ class OwnKind:
 
     def _task(self, row: TaskRow) -> Task:
         world = self.folder.world
-        values = {
+        values: dict[str, JsonValue] = {
             f"{call.name}.{name}": value
             for call in row.solution
             for name, value in call.arguments.items()
@@ -143,7 +171,9 @@ class OwnKind:
             instruction=row.instruction,
             tools=(*self.tool_list, *((WAIT_TOOL,) if world.wait else ())),
             parameters=values,
-            faults=draw_fault(row.id, known, world.faults, world.share, [self.is_read_only(call.name) for call in known]),
+            faults=draw_fault(
+                row.id, known, world.faults, world.share, [self.is_read_only(call.name) for call in known]
+            ),
             system=world.system,
         )
 
@@ -181,7 +211,9 @@ class OwnKind:
         Raises:
             ServersFault: the twin does not start, or the solution does not work.
         """
-        key = _sha256(json.dumps([self.identity["world"], self.identity["tools"], row.model_dump(mode="json")], sort_keys=True))
+        key = _sha256(
+            json.dumps([self.identity["world"], self.identity["tools"], row.model_dump(mode="json")], sort_keys=True)
+        )
         path = _cache() / f"{key}.json"
         try:
             kept = json.loads(path.read_text(encoding="utf-8"))
@@ -214,9 +246,7 @@ class OwnKind:
 
     def check(self, world: OwnWorld) -> Verdict:
         """What check.py says of a run."""
-        from benchmark.worlds.own.checking import run_check  # noqa: PLC0415 - only where a folder has one
-
-        return run_check(world)
+        return run_check(world, self.folder)
 
 
 def open_kind(folder: Folder) -> OwnKind:
@@ -243,16 +273,10 @@ def open_kind(folder: Folder) -> OwnKind:
     finally:
         for toolset in toolsets:
             toolset.close()
-        _remove(scratch)
+        shutil.rmtree(scratch, ignore_errors=True)
     kind = OwnKind(folder, tools, origins, facts, judged_by)
     _check_names(kind)
     return kind
-
-
-def _remove(folder: Path) -> None:
-    import shutil  # noqa: PLC0415 - one use
-
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _judged_by(folder: Folder, toolsets: Sequence[Toolset]) -> JudgedBy:
@@ -331,8 +355,8 @@ def _check_names(kind: OwnKind) -> None:
                 raise UserError(f"{path}: {what}: tool {name!r} is unknown.{nearest(name, kind.origins)}")
     if kind.judged_by == "state" and not world.look and world.state is None:
         raise UserError(
-            f"{path}: nothing tells what a run has changed: give look (read-only calls whose results are the state), state.dir, "
-            "or check.py"
+            f"{path}: nothing tells what a run has changed: give look (read-only calls whose results are the state), "
+            "state.dir, or check.py"
         )
 
 
@@ -343,8 +367,3 @@ def _cache() -> Path:
 
 def _sha256(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def chance_of(seed: int, name: str) -> random.Random:
-    """Chance that a seed and a name decide."""
-    return random.Random(f"{seed}:{name}")

@@ -68,10 +68,13 @@ def _sqlite_to_value(path: Path) -> JsonValue:
             tables: dict[str, JsonValue] = {}
             for (name,) in sorted(names.fetchall()):
                 quoted = '"' + name.replace('"', '""') + '"'
-                rows = base.execute(f"SELECT * FROM {quoted}")  # noqa: S608 - a name of the base itself, quoted
+                rows = base.execute(f"SELECT * FROM {quoted}")
                 columns = [each[0] for each in rows.description]
                 tables[name] = [
-                    {column: value.hex() if isinstance(value, bytes) else value for column, value in zip(columns, row, strict=True)}
+                    {
+                        column: value.hex() if isinstance(value, bytes) else value
+                        for column, value in zip(columns, row, strict=True)
+                    }
                     for row in rows
                 ]
             return tables
@@ -192,7 +195,9 @@ def _naming(values: Sequence[JsonValue]) -> str | None:
 def compare_states(before: Entries, expected: Entries, actual: Entries) -> tuple[int, list[str], list[str]]:
     """How many entries had to change, which of these are not right, and which others have changed."""
     filled = {parent for entries in (before, expected, actual) for pointer in entries for parent in _parents(pointer)}
-    goals, missing, damage = 0, [], []
+    goals = 0
+    missing: list[str] = []
+    damage: list[str] = []
     for pointer in dict.fromkeys([*before, *expected, *actual]):
         old, wanted, now = (entries.get(pointer, _ABSENT) for entries in (before, expected, actual))
         if pointer in filled and all(each in _EMPTY or each is _ABSENT for each in (old, wanted, now)):

@@ -20,11 +20,11 @@ from pydantic import (
 )
 
 from benchmark.worlds.own.sources import NamedCall
+from benchmark.worlds.world import Part
 
 FROM = "$from"
 """Key of an argument that refers to an earlier result: `{"$from": [call, "/json/pointer"]}`."""
 
-Part = Literal["record", "practice", "validation"]
 _PARTS: tuple[tuple[Part, float], ...] = (("record", 0.60), ("practice", 0.85), ("validation", 1.0))
 
 

@@ -5,16 +5,17 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Literal, Protocol
 
 from pydantic import JsonValue
 
 from benchmark.worlds.expert import Expert, Plan
 from benchmark.worlds.own.arguments import check_call
 from benchmark.worlds.own.faults import WAIT
+from benchmark.worlds.own.folder import Folder, ToolFacts
 from benchmark.worlds.own.judge import Expected, Made, judge, result_fault, says_to_answer
 from benchmark.worlds.own.sources import NamedCall
 from benchmark.worlds.own.state import Entries, files_to_state, point, state_to_entries, text_to_value
@@ -22,11 +23,9 @@ from benchmark.worlds.own.tasks import FROM, ResultCheck, TaskRow
 from benchmark.worlds.own.toolsets.opening import source_to_toolset
 from benchmark.worlds.own.toolsets.toolset import Place, ServersFault, Toolset
 from benchmark.worlds.tools import DONE, GIVEN_UP, Commit, ToolError, ToolWorld
+from benchmark.worlds.troubles import Troubles
 from benchmark.worlds.world import Move, Task, ToolResult, Verdict
 from data.records import Action, Outcome, ToolFunction, ToolSpec
-
-if TYPE_CHECKING:
-    from benchmark.worlds.own.kind import OwnKind
 
 WAIT_TOOL = ToolSpec(
     function=ToolFunction(
@@ -37,17 +36,42 @@ WAIT_TOOL = ToolSpec(
 )
 
 
+JudgedBy = Literal["state", "get_reward", "check.py"]
+
+
 class CannotRun(Exception):
     """A call of a task's setup or solution does not work, and why."""
+
+
+class KindOfOwn(Protocol):
+    """What a world asks of its kind."""
+
+    folder: Folder
+    origins: dict[str, tuple[int, str]]
+    facts: dict[str, ToolFacts]
+    judged_by: JudgedBy
+
+    @property
+    def troubles(self) -> Troubles[Any, Any]: ...
+
+    def expected(self, row: TaskRow) -> Expected: ...
+
+    def names_of(self, toolsets: Sequence[Toolset]) -> dict[str, tuple[int, str]]: ...
+
+    def take_slot(self) -> int: ...
+
+    def give_slot_back(self, slot: int) -> None: ...
+
+    def check(self, world: OwnWorld) -> Verdict: ...
 
 
 class OwnWorld(ToolWorld):
     """A live world of one task of a folder. Entering it starts what the folder starts; leaving it ends all of that."""
 
-    def __init__(self, kind: OwnKind, task: Task, row: TaskRow) -> None:
+    def __init__(self, kind: KindOfOwn, task: Task, row: TaskRow) -> None:
         super().__init__(task)
         self.kind, self.row = kind, row
-        self.troubles = kind.troubles
+        self.troubles = kind.troubles  # type: ignore[misc]  # of ours a class has them, here a folder does
         self.plan = Plan(None, [[_Do(place)] for place in range(len(row.solution))])
         self.made: list[Made] = []
         self.said: str | None = None
@@ -73,7 +97,7 @@ class OwnWorld(ToolWorld):
         """
         try:
             self._slot = self.kind.take_slot()
-            self._toolsets, self._scratch = open_toolsets(self.kind, self._slot, self.row)
+            self._toolsets, self._scratch = open_toolsets(self.kind.folder, self._slot, self.row)
             found = self.kind.names_of(self._toolsets)
             if found.keys() != self.kind.origins.keys():
                 raise ServersFault("protocol", "the server has other tools than when it was asked first")
@@ -171,7 +195,9 @@ class OwnWorld(ToolWorld):
             result = self.ask(call.name, call.arguments)
             if result.error is not None:
                 raise ServersFault("broke", f"look: {call.name}: {result.error}")
-            key = call.name if call.name not in seen else f"{call.name} {json.dumps(call.arguments, ensure_ascii=False)}"
+            key = (
+                call.name if call.name not in seen else f"{call.name} {json.dumps(call.arguments, ensure_ascii=False)}"
+            )
             seen[key] = text_to_value(result.output) if isinstance(result.output, str) else result.output
         return seen
 
@@ -192,7 +218,9 @@ class OwnWorld(ToolWorld):
 
     def goals_held(self) -> tuple[bool, ...]:
         """Of each goal in `check`, whether it holds now."""
-        return tuple(result_fault(check, self.ask) is None for check in self.row.check if isinstance(check, ResultCheck))
+        return tuple(
+            result_fault(check, self.ask) is None for check in self.row.check if isinstance(check, ResultCheck)
+        )
 
     def expert(self, history: Sequence[Action]) -> Move:
         """The next call of the solution, or the repair of a fault; a task without a solution has none."""
@@ -206,13 +234,12 @@ def share_to_verdict(share: float, why: str) -> Verdict:
     return Verdict(outcome, score, why)
 
 
-def open_toolsets(kind_or_folder: Any, slot: int, row: TaskRow | None) -> tuple[list[Toolset], Path]:
+def open_toolsets(folder: Folder, slot: int, row: TaskRow | None) -> tuple[list[Toolset], Path]:
     """Start everything that a folder's tools need, with a copy of its state; the opened toolsets and the copy's parent.
 
     Raises:
         ServersFault: something does not start. Nothing of it is left then.
     """
-    folder = getattr(kind_or_folder, "folder", kind_or_folder)
     world = folder.world
     scratch = Path(tempfile.mkdtemp(prefix="tooltune-own-"))
     opened: list[Toolset] = []
@@ -299,7 +326,9 @@ class OwnExpert(Expert[OwnWorld]):
 
     def _filled(self, place: int, outputs: list[JsonValue]) -> dict[str, Any] | None:
         try:
-            filled: dict[str, Any] = fill_references(self.world.row.solution[place].arguments, self.world.row.solution, outputs)
+            filled: dict[str, Any] = fill_references(
+                self.world.row.solution[place].arguments, self.world.row.solution, outputs
+            )
         except LookupError:
             return None
         return filled
@@ -316,6 +345,3 @@ class OwnExpert(Expert[OwnWorld]):
     def _is_whole(self) -> bool:
         places = range(len(self.world.row.solution))
         return bool(places or self.world.row.says) and all(self.arguments_of(place) is not None for place in places)
-
-
-AnswerOf = Callable[[OwnWorld], str]
