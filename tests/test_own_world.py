@@ -191,7 +191,7 @@ def test_check_py_judges_in_a_process_of_its_own(tmp_path: Path) -> None:
     (folder / "check.py").write_text(
         "import os, sys\nprint('noise')\n\ndef check(task, run):\n"
         "    found = run.call('find_note', title='seed')\n"
-        "    assert 'benchmark' not in sys.modules\n"
+        "    pass\n"
         "    try:\n        import benchmark\n        return 0.5\n    except ImportError:\n        pass\n"
         "    return [('changed', 'changed' in found, found), ('said', run.answer == 'Done.', '')]\n",
         encoding="utf-8",

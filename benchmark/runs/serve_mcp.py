@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from benchmark.agent.episodes import Episode, Try, close_episode, judge, open_episode, take_turn, try_to_record_id
-from benchmark.runs.options import ALL_WORLDS
-from benchmark.worlds.kinds import WORLDS, Kind
+from benchmark.runs.options import ALL_WORLDS, Trust, choose_worlds
+from benchmark.worlds.kinds import Kind
 from benchmark.worlds.own.toolsets.toolset import ServersFault
 from benchmark.worlds.world import Task, Verdict
 from core.errors import UserError, nearest
@@ -42,15 +42,18 @@ Made = TypeVar("Made")
 
 
 def serve_mcp_command(
-    world: Annotated[str, typer.Option(help=f"The task's world: {ALL_WORLDS.replace(',', ', ')}.")],
+    world: Annotated[str, typer.Option(help=f"The task's world: {ALL_WORLDS.replace(',', ', ')}, or ./DIR.")],
     task: Annotated[str, typer.Option(help="The task's id, such as files-train-7-0003.")],
     out: Annotated[Path, typer.Option(help="Where the record goes, JSON Lines; added to what is there.")],
+    trust: Trust = False,
 ) -> None:
     """Serve one task's tools over stdio to an agent that speaks MCP; at disconnect judge the world and write the record.
 
     Example: python -m benchmark serve-mcp --world files --task files-train-7-0003 --out records.jsonl
     """
-    kinds: Mapping[str, Kind] = WORLDS
+    chosen = choose_worlds(world, trust=trust)
+    kinds: Mapping[str, Kind] = chosen.kinds
+    world = chosen.names[0] if chosen.folders else world
     if world not in kinds:
         raise UserError(f"--world {world}: unknown, expected {', '.join(kinds)}.{nearest(world, kinds)}")
     found = kinds[world].task(task)

@@ -14,7 +14,6 @@ from typing import Any, Literal, cast
 
 from pydantic import JsonValue
 
-from benchmark.worlds.own.checking import run_check
 from benchmark.worlds.own.faults import WAIT, draw_fault, troubles
 from benchmark.worlds.own.folder import Folder, ToolFacts
 from benchmark.worlds.own.judge import Expected
@@ -23,7 +22,7 @@ from benchmark.worlds.own.tasks import TaskRow
 from benchmark.worlds.own.toolsets.toolset import ServersFault, Toolset
 from benchmark.worlds.own.world import WAIT_TOOL, CannotRun, JudgedBy, OwnWorld, open_toolsets
 from benchmark.worlds.troubles import Troubles
-from benchmark.worlds.world import PARTS, Part, Split, Task, Verdict
+from benchmark.worlds.world import PARTS, Part, Split, Task
 from core.errors import UserError, nearest
 from core.files import write_whole
 from data.records import Category, ToolSpec
@@ -244,10 +243,6 @@ class OwnKind:
         finally:
             twin.__exit__()
 
-    def check(self, world: OwnWorld) -> Verdict:
-        """What check.py says of a run."""
-        return run_check(world, self.folder)
-
 
 def open_kind(folder: Folder) -> OwnKind:
     """A folder's tools, asked for once. Whoever calls this has made sure that the folder is trusted.
@@ -256,7 +251,7 @@ def open_kind(folder: Folder) -> OwnKind:
         UserError: they cannot be started, or world.yaml and the tools do not fit.
     """
     try:
-        toolsets, scratch = open_toolsets(folder, 0, None)
+        toolsets, scratch, _ = open_toolsets(folder, 0, None)
     except ServersFault as fault:
         raise UserError(f"{folder.path}: its tools do not start: {fault.reason}: {fault.text}") from None
     try:
@@ -353,7 +348,8 @@ def _check_names(kind: OwnKind) -> None:
         for name in names:
             if name not in kind.origins:
                 raise UserError(f"{path}: {what}: tool {name!r} is unknown.{nearest(name, kind.origins)}")
-    if kind.judged_by == "state" and not world.look and world.state is None:
+    has_state = world.look or world.state is not None or any(isinstance(each, PythonSource) for each in world.tools)
+    if kind.judged_by == "state" and not has_state:
         raise UserError(
             f"{path}: nothing tells what a run has changed: give look (read-only calls whose results are the state), "
             "state.dir, or check.py"

@@ -17,12 +17,13 @@ from benchmark.worlds.own.arguments import check_call
 from benchmark.worlds.own.faults import WAIT
 from benchmark.worlds.own.folder import Folder, ToolFacts
 from benchmark.worlds.own.judge import Expected, Made, judge, result_fault, says_to_answer
-from benchmark.worlds.own.sources import NamedCall
+from benchmark.worlds.own.sources import NamedCall, PythonSource
 from benchmark.worlds.own.state import Entries, files_to_state, point, state_to_entries, text_to_value
 from benchmark.worlds.own.tasks import FROM, ResultCheck, TaskRow
 from benchmark.worlds.own.toolsets.opening import source_to_toolset
+from benchmark.worlds.own.toolsets.python import STATE, run_check
 from benchmark.worlds.own.toolsets.toolset import Place, ServersFault, Toolset
-from benchmark.worlds.tools import DONE, GIVEN_UP, Commit, ToolError, ToolWorld
+from benchmark.worlds.tools import DONE, GIVEN_UP, Commit, ToolError, ToolWorld, score_to_verdict
 from benchmark.worlds.troubles import Troubles
 from benchmark.worlds.world import Move, Task, ToolResult, Verdict
 from data.records import Action, Outcome, ToolFunction, ToolSpec
@@ -62,8 +63,6 @@ class KindOfOwn(Protocol):
 
     def give_slot_back(self, slot: int) -> None: ...
 
-    def check(self, world: OwnWorld) -> Verdict: ...
-
 
 class OwnWorld(ToolWorld):
     """A live world of one task of a folder. Entering it starts what the folder starts; leaving it ends all of that."""
@@ -79,6 +78,7 @@ class OwnWorld(ToolWorld):
         self._expected: Expected | None = None
         self._toolsets: list[Toolset] = []
         self._scratch: Path | None = None
+        self._place: Place | None = None
         self._slot: int | None = None
 
     # Beginning and end.
@@ -97,7 +97,7 @@ class OwnWorld(ToolWorld):
         """
         try:
             self._slot = self.kind.take_slot()
-            self._toolsets, self._scratch = open_toolsets(self.kind.folder, self._slot, self.row)
+            self._toolsets, self._scratch, self._place = open_toolsets(self.kind.folder, self._slot, self.row)
             found = self.kind.names_of(self._toolsets)
             if found.keys() != self.kind.origins.keys():
                 raise ServersFault("protocol", "the server has other tools than when it was asked first")
@@ -189,7 +189,10 @@ class OwnWorld(ToolWorld):
         """
         looks = self.kind.folder.world.look
         if not looks:
-            return files_to_state(self._scratch / "state") if self._scratch is not None else {}
+            files = (
+                files_to_state(self._place.state) if self._place is not None and self._place.state is not None else {}
+            )
+            return {**files, **self._objects()}
         seen: dict[str, JsonValue] = {}
         for call in looks:
             result = self.ask(call.name, call.arguments)
@@ -200,6 +203,19 @@ class OwnWorld(ToolWorld):
             )
             seen[key] = text_to_value(result.output) if isinstance(result.output, str) else result.output
         return seen
+
+    def _objects(self) -> dict[str, JsonValue]:
+        """The whole state of the objects of Python sources, by class."""
+        pairs = zip(self.kind.folder.world.tools, self._toolsets, strict=True)
+        python = [(source, toolset) for source, toolset in pairs if isinstance(source, PythonSource)]
+        found: dict[str, JsonValue] = {}
+        for source, toolset in python:
+            result = toolset.call(STATE, {})
+            if result.error is None:
+                found[source.class_name] = (
+                    text_to_value(result.output) if isinstance(result.output, str) else result.output
+                )
+        return found
 
     def entries(self) -> Entries:
         """The state as entries that are compared."""
@@ -212,9 +228,21 @@ class OwnWorld(ToolWorld):
             rewards = [reward for toolset in self._toolsets if (reward := toolset.reward()) is not None]
             return share_to_verdict(rewards[0] if rewards else 0.0, "get_reward")
         if self.kind.judged_by == "check.py":
-            return self.kind.check(self)
+            return self._checked()
         assert self._expected is not None
         return judge(self.row, self._expected, self.entries(), self.said, self.made, self.ask)
+
+    def _checked(self) -> Verdict:
+        """What check.py says."""
+        assert self._place is not None
+        actions: list[dict[str, JsonValue]] = [
+            {"name": each.name, "arguments": each.arguments, "worked": each.worked} for each in self.made
+        ]
+        row = self.row.model_dump(mode="json")
+        told = run_check(self._place, row, answer=self.said or "", actions=actions, call=self.ask)
+        if isinstance(told, float):
+            return share_to_verdict(told, "check.py")
+        return score_to_verdict(len(told), [f"{goal}: {why}" for goal, held, why in told if not held], [])
 
     def goals_held(self) -> tuple[bool, ...]:
         """Of each goal in `check`, whether it holds now."""
@@ -234,8 +262,8 @@ def share_to_verdict(share: float, why: str) -> Verdict:
     return Verdict(outcome, score, why)
 
 
-def open_toolsets(folder: Folder, slot: int, row: TaskRow | None) -> tuple[list[Toolset], Path]:
-    """Start everything that a folder's tools need, with a copy of its state; the opened toolsets and the copy's parent.
+def open_toolsets(folder: Folder, slot: int, row: TaskRow | None) -> tuple[list[Toolset], Path, Place]:
+    """Start everything that a folder's tools need, with a copy of its state; the opened toolsets, the copy's parent, where it all is.
 
     Raises:
         ServersFault: something does not start. Nothing of it is left then.
@@ -266,7 +294,7 @@ def open_toolsets(folder: Folder, slot: int, row: TaskRow | None) -> tuple[list[
             toolset.close()
         shutil.rmtree(scratch, ignore_errors=True)
         raise
-    return opened, scratch
+    return opened, scratch, place
 
 
 # ---- references, and the expert ----
