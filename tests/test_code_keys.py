@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmark.runs.run import ALL_CODE
-from benchmark.runs.run import DECIDING_CODE as DECIDING_A_RUN
+from benchmark.runs.done import ALL_CODE
+from benchmark.runs.done import DECIDING_CODE as DECIDING_A_RUN
 from core.files import DECIDING_SUFFIXES, code_sha256
 from data.curation.pipeline import DECIDING_CODE as DECIDING_A_CURATION
 

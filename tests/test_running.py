@@ -18,7 +18,8 @@ import pytest
 from benchmark.agent.episodes import Try
 from benchmark.kpis import pass_hat_k
 from benchmark.runs.actors import model_sha256
-from benchmark.runs.run import DECIDING_CODE, tasks_to_tries
+from benchmark.runs.done import DECIDING_CODE
+from benchmark.runs.run import tasks_to_tries
 from benchmark.worlds.kinds import make_tasks
 from core.errors import UserError
 from data.records import Outcome, Trajectory, read_trajectories

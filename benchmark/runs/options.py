@@ -132,7 +132,8 @@ def draw_tasks(
             )
         part = named
     if count is None:
-        count = usual if any(name in WORLDS for name in chosen.names) else _all_of(chosen.folders, base, part, skip)
+        only_folders = bool(chosen.folders) and len(chosen.folders) == len(chosen.names)
+        count = _all_of(chosen.folders, base, part, skip) if only_folders else usual
     made = make_tasks(chosen.names, base, count + skip, seed, short=short, part=part, kinds=chosen.kinds)
     return made[skip:]
 

@@ -263,7 +263,7 @@ def share_to_verdict(share: float, why: str) -> Verdict:
 
 
 def open_toolsets(folder: Folder, slot: int, row: TaskRow | None) -> tuple[list[Toolset], Path, Place]:
-    """Start everything that a folder's tools need, with a copy of its state; the opened toolsets, the copy's parent, where it all is.
+    """Start all that a folder's tools need, with a copy of its state; the opened toolsets, a folder to remove, and the place.
 
     Raises:
         ServersFault: something does not start. Nothing of it is left then.
