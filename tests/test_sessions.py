@@ -314,3 +314,32 @@ def test_secrets_of_a_log_become_placeholders_as_it_is_read(
     code, told, error = run("build", "--config", recipe, "--out", tmp_path / "set")
     assert code == 0 and "redacted: " in told, error
     assert not any(TOKEN[:40].encode() in file.read_bytes() for file in (tmp_path / "set").rglob("*") if file.is_file())
+
+
+# --- names of users and machines ---
+
+
+def test_home_folders_users_and_hosts_become_the_same_placeholder_in_all_of_a_session(tmp_path: Path) -> None:
+    lines = [
+        claude("user", "1", None, "내 프로젝트 /home/minseo/app 를 봐줘, and C:\\Users\\Kyle Park\\x.txt"),
+        claude(
+            "assistant", "2", "1", [{"type": "tool_use", "id": "c", "name": "Bash", "input": {"command": "whoami"}}]
+        ),
+        claude("user", "3", "2", [{"type": "tool_result", "tool_use_id": "c", "content": "jiwoo"}]),
+        claude("assistant", "4", "3", "jiwoo@nebula7:~/app$ ls in /home/minseo/app2; minseo는 /home/ubuntu; root too"),
+    ]
+    (chat,) = chats_of("claude_code_session", write(tmp_path / "s.jsonl", lines))
+    said = chat.model_dump_json()
+    assert not any(name in said for name in ("minseo", "Kyle", "jiwoo", "nebula7")), said
+    assert chat.messages[0].content == "내 프로젝트 <HOME_1>/app 를 봐줘, and <HOME_2>\\x.txt"
+    assert chat.messages[2].content == "<USER_3>"
+    assert chat.messages[3].content == "<USER_3>@<HOST_1>:~/app$ ls in <HOME_1>/app2; <USER_1>는 /home/ubuntu; root too"
+
+
+def test_names_stay_where_the_user_says_so_and_are_counted_by_kind_where_not(tmp_path: Path, run: Run) -> None:
+    lines = [claude("user", "1", None, "look at /Users/minseo/a"), claude("assistant", "2", "1", "minseo it is")]
+    path = write(tmp_path / "s.jsonl", lines)
+    _, told, _ = run("convert", str(path), "--out", str(tmp_path / "out.jsonl"))
+    assert "1 HOME, 1 USER" in told
+    run("convert", str(path), "--no-redact", "--out", str(tmp_path / "out.jsonl"))
+    assert "/Users/minseo/a" in (tmp_path / "out.jsonl").read_text(encoding="utf-8")

@@ -148,6 +148,7 @@ ADAPTERS = (
         name="anthropic_messages",
         kind="chat",
         function=anthropic_messages_row,
+        is_log=True,
         columns=("system", "messages", "tools", "request", "response", "id"),
         matches=first_fit(
             with_content("messages", holds=holds_anthropic_blocks, what="Anthropic's blocks"),

@@ -159,6 +159,7 @@ ADAPTERS = (
         name="langchain_messages",
         kind="chat",
         function=langchain_messages_row,
+        is_log=True,
         columns=("messages", "values", "tools", "id", "thread_id"),
         matches=first_fit(
             with_content("messages", holds=holds_langchain_messages, what="types of LangChain"),

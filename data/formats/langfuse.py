@@ -254,6 +254,7 @@ ADAPTERS = (
         kind="chat",
         function=langfuse_row,
         columns=COLUMNS,
+        is_log=True,
         spans=langfuse_spans,
         matches=first_fit(
             with_content("traceId", "type", "input", "output", holds=holds_generation, what="types of Langfuse"),

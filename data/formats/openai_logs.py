@@ -223,6 +223,7 @@ ADAPTERS = (
         name="openai_request_response",
         kind="chat",
         function=openai_request_response_row,
+        is_log=True,
         columns=("request", "response", "id"),
         matches=with_content("request", "response", holds=holds_response, what="choices or items in the response"),
         schema="recalled",
@@ -233,6 +234,7 @@ ADAPTERS = (
         name="openai_responses",
         kind="chat",
         function=openai_responses_row,
+        is_log=True,
         columns=(
             "instructions",
             "input",

@@ -399,6 +399,7 @@ ADAPTERS = (
         kind="chat",
         function=otel_genai_row,
         columns=COLUMNS,
+        is_log=True,
         spans=otel_spans,
         matches=first_fit(
             with_content("attributes", holds=holds_genai, what="messages of gen_ai"),

@@ -49,7 +49,7 @@ def adapt(adapter: Adapter, row: Row, *, rules: KeyRules = NO_RULES, counts: Key
     if adapter.spans is not None:
         spans = row["rows"] if isinstance(row.get("rows"), list) else [span for _, span in adapter.spans(row)]
         made = [result for span in spans for result in _adapt_one(adapter, span, rules, counts)]
-        return without_beginnings(made) or [Skip("an export without spans")]
+        return _redacted(adapter, without_beginnings(made), row, rules, counts) or [Skip("an export without spans")]
     if adapter.joins_rows and isinstance(row.get("rows"), list):
         for each in row["rows"]:
             name = adapter.not_read(each) if adapter.not_read is not None and isinstance(each, dict) else None
@@ -57,11 +57,9 @@ def adapt(adapter: Adapter, row: Row, *, rules: KeyRules = NO_RULES, counts: Key
                 counts.unread[name] += 1
             elif isinstance(each, dict):
                 look_at_row(each, adapter.reader, rules, counts)
-        results = _made(adapter, row)
-        if adapter.is_log and rules.redact:
-            results = [_redacted(result, counts) for result in results]
+        results = _redacted(adapter, _made(adapter, row), row, rules, counts)
         return [_stamped(adapter, result) for result in results]
-    return _adapt_one(adapter, row, rules, counts)
+    return _redacted(adapter, _adapt_one(adapter, row, rules, counts), row, rules, counts)
 
 
 def _adapt_one(adapter: Adapter, row: Row, rules: KeyRules, counts: KeyCounts) -> list[Result]:
@@ -82,15 +80,49 @@ def _made(adapter: Adapter, row: Row) -> Sequence[Result]:
     return [_with_reasoning(result) for result in results]
 
 
-def _redacted(result: Result, counts: KeyCounts) -> Result:
-    """A chat with placeholders in the place of secrets, in all that was said and called."""
-    if not isinstance(result, Chat):
-        return result
+def _redacted(
+    adapter: Adapter, results: Sequence[Result], row: Row, rules: KeyRules, counts: KeyCounts
+) -> list[Result]:
+    """Results of a log with placeholders in the place of secrets and of names of users and machines, in all that was said and
+    called and in the tools. A name has one placeholder in all of them, wherever the row gives it away."""
+    if not (adapter.is_log and rules.redact and any(isinstance(result, Chat) for result in results)):
+        return list(results)
+    from data.contribution.names import Names, texts_in  # noqa: PLC0415 - as below
     from data.contribution.redaction import redact_value  # noqa: PLC0415 - its patterns take a while, and few rows are logs
 
-    messages, found = redact_value([message.model_dump(mode="json") for message in result.messages])
-    counts.redacted.update(finding.kind for finding in found)
-    return Chat.model_validate({**dict(result), "messages": messages}) if found else result
+    chats = [result for result in results if isinstance(result, Chat)]
+    names = Names.told_by(texts_in(row), (pair for chat in chats for pair in _commands_of(chat)))
+    redacted: list[Result] = []
+    for result in results:
+        if not isinstance(result, Chat):
+            redacted.append(result)
+            continue
+        written = result.model_dump(mode="json", include={"messages", "tools"})
+        made, found = redact_value(written)
+        counts.redacted.update(finding.kind for finding in found)
+        for message in made["messages"] if names else ():
+            for key in ("content", "reasoning_content"):
+                message[key] = names.without(message[key])
+            for call in message["tool_calls"]:
+                call["arguments"] = names.without(call["arguments"])
+        for tool in made["tools"] if names else ():
+            for key in ("description", "parameters"):
+                if key in tool["function"]:
+                    tool["function"][key] = names.without(tool["function"][key])
+        is_changed = bool(found) or bool(names.found)
+        redacted.append(Chat.model_validate({**dict(result), **made}) if is_changed else result)
+    counts.redacted.update(names.found)
+    return redacted
+
+
+def _commands_of(chat: Chat) -> Iterator[tuple[str, str]]:
+    """Calls of one text alone, such as a command, with what they gave back."""
+    calls = {call.id: call.arguments for message in chat.messages for call in message.tool_calls}
+    for message in chat.messages:
+        arguments = calls.get(message.tool_call_id or "", {})
+        for text in arguments.values():
+            if isinstance(text, str):
+                yield text, message.content
 
 
 def _with_reasoning(result: Result) -> Result:

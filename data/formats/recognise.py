@@ -23,7 +23,7 @@ from data.formats.inputs import Input, NoRows
 from data.formats.mapping import Mapping, mapped_row
 from data.formats.parts import Fit, Row
 from data.formats.reading import adapt
-from data.formats.row_keys import Meaning, Undecided, has_side, is_nothing, meaning_of
+from data.formats.row_keys import KeyRules, Meaning, Undecided, has_side, is_nothing, meaning_of
 from data.formats.turns import TURN_KEYS
 
 AUTO = "auto"
@@ -150,6 +150,10 @@ _UNDERSTOOD = re.compile(
 )
 
 
+_AS_WRITTEN = KeyRules(redact=False)
+"""What is only looked at need not be redacted."""
+
+
 def _candidate(adapter: Adapter, fit: Fit, rows: Sequence[Row]) -> _Candidate:
     if adapter.joins_rows:  # of which a sample cuts some apart
         return _Candidate(adapter, fit, set(range(len(rows))), Counter())
@@ -159,7 +163,7 @@ def _candidate(adapter: Adapter, fit: Fit, rows: Sequence[Row]) -> _Candidate:
             lost["a rejected side"] += 1
             continue
         try:
-            results = adapt(adapter, row)
+            results = adapt(adapter, row, rules=_AS_WRITTEN)
         except Undecided:
             kept.add(place)
             continue
