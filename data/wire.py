@@ -241,6 +241,10 @@ class BenchmarkRun(_Wire):
     by_fault: dict[str, dict[str, Kpi]] = {}
     success_by_context: dict[str, Kpi] = {}
     not_applicable: NotApplicable = NotApplicable()
+    asking: bool = False
+    """Whether the tasks have a user who can be asked."""
+    asking_kpis: dict[str, Kpi] = {}
+    """Empty where they have none."""
     replies: Replies | None = None
     """Null for a run that did not count them."""
     tries_by_shots: dict[int, int] | None = None

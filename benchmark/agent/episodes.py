@@ -289,7 +289,8 @@ def task_to_metadata(task: Task) -> dict[str, object]:
         *("id", "world", "family", "split", "seed", "tier", "context_tokens", "language"),
         *("parameters", "facts", "faults"),
     )
-    return {name: list(values[name]) if name == "faults" else values[name] for name in kept}
+    told = {name: list(values[name]) if name == "faults" else values[name] for name in kept}
+    return told if task.user is None else {**told, "user": values["user"]}
 
 
 def take_turn(episode: Episode, turn: Turn, *, advise: bool, invalid: Invalid) -> None:
@@ -386,6 +387,7 @@ def close_episode(episode: Episode, verdict: Verdict, *, advise: bool = False) -
         "score": verdict.score,
         "why": verdict.why,
         "injected": [list(pair) for pair in episode.injected],
+        **({} if verdict.asking is None else {"asking": verdict.asking}),
         **({"read_as": [list(pair) for pair in episode.read_as]} if episode.read_as else {}),
         "replay": {**_VERSIONS, "sums": record_checksums(metadata, episode.actions)},
     }

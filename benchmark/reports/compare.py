@@ -17,7 +17,7 @@ import typer
 
 from benchmark.kpis import UNITS, Comparison, compare_shares
 from benchmark.runs.results import RECORDS, RunDifference, Tried, differences, read_run, read_tries
-from benchmark.runs.shown import interval, kpi_to_text, percent, points, title_of
+from benchmark.runs.shown import interval, kpi_to_text, percent, points, print_asking, title_of
 from core.errors import UserError, printable
 from core.screen import print_table
 from data.wire import BenchmarkRun, Replies
@@ -290,6 +290,7 @@ def _print_report(report: RunComparison, before: Path, after: Path) -> None:
         ],
         title="\nover all tasks of each run",
     )
+    print_asking([report.before, report.after])
     if replies := reply_rows([report.before, report.after]):
         print_table(("turns", *names), replies, title="\nhow replies were read")
     if report.differences:

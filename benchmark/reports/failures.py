@@ -18,6 +18,7 @@ import typer
 
 from benchmark.kpis import task_of
 from benchmark.runs.results import RECORDS, read_run
+from benchmark.runs.shown import print_asking
 from core.errors import printable
 from core.screen import print_table
 from data.records import INVALID_CALL, Action, Outcome, Trajectory, read_trajectories
@@ -105,6 +106,7 @@ def failures_command(
             [*rows, ("all tries", *(found.tries[world] for world in worlds), found.tries.total())],
             title="\n" * bool(number) + title,
         )
+        print_asking([run])
         errors = [(shape, count) for shape, count in found.errors.most_common(top)]
         if errors:
             print_table(("error of a call", "failed tries with it"), errors, title="")

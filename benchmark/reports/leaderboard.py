@@ -24,7 +24,7 @@ from benchmark.reports.compare import RunComparison, compare_runs, paired_to_jso
 from benchmark.reports.page import file_names, render
 from benchmark.reports.transcripts import Entry, write_run_pages
 from benchmark.runs.results import read_run, read_tries
-from benchmark.runs.shown import TITLES, kpi_table, points
+from benchmark.runs.shown import TITLES, asking_rows, kpi_table, points, print_asking
 from core.errors import UserError, printable
 from core.files import claimed_folder, whole_result
 from core.screen import print_table
@@ -80,6 +80,7 @@ def leaderboard_command(
     write_leaderboard(runs, out)
     Console().print(kpi_table(runs))
     read = [read_run(folder) for folder in runs]
+    print_asking(read)
     if replies := reply_rows(read):
         print_table(("turns", *(printable(run.title) for run in read)), replies, title="\nhow replies were read")
     print(f"wrote {out / 'index.html'}")
@@ -226,6 +227,7 @@ def _index_page(rows: Sequence[BoardRow]) -> str:
         ],
         curve=_curve(rows),
         replies=reply_rows([row.run for row in rows]),
+        asking=asking_rows([row.run for row in rows]),
         meanings=[(name, TITLES[name][1]) for name in UNITS if name in TITLES],
     )
 

@@ -42,6 +42,12 @@ Skip = Annotated[int, typer.Option(min=0, help="Leave out the first so many task
 Short = Annotated[
     bool, typer.Option("--short", help="Tasks of few calls whose prompts stay short; worlds files and api have them.")
 ]
+Asking = Annotated[
+    bool,
+    typer.Option(
+        "--asking", help="Tasks with a user: something is to be asked, agreed to or refused, or nothing of it."
+    ),
+]
 
 
 @dataclass(frozen=True)
@@ -109,6 +115,7 @@ def draw_tasks(
     seed: int,
     *,
     short: bool = False,
+    asking: bool = False,
     part: Part | None = None,
     skip: int = 0,
     usual: int = 40,
@@ -120,7 +127,8 @@ def draw_tasks(
         usual: how many tasks are drawn of our worlds where no number is given.
 
     Raises:
-        UserError: for an unknown world, for one without short tasks where these are asked for, and for a folder with fewer.
+        UserError: for an unknown world, for one without short tasks or tasks with a user where these are asked for, and for
+            a folder with fewer.
     """
     base: Split = "test" if split is SplitName.test else "train"
     named: Part | None = next((each for each in PARTS if each == split.value), None)
@@ -134,7 +142,7 @@ def draw_tasks(
     if count is None:
         only_folders = bool(chosen.folders) and len(chosen.folders) == len(chosen.names)
         count = _all_of(chosen.folders, base, part, skip) if only_folders else usual
-    made = make_tasks(chosen.names, base, count + skip, seed, short=short, part=part, kinds=chosen.kinds)
+    made = make_tasks(chosen.names, base, count + skip, seed, short=short, asking=asking, part=part, kinds=chosen.kinds)
     return made[skip:]
 
 

@@ -15,6 +15,7 @@ from benchmark.agent.episodes import FROZEN_START, InvalidTry
 from benchmark.runs.invalid import end_if_too_many, invalid_to_text
 from benchmark.runs.options import (
     ALL_WORLDS,
+    Asking,
     Chosen,
     Count,
     Seed,
@@ -45,6 +46,7 @@ def record(
     seed: Seed = 7,
     worlds: Worlds = ALL_WORLDS,
     short: Short = False,
+    asking: Asking = False,
     skip: Skip = 0,
     trust: Trust = False,
     mistakes: Annotated[
@@ -67,7 +69,7 @@ def record(
     check_no_folder(out)
     chosen = choose_worlds(worlds, trust=trust)
     _check_twins(chosen, mistakes, workers)
-    tasks = draw_tasks(chosen, split, count, seed, short=short, part="record", skip=skip, usual=120)
+    tasks = draw_tasks(chosen, split, count, seed, short=short, asking=asking, part="record", skip=skip, usual=120)
     require_expert(chosen, tasks, "record")
     count = len(tasks)
     kinds = kinds_of(count, {"recovery": mistakes, "partial": partials, "failure": failures}, seed)

@@ -37,6 +37,7 @@ from benchmark.agent.policies import POLICIES, Expert
 from benchmark.agent.transformers_model import Dtype, Model
 from benchmark.kpis import kpis, kpis_by, pass_hat_k, success_by_context
 from benchmark.runs.actors import API_KEY_ENV, Actor, Options, make_actors, read_api_key
+from benchmark.runs.asking_kpis import asking_kpis
 from benchmark.runs.done import (
     ALL_CODE,
     ROOT,
@@ -53,6 +54,7 @@ from benchmark.runs.invalid import end_if_too_many, invalid_to_text
 from benchmark.runs.options import (
     ALL_WORLDS,
     OURS,
+    Asking,
     Chosen,
     Count,
     Seed,
@@ -66,7 +68,7 @@ from benchmark.runs.options import (
     require_expert,
 )
 from benchmark.runs.results import RECORDS, read_run
-from benchmark.runs.shown import kpi_table
+from benchmark.runs.shown import kpi_table, print_asking
 from benchmark.worlds.kinds import WORLDS, Kind
 from benchmark.worlds.world import Part, Task
 from core.errors import UserError
@@ -115,6 +117,7 @@ def run_benchmark(
     seed: Seed = 1,
     worlds: Worlds = ALL_WORLDS,
     short: Short = False,
+    asking: Asking = False,
     skip: Skip = 0,
     trust: Trust = False,
     limit: Annotated[
@@ -218,7 +221,7 @@ def run_benchmark(
     )
     chosen = choose_worlds(worlds, trust=trust)
     part: Part = "record" if keep == "solved" else "practice"
-    tasks = draw_tasks(chosen, split, count, seed, short=short, part=part, skip=skip)[:limit]
+    tasks = draw_tasks(chosen, split, count, seed, short=short, asking=asking, part=part, skip=skip)[:limit]
     if advise or "expert" in (policy or ()):
         require_expert(chosen, tasks, "--advise" if advise else "--policy expert")
     folders = {actor.label: out / actor.label for actor in actors}
@@ -235,6 +238,7 @@ def run_benchmark(
         "seed": seed,
         "worlds": worlds,
         "short": short,
+        "asking": asking,
         "samples": samples,
         "examples": None if examples is None else str(examples),
         "identity": chosen.identity,
@@ -244,6 +248,7 @@ def run_benchmark(
         if keep == "solved":
             keep_solved(folders[actor.label])
     Console().print(kpi_table(list(folders.values())))
+    print_asking([read_run(folder) for folder in folders.values()])
     for called, folder in folders.items():
         for line in filter(None, (not_applicable_to_text(folder), replies_to_text(folder), shots_to_text(folder))):
             print(f"{called}: {line}")
@@ -353,6 +358,7 @@ def _run_actor(
             by_context=Counter(task.context_tokens for task in beyond),
         ),
         replies=count_replies(records),
+        asking_kpis=asking_kpis(records),
         invalid=Counter(each.reason for each in done.invalid),
         invalid_share=round(len(done.invalid) / max(len(tries), 1), 4),
         tries_by_shots=Counter(len(attempt.examples) for attempt in tries) if options.shots else None,

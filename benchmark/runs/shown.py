@@ -10,8 +10,11 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from benchmark.kpis import UNITS, Comparison
+from benchmark.runs.asking_kpis import ASKING_TITLES
 from benchmark.runs.results import read_run
-from data.wire import Kpi
+from core.errors import printable
+from core.screen import print_table
+from data.wire import NOTHING, BenchmarkRun, Kpi
 
 HALF_UP = 1e-9
 """Added before rounding, so that 37.5 % and 62.5 % become 38 and 63; Python would round to the even 38 and 62."""
@@ -60,6 +63,33 @@ def kpi_to_text(name: str, kpi: Kpi) -> str:
     )
     unit = " %" if share else ""
     return f"{value}{unit}" if low is None or high is None else f"{value}{unit} ({low}-{high})"
+
+
+def asking_rows(runs: Sequence[BenchmarkRun]) -> list[tuple[str, ...]]:
+    """The KPIs of tasks with a user, a row for each; no rows where no run has such tasks."""
+    if not any(run.asking_kpis for run in runs):
+        return []
+    rows = []
+    for name, title in ASKING_TITLES.items():
+        to_text = _mean_to_text if name == "needless_questions" else _share_to_text
+        rows.append((title, *(to_text(run.asking_kpis.get(name, NOTHING)) for run in runs)))
+    return rows
+
+
+def _share_to_text(kpi: Kpi) -> str:
+    return kpi_to_text("success_rate", kpi)
+
+
+def _mean_to_text(kpi: Kpi) -> str:
+    if kpi.value is None:
+        return "-"
+    return f"{kpi.value:.2f}" + ("" if kpi.low is None or kpi.high is None else f" ({kpi.low:.2f}-{kpi.high:.2f})")
+
+
+def print_asking(runs: Sequence[BenchmarkRun]) -> None:
+    """The same on a terminal, where there is something to show."""
+    if rows := asking_rows(runs):
+        print_table(("asking", *(printable(run.title) for run in runs)), rows, title="\ntasks with a user")
 
 
 def kpi_table(runs: Sequence[Path]) -> Table:

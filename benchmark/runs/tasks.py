@@ -12,6 +12,7 @@ import typer
 from benchmark.agent.episodes import task_to_metadata
 from benchmark.runs.options import (
     ALL_WORLDS,
+    Asking,
     Count,
     Seed,
     Short,
@@ -41,6 +42,7 @@ def tasks(
     seed: Seed = 1,
     worlds: Worlds = ALL_WORLDS,
     short: Short = False,
+    asking: Asking = False,
     trust: Trust = False,
 ) -> None:
     """Write tasks as data: instruction, tools and parameters, for decontamination and audits.
@@ -54,7 +56,7 @@ def tasks(
             "--out is missing: where the tasks go. To make, check or import tasks: tasks make|check|import DIR"
         )
     check_no_folder(out)
-    made = draw_tasks(choose_worlds(worlds, trust=trust), split, count, seed, short=short)
+    made = draw_tasks(choose_worlds(worlds, trust=trust), split, count, seed, short=short, asking=asking)
     with whole_file(out) as file:
         for task in made:
             row = {

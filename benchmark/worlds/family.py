@@ -9,11 +9,13 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
-from typing import Any, Generic, Literal, TypeVar
+from functools import cached_property, lru_cache, partial
+from typing import Any, Generic, Literal, TypeVar, cast
 
 from pydantic import JsonValue
 
+from benchmark.worlds.asking.tasks import asking_tasks
+from benchmark.worlds.asking.world import AskingWorld
 from benchmark.worlds.pools import Draw, filler
 from benchmark.worlds.tools import function_to_spec
 from benchmark.worlds.troubles import Troubles
@@ -162,7 +164,9 @@ def families_to_tasks(
 
 MAX_NUMBER = 100_000
 """Highest number of a task that is made again by its id; tasks of a seed are made one after the other."""
-_ID = re.compile(r"(?P<world>\w+)(?P<short>-short)?-(?P<split>train|test)-(?P<seed>[0-9]{1,18})-(?P<number>[0-9]{4,9})")
+_ID = re.compile(
+    r"(?P<world>\w+)(?P<draw>-short|-asking)?-(?P<split>train|test)-(?P<seed>[0-9]{1,18})-(?P<number>[0-9]{4,9})"
+)
 
 AnyFamily = TypeVar("AnyFamily", bound=Family, covariant=True)
 AnyWorld = TypeVar("AnyWorld", bound=World, covariant=True)
@@ -212,7 +216,11 @@ class WorldKind(Generic[AnyFamily, AnyWorld]):
         if which is None or which["world"] != self.name or int(which["number"]) >= MAX_NUMBER:
             return None
         split: Split = "test" if which["split"] == "test" else "train"
-        return _lists(self, split, int(which["seed"]), bool(which["short"])).task(int(which["number"]))
+        return _lists(self, split, int(which["seed"]), which["draw"] or "").task(int(which["number"]))
+
+    def asking_tasks(self, split: Split, count: int, seed: int) -> list[Task]:
+        """`count` different tasks with a user, in which something is to be asked, agreed to or refused, or nothing of it."""
+        return asking_tasks(self.families, self.tools, world=self.name, split=split, count=count, seed=seed)
 
     @property
     def identity(self) -> Mapping[str, str]:
@@ -230,18 +238,26 @@ class WorldKind(Generic[AnyFamily, AnyWorld]):
 
     def family_of(self, task: Task) -> AnyFamily:
         """The family that a task was drawn from."""
-        return next(family for family in self.families if family.name == task.family)
+        name = task.family.partition("+")[0]  # what is added to it says what has to be asked
+        return next(family for family in self.families if family.name == name)
 
     def open(self, task: Task) -> AnyWorld:
         """The world of a task. Nothing is there before it is entered."""
-        return self.world(task)
+        world = self.world(task)
+        # Whoever opens a task with a user takes the world for what every world is.
+        return world if task.user is None else cast(AnyWorld, AskingWorld(world, task))
 
 
 class _Lists:
     """Tasks of one seed, made as far as they are needed."""
 
-    def __init__(self, kind: WorldKind[Any, Any], split: Split, seed: int, short: bool) -> None:
-        self._kind, self._split, self._seed, self._short = kind, split, seed, short
+    def __init__(self, kind: WorldKind[Any, Any], split: Split, seed: int, draw: str) -> None:
+        self._split, self._seed = split, seed
+        asked: dict[str, Callable[[Split, int, int], list[Task]]] = {
+            "-asking": kind.asking_tasks,
+            "-short": partial(kind.tasks, short=True),
+        }
+        self._tasks_of = asked.get(draw, kind.tasks)
         self._tasks: list[Task] = []
 
     def task(self, number: int) -> Task | None:
@@ -249,7 +265,7 @@ class _Lists:
         for count in (number + max(number // 2, 100), number + 1):  # further than needed, if that can be
             if number >= len(self._tasks):
                 with suppress(RuntimeError, UserError):
-                    self._tasks = self._kind.tasks(self._split, count, self._seed, short=self._short)
+                    self._tasks = self._tasks_of(self._split, count, self._seed)
         return self._tasks[number] if number < len(self._tasks) else None
 
 

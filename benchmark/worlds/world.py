@@ -41,6 +41,29 @@ class Fault:
 
 
 @dataclass(frozen=True)
+class User:
+    """Who answers `ask_user` in a task, as data; see `benchmark/worlds/asking/`."""
+
+    case: str
+    """What the task is about: something missing, two that fit, an agreement, a refusal ..."""
+    acts: tuple[str, ...]
+    """Tools that change the world. Before they are used, everything that is needed must have been asked."""
+    is_to_act: bool = True
+    """Whether something is to be changed in the end."""
+    knows: dict[str, str] = field(default_factory=dict)
+    """Values that the user tells when asked, by what they are called."""
+    changes: dict[str, str] = field(default_factory=dict)
+    """Values that the user changes their mind to, when asked once more."""
+    confirms: tuple[str, ...] = ()
+    """Tools before which the user wants to be asked."""
+    agrees: bool = True
+    told: tuple[str, ...] = ()
+    """What the instruction tells already: to ask for it is needless."""
+    questions: tuple[str, ...] = ()
+    """How the expert asks for what is needed, in turn."""
+
+
+@dataclass(frozen=True)
 class Task:
     """One problem: everything the world needs to build itself, and what the model is told."""
 
@@ -63,6 +86,8 @@ class Task:
     """About how many tokens (as docs/kpis.md counts them) are put between where the needed fact is first read and where it is
     used; 0 where none are."""
     system: str = SYSTEM
+    user: User | None = None
+    """Who can be asked; None where nobody can."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +109,8 @@ class Verdict:
     outcome: Outcome
     score: float
     why: str
+    asking: dict[str, JsonValue] | None = None
+    """Of a task with a user: its case, questions that were needed and needless, and whether the agent refused."""
 
 
 @dataclass(frozen=True)

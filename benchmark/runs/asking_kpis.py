@@ -1,0 +1,47 @@
+"""What tasks with a user are worth: questions that were needed and asked, needless ones, refusals that were right and wrong.
+
+docs/asking.md defines each number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from benchmark.kpis import Kpi, bootstrap_mean, task_of, wilson
+from data.records import Trajectory
+
+ASKING_TITLES = {
+    "needed_questions": "Needed questions asked",
+    "needless_questions": "Needless questions a task",
+    "right_refusals": "Refused where that is right",
+    "wrong_refusals": "Refused where that is wrong",
+    "asking_success_rate": "Success where something must be asked",
+}
+"""The KPIs in the order in which they are shown."""
+
+REFUSED = ("impossible", "forbidden")
+"""Cases in which refusing is right."""
+
+
+def asking_kpis(records: Iterable[Trajectory]) -> dict[str, Kpi]:
+    """The KPIs over the records of tasks with a user; empty where there are none."""
+    told: list[tuple[dict[str, Any], int, bool]] = []
+    for record in records:
+        asking, user = (record.metadata.model_extra or {}).get("asking"), task_of(record).get("user")
+        if isinstance(asking, dict) and isinstance(user, dict):
+            told.append((asking, len(user.get("questions", ())), record.outcome.value == "success"))
+    if not told:
+        return {}
+    refusals = {
+        is_right: [bool(asking["refused"]) for asking, _, _ in told if (asking["case"] in REFUSED) is is_right]
+        for is_right in (True, False)
+    }
+    solved = [success for _, needed, success in told if needed]
+    return {
+        "needed_questions": wilson(sum(each["needed"] for each, _, _ in told), sum(needed for _, needed, _ in told)),
+        "needless_questions": bootstrap_mean([[float(asking["needless"])] for asking, _, _ in told]),
+        "right_refusals": wilson(sum(refusals[True]), len(refusals[True])),
+        "wrong_refusals": wilson(sum(refusals[False]), len(refusals[False])),
+        "asking_success_rate": wilson(sum(solved), len(solved)),
+    }
