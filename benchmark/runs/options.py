@@ -93,13 +93,16 @@ def choose_worlds(worlds: str, *, trust: bool = False) -> Chosen:
     return Chosen(tuple(names), tuple(folders.values()))
 
 
-def open_folder(path: Path, *, trust: bool = False) -> OwnKind:
+def open_folder(path: Path, *, trust: bool = False, without_tasks: bool = False) -> OwnKind:
     """A folder's tools, if the folder is trusted.
+
+    Args:
+        without_tasks: where the tasks do not matter, or cannot be made yet.
 
     Raises:
         UserError: it cannot be read, is not trusted, or its tools do not start.
     """
-    folder = read_folder(path)
+    folder = read_folder(path, without_tasks=without_tasks)
     world = folder.world
     startable = what_starts(
         folder.path, world.tools, reset=world.reset, hosts=world.hosts, state=world.state.dir if world.state else None

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -22,9 +26,19 @@ from benchmark.runs.options import (
     check_no_folder,
     choose_worlds,
     draw_tasks,
+    open_folder,
 )
-from core.errors import UserError
-from core.files import whole_file
+from benchmark.runs.record import in_processes
+from benchmark.worlds.own.check_tasks import Checked, Refusal, check_task, check_together
+from benchmark.worlds.own.families import Families, families_to_rows
+from benchmark.worlds.own.folder import FAMILIES_FILE, POOLS_FILE, read_pools
+from benchmark.worlds.own.kind import OwnKind, ask_pools
+from benchmark.worlds.own.tasks import TaskRow
+from benchmark.worlds.world import PARTS
+from core.config import read_config
+from core.errors import UserError, printable
+from core.files import whole_file, write_json
+from core.screen import print_table, with_progress
 
 tasks_app = typer.Typer(
     help="Write tasks as data; make, check or import those of a folder with your own tools.",
@@ -67,3 +81,92 @@ def tasks(
             }
             file.write(json.dumps(row, ensure_ascii=False).encode() + b"\n")
     print(f"wrote {out}: {len(made)} tasks")
+
+
+_SHOWN = 20
+"""Refusals that are printed; the report holds them all."""
+Folder = Annotated[Path, typer.Argument(help="The folder with your own tools.")]
+Workers = Annotated[int | None, typer.Option(min=1, help="Processes. [default: one a core]")]
+
+
+@tasks_app.command("check")
+def check_command(
+    folder: Folder,
+    trust: Trust = False,
+    workers: Workers = None,
+    out: Annotated[Path | None, typer.Option(help="Where the report goes, one JSON object a task.")] = None,
+) -> None:
+    """Run each task's solution, and what must not pass: nothing, reading, talk, the solution without its last change.
+
+    Exits 1 where a task is refused.
+
+    Example: python -m benchmark tasks check my-tools
+    """
+    kind = open_folder(folder, trust=trust)
+    rows = kind.folder.rows
+    if not rows:
+        raise UserError(f"{folder}: has no tasks; write tasks.jsonl or families.yaml")
+    one = 1 if kind.parallel is not None else workers or min(4, os.cpu_count() or 1)
+    families: dict[str, str] = {}
+    for row in rows:
+        families.setdefault(row.family, row.id)
+    parts = [(row, families[row.family] == row.id) for row in rows]
+    checked: list[Checked] = []
+    checked += with_progress(in_processes(partial(_check_one, kind), parts, one), "checking", total=len(rows))
+    refusals = [*check_together(kind), *(refusal for found in checked for refusal in found.refusals)]
+    if out is not None:
+        with whole_file(out) as file:
+            file.writelines(json.dumps(asdict(found), ensure_ascii=False).encode() + b"\n" for found in checked)
+    _show_families(kind, checked, refusals)
+    for refusal in refusals[:_SHOWN]:
+        print(printable(f"{refusal.task}: refused: {refusal.goal}: {refusal.seen}"))
+    if len(refusals) > _SHOWN:
+        print(f"... and {len(refusals) - _SHOWN} more")
+    if volatile := sorted({pointer for found in checked for pointer in found.volatile}):
+        print(f"differs from run to run; if it says nothing, write into world.yaml:\nvolatile: {json.dumps(volatile)}")
+    if refusals:
+        raise typer.Exit(1)
+
+
+def _check_one(kind: OwnKind, part: tuple[TaskRow, bool]) -> Checked:
+    row, vary = part
+    return check_task(kind, row, vary=vary)
+
+
+def _show_families(kind: OwnKind, checked: Sequence[Checked], refusals: Sequence[Refusal]) -> None:
+    refused = {refusal.task for refusal in refusals}
+    rows: dict[str, list[TaskRow]] = {}
+    for row in kind.folder.rows:
+        rows.setdefault(row.family, []).append(row)
+    matters = {found.task: found.matters for found in checked if found.matters}
+    print_table(("family", "train", "test", "refused", "what matters"), [
+        (name, sum(row.split == "train" for row in of), sum(row.split == "test" for row in of),
+         sum(row.id in refused for row in of), "; ".join(next((matters[row.id] for row in of if row.id in matters), [])))
+        for name, of in rows.items()
+    ])  # fmt: skip
+    parts = ", ".join(f"{part} {len(kind.rows_of('train', part))}" for part in PARTS)
+    judged = "" if kind.judged_by == "state" else f"; judged by {kind.judged_by}, not by the state"
+    print(f"{len(checked)} tasks of {kind.name}: training by use: {parts}; {len(refused)} refused{judged}")
+
+
+@tasks_app.command("make")
+def make_command(folder: Folder, trust: Trust = False) -> None:
+    """Ask the read-only calls of families.yaml for their values, keep these in pools.json, and count the tasks.
+
+    Example: python -m benchmark tasks make my-tools
+    """
+    file = folder / FAMILIES_FILE
+    if not file.is_file():
+        raise UserError(f"{file}: there is none; docs/your-tools.md shows one")
+    families = read_config(file, Families)
+    called = {name: pool for name, pool in families.pools.items() if pool.call is not None}
+    if called:
+        values = ask_pools(open_folder(folder, trust=trust, without_tasks=True), called)
+        write_json(folder / POOLS_FILE, values)
+        print(f"wrote {folder / POOLS_FILE}: " + ", ".join(f"{len(found)} of {name}" for name, found in values.items()))
+    rows = families_to_rows(families, read_pools(folder), where=file)
+    counts = Counter((row.family, row.split) for row in rows)
+    print_table(("family", "train", "test"), [
+        (family.name, counts[family.name, "train"], counts[family.name, "test"]) for family in families.families
+    ])  # fmt: skip
+    print(f"{len(rows)} tasks; `python -m benchmark tasks check {folder}` says whether they are good")

@@ -36,6 +36,7 @@ TASKS: list[dict[str, Any]] = [
         "id": f"{kind}-{number}",
         "split": "train" if number % 2 else "test",
         "family": kind,
+        "shared": ["seed"],
         **(
             {
                 "instruction": f"Add a note 'title {number}' that says 'words {number}'.",

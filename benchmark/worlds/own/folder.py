@@ -179,7 +179,7 @@ def _deciding_files(folder: Path, world: WorldFile) -> Iterator[Path]:
         yield from (path for path in (folder / world.state.dir).rglob("*") if path.is_file())
 
 
-def read_folder(path: Path) -> Folder:
+def read_folder(path: Path, *, without_tasks: bool = False) -> Folder:
     """A folder's world and tasks. Nothing of it is run.
 
     Raises:
@@ -196,7 +196,7 @@ def read_folder(path: Path) -> Folder:
     world = read_config(path / WORLD_FILE, WorldFile)
     if world.state is not None and not (path / world.state.dir).is_dir():
         raise UserError(f"{path / WORLD_FILE}: state.dir: {world.state.dir!r}: there is no such folder")
-    rows = [*_read_rows(path / TASKS_FILE), *_read_families(path)]
+    rows = [] if without_tasks else [*_read_rows(path / TASKS_FILE), *_read_families(path)]
     places: dict[str, int] = {}
     for number, row in enumerate(rows):
         if row.id in places:

@@ -14,10 +14,12 @@ from typing import Any, Literal, cast
 
 from pydantic import JsonValue
 
+from benchmark.worlds.own.families import Pool
 from benchmark.worlds.own.faults import WAIT, draw_fault, troubles
 from benchmark.worlds.own.folder import Folder, ToolFacts
 from benchmark.worlds.own.judge import Expected
 from benchmark.worlds.own.sources import McpConfigSource, McpSource, OpenApiSource, PythonSource, Source, WorldSource
+from benchmark.worlds.own.state import point_all
 from benchmark.worlds.own.tasks import TaskRow
 from benchmark.worlds.own.toolsets.toolset import ServersFault, Toolset
 from benchmark.worlds.own.world import WAIT_TOOL, CannotRun, JudgedBy, OwnWorld, open_toolsets
@@ -272,6 +274,46 @@ def open_kind(folder: Folder) -> OwnKind:
     kind = OwnKind(folder, tools, origins, facts, judged_by)
     _check_names(kind)
     return kind
+
+
+def ask_pools(kind: OwnKind, pools: Mapping[str, Pool]) -> dict[str, list[JsonValue]]:
+    """The values that pools have from read-only calls, in one start of the tools.
+
+    Raises:
+        UserError: a call that does not work, changes something, or gives nothing at its pointer.
+    """
+    where = kind.folder.path / "families.yaml"
+    toolsets, scratch, _ = open_toolsets(kind.folder, 0, None)
+    try:
+        for toolset in toolsets:
+            toolset.reset()
+        values: dict[str, list[JsonValue]] = {}
+        for name, pool in pools.items():
+            assert pool.call is not None
+            if pool.call.name not in kind.origins:
+                told = nearest(pool.call.name, kind.origins)
+                raise UserError(f"{where}: pool {name!r}: tool {pool.call.name!r} is unknown.{told}")
+            if not kind.is_read_only(pool.call.name):
+                raise UserError(
+                    f"{where}: pool {name!r}: {pool.call.name} may change something; a pool needs a read-only call"
+                )
+            place, own = kind.origins[pool.call.name]
+            result = toolsets[place].call(own, pool.call.arguments)
+            found = [] if result.error is not None else point_all(result.output, pool.pointer)
+            if not found:
+                raise UserError(
+                    f"{where}: pool {name!r}: {result.error or f'the result holds nothing at {pool.pointer}'}"
+                )
+            values[name] = [
+                json.loads(text) for text in dict.fromkeys(json.dumps(each, sort_keys=True) for each in found)
+            ]
+        return values
+    except ServersFault as fault:
+        raise UserError(f"{where}: {fault.reason}: {fault.text}") from None
+    finally:
+        for toolset in toolsets:
+            toolset.close()
+        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _judged_by(folder: Folder, toolsets: Sequence[Toolset]) -> JudgedBy:

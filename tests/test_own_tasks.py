@@ -1,0 +1,148 @@
+"""`benchmark tasks check` and `make`: which tasks are refused, and what is said of them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from benchmark.worlds.own.check_tasks import Checked, check_task, check_together
+from support.commands import Run
+from support.own_tools import TASKS, Notes, open_notes, play_notes, write_notes
+
+
+@pytest.fixture(autouse=True)
+def played(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    play_notes(monkeypatch, tmp_path / "home")
+    monkeypatch.chdir(tmp_path)
+
+
+def checked(tmp_path: Path, *, vary: bool = False, world: dict[str, Any] | None = None, **changes: Any) -> Checked:
+    task = {"id": "t", "split": "train", "instruction": "Do it.", **changes}
+    kind = open_notes(tmp_path / "notes", tasks=[task], **(world or {}))
+    return check_task(kind, kind.rows["t"], vary=vary)
+
+
+ADD = {"name": "add_note", "arguments": {"title": "new", "text": "words"}}
+CHANGE = {"name": "change_note", "arguments": {"id": 1, "text": "new words"}}
+BACK = {"name": "change_note", "arguments": {"id": 1, "text": "old words"}}
+
+
+def test_good_tasks_pass_in_two_starts(tmp_path: Path) -> None:
+    kind = open_notes(tmp_path / "notes")
+    Notes.starts = 0
+    for row in kind.folder.rows:
+        assert check_task(kind, row).refusals == []
+    assert Notes.starts == 2 * len(kind.folder.rows)
+
+
+@pytest.mark.parametrize(
+    ("changes", "goal", "seen"),
+    [
+        ({"solution": [{"name": "list_notes"}]}, "the solution passes", "changes nothing"),
+        ({"solution": [CHANGE, BACK]}, "the solution passes", "changes nothing"),
+        ({"solution": [{"name": "add_nte"}]}, "its tools are there", "'add_nte'"),
+        ({"solution": [{"name": "delete_note", "arguments": {"id": 9}}]}, "setup and solution run", "there is no note 9"),
+        ({"setup": [{"name": "delete_note", "arguments": {"id": 9}}], "solution": [ADD]}, "setup and solution run", "setup.0"),
+        ({"solution": [ADD], "check": [{"call": "list_notes", "contains": "zebra"}]}, "the solution passes", "zebra"),
+        ({"check": [{"call": "list_notes", "contains": "seed"}]}, "", ""),
+        (
+            {"expects": "no_change", "says": ["do it"], "solution": [{"name": "list_notes"}]},
+            "what must be said does not stand in the instruction",
+            "do it",
+        ),
+        (
+            {"expects": "no_change", "says": ["stays"], "solution": [ADD]},
+            "the solution passes",
+            "expected nothing",
+        ),
+    ],
+)  # fmt: skip
+def test_bad_tasks_are_refused_with_goal_and_what_was_seen(
+    tmp_path: Path, changes: dict[str, Any], goal: str, seen: str
+) -> None:
+    found = checked(tmp_path, **changes)
+    if goal:
+        assert any(each.goal.startswith(goal) and seen in each.seen for each in found.refusals), found.refusals
+
+
+def test_a_check_py_that_always_holds_is_found(tmp_path: Path) -> None:
+    write_notes(tmp_path / "notes")
+    (tmp_path / "notes" / "check.py").write_text("def check(task, run):\n    return True\n", encoding="utf-8")
+    goals = [each.goal for each in checked(tmp_path, solution=[ADD]).refusals]
+    assert "an empty run does not pass" in goals and "reading with every tool does not pass" in goals
+    (tmp_path / "notes" / "check.py").write_text(
+        "def check(task, run):\n    return task['instruction'] in (run.answer or '')\n", encoding="utf-8"
+    )
+    goals = [each.goal for each in checked(tmp_path, solution=[ADD]).refusals]
+    assert "the instruction said back as the answer does not pass" in goals
+
+
+def test_what_differs_from_run_to_run_is_proposed_as_volatile(tmp_path: Path) -> None:
+    found = checked(tmp_path, solution=[ADD], world={"volatile": []})
+    assert found.volatile == ["/list_notes/*/at"] and found.refusals
+
+
+def test_which_arguments_and_which_order_matter_is_told(tmp_path: Path) -> None:
+    found = checked(tmp_path, vary=True, solution=[{"name": "find_note", "arguments": {"title": "seed"}}, CHANGE])
+    assert found.refusals == []
+    assert found.matters == [
+        "find_note.title does not matter",
+        "change_note.id matters",
+        "change_note.text matters",
+        "find_note before change_note does not matter",
+    ]
+
+
+def test_values_of_both_splits_and_too_many_questions_are_refused(tmp_path: Path) -> None:
+    both = {**TASKS[0], "id": "other", "split": "train"}
+    kind = open_notes(tmp_path / "a", tasks=[TASKS[0], both])
+    assert {each.seen for each in check_together(kind)} == {
+        "'title 0' stands in other, too",
+        "'words 0' stands in other, too",
+    }
+    assert (
+        check_together(open_notes(tmp_path / "b", tasks=[{**TASKS[0], "shared": ["title 0", "words 0"]}, both])) == []
+    )
+    question = {"id": "q", "split": "test", "instruction": "?", "expects": "no_change", "says": ["seed"]}
+    [refusal] = check_together(open_notes(tmp_path / "c", tasks=[TASKS[1], TASKS[2], question]))
+    assert "1 of 3" in refusal.seen
+
+
+def test_the_command_names_task_goal_and_what_was_seen_and_exits_1(run_app: Run, tmp_path: Path) -> None:
+    write_notes(tmp_path / "notes")
+    code, said, err = run_app("benchmark", "tasks", "check", "notes", "--trust", "--workers", "1")
+    assert code == 0 and "24 tasks of notes" in said and "0 refused" in said, said + err
+    write_notes(tmp_path / "notes", tasks=[*TASKS, {**TASKS[0], "id": "bad", "solution": [{"name": "list_notes"}]}])
+    code, said, _ = run_app(
+        "benchmark", "tasks", "check", "notes", "--trust", "--workers", "1", "--out", "report.jsonl"
+    )
+    assert code == 1 and "bad: refused: the solution passes" in said
+    rows = [json.loads(line) for line in Path("report.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert len(rows) == 25 and rows[-1]["refusals"][0]["task"] == "bad"
+
+
+def test_pools_are_read_from_read_only_calls(run_app: Run, tmp_path: Path) -> None:
+    write_notes(tmp_path / "notes", tasks=[])
+    families = {
+        "tasks": {"train": 1, "test": 1},
+        "pools": {"note": {"call": {"name": "list_notes"}, "pointer": "/*"}},
+        "families": [
+            {
+                "name": "change", "values": {"note": "note"}, "en": ["Empty '{note.title}'."],
+                "solution": [{"name": "change_note", "arguments": {"id": "{note.id}", "text": ""}}],
+            }
+        ],
+    }  # fmt: skip
+    (tmp_path / "notes" / "families.yaml").write_text(yaml.safe_dump(families), encoding="utf-8")
+    code, said, err = run_app("benchmark", "tasks", "make", "notes", "--trust")
+    pools = json.loads(Path("notes/pools.json").read_text(encoding="utf-8"))
+    assert [note["title"] for note in pools["note"]] == ["seed", "other"]
+    assert code == 0 or "has no value for the split" in err, said + err  # two values may lie in one split
+    families["pools"]["note"]["call"]["name"] = "delete_note"
+    (tmp_path / "notes" / "families.yaml").write_text(yaml.safe_dump(families), encoding="utf-8")
+    code, _, err = run_app("benchmark", "tasks", "make", "notes", "--trust")
+    assert code == 2 and "read-only" in err
