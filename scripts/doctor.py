@@ -126,8 +126,9 @@ def devices() -> Iterator[Finding]:
             free, total = torch.cuda.mem_get_info(index)
             yield Finding("ok", f"GPU {index}", f"{facts.name}, {free / 2**30:.0f} of {total / 2**30:.0f} GiB free, "
                           f"compute capability {facts.major}.{facts.minor}")  # fmt: skip
-        if not torch.cuda.is_bf16_supported():
-            yield Finding("note", "bf16", "not supported by this GPU", "train with --bf16 false --fp16 true")
+        if not torch.cuda.is_bf16_supported(including_emulation=False):
+            yield Finding("note", "bf16", "only emulated by this GPU, slowly",
+                          "the GPU configs say bf16: train with --bf16 false --fp16 true --dtype float16")  # fmt: skip
     elif driver:
         why = "this torch has no CUDA" if not torch.version.cuda else "torch cannot use it"
         yield Finding("problem", "GPU", f"the driver lists {driver.splitlines()[0]}, but {why}",

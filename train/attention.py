@@ -10,7 +10,7 @@ Four ways to compute that, chosen by `choose_backend`:
 
 * `segments`: any device with sdpa. Each stretch between two forks attends to the stretches above it, in one plain call
   each. Nothing is padded and nothing masked is computed, which is what makes trees fast on a CPU.
-* `flex`: CUDA. FlexAttention with a block mask of the rule above.
+* `flex`: CUDA. FlexAttention with a block mask of the rule above; where it does not run on a card, `segments` does.
 * `dense`: a full (length, length) mask, for models that only have eager attention or are loaded with another one.
 * `varlen`: FlashAttention. It takes no mask, so it serves where rows hold only paths, told apart by their positions.
 
@@ -19,6 +19,7 @@ and `causal`, one path a row with padding on the right and no mask at all, which
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -27,14 +28,19 @@ from typing import Any, Literal
 import torch
 import torch.nn.functional as F
 from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.integrations.flex_attention import flex_attention_forward
 from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
-from transformers.masking_utils import sdpa_mask
+from transformers.masking_utils import flex_attention_mask, sdpa_mask
 
 from core.errors import UserError
 
 Backend = Literal["segments", "flex", "dense", "varlen", "causal"]
 IMPLEMENTATION = "tooltune_segments"
+FLEX_IMPLEMENTATION = "tooltune_flex"
 FLEX_BLOCK_TOKENS = 128
+FLEX_COMPILES = 64
+"""So often torch may compile FlexAttention before it gives up: forward alone and with backward, two kinds of layers, short
+rows each count. After 8, its default, attention would go on unfused, slowly and with full score matrices."""
 
 
 @dataclass(frozen=True)
@@ -137,8 +143,61 @@ def segments_attention(
     return torch.cat(rows).transpose(1, 2).contiguous(), None
 
 
+def flex_attention(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: Any,
+    **kwargs: Any,
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """transformers' FlexAttention, in one type.
+
+    Autocast knows sdpa and not FlexAttention: with weights in fp32, norms and rotations would leave queries and keys in fp32
+    beside values in half precision, which it refuses.
+    """
+    device = query.device.type
+    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else value.dtype
+    return flex_attention_forward(module, query.to(dtype), key.to(dtype), value.to(dtype), attention_mask, **kwargs)
+
+
 AttentionInterface.register(IMPLEMENTATION, segments_attention)
 AttentionMaskInterface.register(IMPLEMENTATION, sdpa_mask)
+AttentionInterface.register(FLEX_IMPLEMENTATION, flex_attention)
+AttentionMaskInterface.register(FLEX_IMPLEMENTATION, flex_attention_mask)
+
+
+@functools.cache
+def flex_fault(heads: int, key_heads: int, head_size: int, dtype: torch.dtype, device: torch.device) -> str | None:
+    """Why FlexAttention does not run here, forward and backward, for heads of this kind; null where it does.
+
+    It is compiled for the card: that takes a C compiler, a Triton that knows the card, and enough shared memory for heads of
+    this size in this type. So it is tried, on one short row, which takes seconds.
+    """
+    query, key, value = (
+        torch.randn(1, count, 2 * FLEX_BLOCK_TOKENS, head_size, device=device, dtype=dtype, requires_grad=True)
+        for count in (heads, key_heads, key_heads)
+    )
+    at = torch.arange(2 * FLEX_BLOCK_TOKENS, device=device)[None]
+    mask = block_mask(at, torch.full_like(at, at.shape[1]), None)
+    try:
+        with torch.enable_grad():
+            output, _ = flex_attention(torch.nn.Identity(), query, key, value, mask, scaling=head_size**-0.5)
+            output.float().sum().backward()
+        is_finite = bool(query.grad is not None and query.grad.isfinite().all())  # waits for the device
+    except Exception as error:  # whatever a compiler or a driver raises
+        return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+    return None if is_finite else "its gradients are not finite"
+
+
+def flex_fault_of(model: Any) -> str | None:
+    """`flex_fault` for a model's heads, in the type of its weights and on its card."""
+    config = model.config.get_text_config()
+    heads = config.num_attention_heads
+    size = getattr(config, "head_dim", None) or config.hidden_size // heads
+    # A model that is moved to its card later, as by FSDP, is still on the CPU.
+    device = torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
+    return flex_fault(heads, getattr(config, "num_key_value_heads", None) or heads, size, model.dtype, device)
 
 
 def dense_mask(depths: torch.Tensor, ends: torch.Tensor, window: int | None) -> torch.Tensor:
@@ -219,9 +278,9 @@ def choose_backend(model: Any, *, forks: bool, mixture_loss: bool = False) -> Ba
         if forks:
             raise
         return "causal"
-    if implementation == "flex_attention" or (
-        cuda and implementation == "sdpa" and not deterministic and getattr(model, "_supports_flex_attn", False)
-    ):
+    dropout = getattr(config, "attention_dropout", 0.0) or 0.0  # which FlexAttention has not
+    can_flex = cuda and not deterministic and not dropout and getattr(model, "_supports_flex_attn", False)
+    if implementation == "flex_attention" or (implementation == "sdpa" and can_flex and flex_fault_of(model) is None):
         return "flex"
     if implementation == "sdpa" and model._can_set_attn_implementation():
         return "segments"
@@ -230,7 +289,11 @@ def choose_backend(model: Any, *, forks: bool, mixture_loss: bool = False) -> Ba
 
 def prepare_attention(model: Any, backend: Backend) -> None:
     """Switch the model to the attention function that the backend needs."""
-    wanted = {"segments": IMPLEMENTATION, "flex": "flex_attention"}.get(backend)
+    if backend == "flex":
+        import torch._dynamo  # noqa: PLC0415 - a second, and only where something is compiled
+
+        torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, FLEX_COMPILES)
+    wanted = {"segments": IMPLEMENTATION, "flex": FLEX_IMPLEMENTATION}.get(backend)
     if wanted is not None and model.config.get_text_config()._attn_implementation != wanted:
         model.set_attn_implementation(wanted)
 

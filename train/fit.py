@@ -40,7 +40,7 @@ from train.logging_state import read_logging_state
 from train.model import LoadedModel
 from train.options import DataOptions
 from train.outcome import NoCheckpoint, Preempted, RunFolder, Watch, from_main, is_main, say
-from train.plan import make_plan, steps_per_run
+from train.plan import half_precision_advice, make_plan, steps_per_run
 from train.run_record import read_record, run_settings, start_record, write_record
 from train.training_data import TrainingData
 
@@ -93,6 +93,8 @@ def _print_and_audit(
     for name, value in plan.lines(training).items():
         console.print(f"  {name}: {value}")
     console.print(f"  {data.trees}")
+    if advice := half_precision_advice(training):
+        console.print(f"  {advice}")
     findings = audit(
         data.prepared, data.rendered, data.reports, plan, loaded.renderer, trainer.model,
         max_tokens=training.max_length, tasks=data.tasks,
@@ -313,8 +315,11 @@ def read_metrics(folder: Path | str) -> list[dict[str, Any]]:
 
 def plot_metrics(folder: Path) -> None:
     """loss.png: training and validation loss over steps, and for preferences the reward accuracy."""
-    from matplotlib.figure import Figure  # noqa: PLC0415 - slow to import, and only at the end of a run
-
+    try:
+        from matplotlib.figure import Figure  # noqa: PLC0415 - slow to import, and only at the end of a run
+    except ImportError as error:  # a finished run is not lost over its picture
+        say(f"no loss.png: {error}")
+        return
     lines = read_metrics(folder)
     curves = {
         "loss": [("loss", "training"), ("eval_loss", "validation")],

@@ -33,8 +33,8 @@ class LoadedModel(NamedTuple):
 def load_model(options: ModelOptions, template: str | None, training: Any) -> LoadedModel:
     """Load tokenizer, template and weights.
 
-    4-bit loading is bitsandbytes NF4 with compute in bf16. Weights are read from safetensors only, and no code of a
-    model's repository is run.
+    4-bit loading is bitsandbytes NF4 with compute in bf16, or fp16 where a GPU has no bf16. Weights are read from
+    safetensors only, and no code of a model's repository is run.
 
     Raises:
         UserError: if the model is not named, missing or damaged, the template is unusable, the adapter does not fit or has
@@ -130,9 +130,16 @@ def quantization_config(options: ModelOptions) -> Any:
     return BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type=options.bnb_4bit_quant_type,
-        bnb_4bit_compute_dtype=torch.bfloat16 if torch.cuda.is_available() else torch.float32,
+        bnb_4bit_compute_dtype=_four_bit_compute_dtype(),
         bnb_4bit_use_double_quant=options.use_bnb_nested_quant,
     )
+
+
+def _four_bit_compute_dtype() -> torch.dtype:
+    """bf16, fp16 on GPUs that only emulate bf16, fp32 on a CPU."""
+    if not torch.cuda.is_available():
+        return torch.float32
+    return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
 
 
 def _free_pad_token(tokenizer: Any, stop_ids: tuple[int, ...]) -> str:

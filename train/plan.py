@@ -120,6 +120,13 @@ def matmul_rate(device: Any, dtype: Any) -> float:
     return 2.0 * size**3 / best
 
 
+def half_precision_advice(training: Any) -> str | None:
+    """What to do where a run asks for bf16 and its GPU only emulates it (before Ampere: V100, T4); null where all is well."""
+    if not training.bf16 or training.device.type != "cuda" or torch.cuda.is_bf16_supported(including_emulation=False):
+        return None
+    return "bf16: this GPU emulates it, slowly; take --bf16 false --fp16 true --dtype float16"
+
+
 def _free_memory(device: Any) -> float:
     if device.type == "cuda":
         return float(torch.cuda.mem_get_info(device)[0])

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import torch
+
 from core.errors import UserError
 from data.curation.contamination import Reference
 from data.sets.prepared import Prepared, read_prepared
-from train.attention import FLEX_BLOCK_TOKENS, Backend, choose_backend
+from train.attention import FLEX_BLOCK_TOKENS, Backend, choose_backend, flex_fault_of
 from train.audit.audit import check_allowed
 from train.audit.rows import read_test_tasks
 from train.model import LoadedModel
@@ -102,4 +104,8 @@ def _choose_trees(wanted: str, model: Any, sharing: float) -> tuple[Backend, boo
             raise UserError(f"--tree true: {error}") from None
         share, why = False, str(error)
         backend = choose_backend(model, forks=False, mixture_loss=balancing)
-    return backend, share, f"trees: {'on' if share else 'off'} ({why}), attention: {backend}"
+    line = f"trees: {'on' if share else 'off'} ({why}), attention: {backend}"
+    undetermined = torch.cuda.is_available() and not torch.are_deterministic_algorithms_enabled()
+    if backend == "segments" and undetermined and (fault := flex_fault_of(model)):
+        line += f", because FlexAttention does not run here: {fault}"
+    return backend, share, line

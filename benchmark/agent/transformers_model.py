@@ -101,7 +101,9 @@ class TransformersPolicy:
     ) -> TransformersPolicy:
         """A model folder, hub id or LoRA adapter folder (whose base is loaded with it).
 
-        `auto` is fp32 on the CPU and bf16 on CUDA. An adapter is merged in fp32 only, where that changes no bits that matter,
+        `auto` is fp32 on the CPU and bf16 on CUDA, or fp16 on GPUs that only emulate bf16.
+
+        An adapter is merged in fp32 only, where that changes no bits that matter,
         and not if it changes the embedding or the head. On a CPU that is so for bf16 too: the sum is rounded once.
 
         Raises:
@@ -118,7 +120,10 @@ class TransformersPolicy:
         base, adapter = find_base(path)
         cuda = torch.cuda.is_available()
         half = dtype == "bfloat16" or (dtype == "auto" and cuda)
-        loaded = torch.bfloat16 if half and cuda else torch.float32
+        # GPUs before Ampere only emulate bf16, slowly.
+        emulated = cuda and dtype == "auto" and not torch.cuda.is_bf16_supported(including_emulation=False)
+        computed = (torch.float16 if emulated else torch.bfloat16) if half else torch.float32
+        loaded = computed if cuda else torch.float32
         try:
             model = AutoModelForCausalLM.from_pretrained(base, dtype=loaded, use_safetensors=True)
         except (OSError, ValueError, ImportError, RuntimeError, SafetensorError) as error:
@@ -137,7 +142,7 @@ class TransformersPolicy:
             if loaded == torch.float32 and not any(isinstance(end, BaseTunerLayer) for end in ends):
                 model = model.merge_and_unload()
         renderer = read_renderer(path, chat_template_path=chat_template_path)
-        model = model.to("cuda" if cuda else "cpu", torch.bfloat16 if half else torch.float32)
+        model = model.to("cuda" if cuda else "cpu", computed)
         return cls(model, renderer, **options)
 
     def fits(self, messages: Sequence[Message], tools: Sequence[ToolSpec]) -> bool:

@@ -55,7 +55,8 @@ class ChatTemplate:
         self.source: str = tokenizer.chat_template
         self.switches = [switch for switch in _SWITCHES if switch in self.source]
         self._variables: dict[str, Any] = {**tokenizer.special_tokens_map, "documents": None}
-        self._alias_reasoning = chat_template_utils._alias_reasoning_fields
+        # Versions before 5.23 hand reasoning on under the names that a chat has for it.
+        self._alias_reasoning = getattr(chat_template_utils, "_alias_reasoning_fields", list)
         try:
             self._whole: Template = chat_template_utils._compile_jinja_template(self.source)
         except Exception as error:  # a template may be broken in any way; whichever it is, nothing can be shown

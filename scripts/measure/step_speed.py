@@ -147,12 +147,17 @@ def rows_to_trl_chats(rows: Sequence[Rendered]) -> Dataset:
 class Bench:
     """One model and device, from which both sides get their own copy."""
 
-    def __init__(self, model: str, folder: Path) -> None:
-        self.model_name, self.folder = model, folder
+    def __init__(self, model: str, folder: Path, *, config: Any = None, tokenizer: Any = None) -> None:
+        """`config` is a shape to fill with random weights instead of loading `model`."""
+        self.model_name, self.folder, self.config, self.tokenizer = model, folder, config, tokenizer
         self.cuda = torch.cuda.is_available()
+        self.half = torch.bfloat16
+        if self.cuda and not torch.cuda.is_bf16_supported(including_emulation=False):
+            self.half = torch.float16
         if model == "qwen3-1.7b":
-            self.config: Any = Qwen3Config(**QWEN3_1_7B)
-            self.tokenizer: Any = None
+            self.config = config or Qwen3Config(**QWEN3_1_7B)
+        elif config is not None:
+            pass
         elif not (Path(model) / "config.json").exists():
             raise UserError(
                 f"--model {model}: no model folder; make one with `python scripts/embedded_model.py {model}`"
@@ -162,19 +167,21 @@ class Bench:
         self.tokenizer = self.tokenizer or AutoTokenizer.from_pretrained(".cache/smollm2-135m")  # only asked for pad
 
     def new_model(self, implementation: str | None = None) -> Any:
-        """A fresh copy, in bf16 on a GPU and fp32 elsewhere."""
-        keywords: dict[str, Any] = {"dtype": torch.bfloat16 if self.cuda else torch.float32}
+        """A fresh copy, in half precision on a GPU and in fp32 elsewhere."""
+        keywords: dict[str, Any] = {"dtype": self.half if self.cuda else torch.float32}
         if implementation:
             keywords["attn_implementation"] = implementation
-        if self.model_name == "qwen3-1.7b":
+        if self.config is not None:
             torch.manual_seed(0)
-            return Qwen3ForCausalLM._from_config(self.config, **keywords)
+            with torch.device("cuda" if self.cuda else "cpu"):
+                return Qwen3ForCausalLM._from_config(self.config, **keywords)
         return AutoModelForCausalLM.from_pretrained(self.model_name, **keywords)
 
     def arguments(self, batch: int, **more: Any) -> dict[str, Any]:
         """Training arguments that both sides share."""
         return {
-            "output_dir": str(self.folder), "per_device_train_batch_size": batch, "report_to": [], "bf16": self.cuda,
+            "output_dir": str(self.folder), "per_device_train_batch_size": batch, "report_to": [],
+            "bf16": self.cuda and self.half == torch.bfloat16, "fp16": self.cuda and self.half == torch.float16,
             "gradient_checkpointing": False, "use_cpu": not self.cuda, "learning_rate": 1e-5, "max_length": None,
             "lr_scheduler_type": "constant", "dataloader_pin_memory": False, **more,
         }  # fmt: skip
@@ -328,6 +335,26 @@ def ideal_ratios(kind: str, rows: Sequence[Rendered], config: Any) -> tuple[floa
     return tokens, plain / tree
 
 
+def forms_of(
+    bench: Bench, case: str, rows: Sequence[Rendered], attention: Sequence[str | None]
+) -> dict[str, Callable[[], Callable[[], None]]]:
+    """What makes a step of each form of both sides, by its name: batch sizes, packing, and TRL's attention."""
+    our_sizes = (1, 4) if case == "sft" else (1,)
+    kind = "chat" if case == "sft" else "pair"
+    makers: dict[str, Callable[[], Callable[[], None]]] = {
+        f"ours, batch {size}": partial(bench.ours, kind, rows, size) for size in our_sizes
+    }
+    for implementation in attention:
+        suffix = f", {implementation}" if implementation else ""
+        for size in (1,) if case == "pair" else (1, 4):
+            name = f"trl, batch {size}{suffix}"
+            make: Any = bench.trl_pairs if kind == "pair" else bench.trl_chats
+            makers[name] = partial(make, rows, size, implementation)
+        if case == "sft":
+            makers[f"trl packed{suffix}"] = partial(bench.trl_chats, rows, 1, implementation, packing=True)
+    return makers
+
+
 def training_case(case: str, model: str, reps: int, only: str | None, folder: Path) -> dict[str, Any]:
     """The result of one of the training cases."""
     bench = Bench(model, folder)
@@ -341,18 +368,7 @@ def training_case(case: str, model: str, reps: int, only: str | None, folder: Pa
             attention.append("flash_attention_2")
         except ImportError:
             pass
-    our_sizes = (1, 4) if case == "sft" else (1,)
-    makers: dict[str, Callable[[], Callable[[], None]]] = {
-        f"ours, batch {size}": partial(bench.ours, kind, rows, size) for size in our_sizes
-    }
-    for implementation in attention:
-        suffix = f", {implementation}" if implementation else ""
-        for size in (1,) if case == "pair" else (1, 4):
-            name = f"trl, batch {size}{suffix}"
-            make: Any = bench.trl_pairs if kind == "pair" else bench.trl_chats
-            makers[name] = partial(make, rows, size, implementation)
-        if case == "sft":
-            makers[f"trl packed{suffix}"] = partial(bench.trl_chats, rows, 1, implementation, packing=True)
+    makers = forms_of(bench, case, rows, attention)
     if only is not None:  # a child that measures the memory of one side
         step = makers[only]()
         for _ in range(2):
@@ -391,7 +407,7 @@ def training_case(case: str, model: str, reps: int, only: str | None, folder: Pa
 
 def steps_config(bench: Bench) -> Any:
     """The configuration of the model that is measured."""
-    if bench.model_name == "qwen3-1.7b":
+    if bench.config is not None:
         return bench.config
     from transformers import AutoConfig  # noqa: PLC0415 - only here
 
@@ -432,18 +448,8 @@ def _peak_resident_bytes() -> int:
 def _peak_of(case: str, model: str, name: str) -> float | None:
     """Peak memory of two steps of one side in a process of its own, in 1e9 bytes."""
     with tempfile.NamedTemporaryFile(suffix=".json") as file:
-        command = [
-            sys.executable,
-            __file__,
-            "--case",
-            case,
-            "--model",
-            model,
-            "--only",
-            name,
-            "--json",
-            file.name,
-        ]
+        asked = ["--case", case, "--model", model, "--only", name, "--json", file.name]
+        command = [sys.executable, __file__, *asked]
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:
             return None
