@@ -77,7 +77,7 @@ class Shop(Base):
         return found
 
     async def later(self) -> tuple:
-        return (1, float("nan"))
+        return (1, float("nan"), "half \\ud800")
 
     def leave(self) -> None:
         os._exit(7)
@@ -122,7 +122,7 @@ def test_typed_public_methods_become_tools(tmp_path: Path) -> None:
         assert toolset.call("order", {"name": "책", "count": 2}) == ToolResult({"name": "책", "count": 2})
         assert toolset.call("order", {"name": "x", "count": 0}).error == "count must be 1 or more"
         assert "count" in str(toolset.call("order", {"name": "x", "count": "many"}).error)
-        assert toolset.call("later", {}).output == [1, "nan"] and toolset.call(STATE, {}).output == {
+        assert toolset.call("later", {}).output == [1, "nan", "half ?"] and toolset.call(STATE, {}).output == {
             "orders": ["tea", "책"]
         }
         assert toolset.reward() == 1.0

@@ -71,6 +71,17 @@ def call(number, word):
         sys.stdout.buffer.write(json.dumps(reply).replace("said", "s\u00e9").encode("latin-1") + b"\n")
         sys.stdout.flush()
         return
+    if HOW == "pretty":
+        reply = json.dumps(reply, indent=1) + "\n"
+    if HOW == "unmarked":
+        del reply["jsonrpc"]
+    if HOW == "surrogate":
+        reply = answer(number, text("\ud800"))
+    if HOW == "deep":
+        reply = answer(number, {"content": [], "structuredContent": {"a": "DEEP"}})
+        reply = json.dumps(reply).replace('"DEEP"', "[" * 5000 + "]" * 5000) + "\n"
+    if HOW == "nan":
+        reply = answer(number, {"content": [], "structuredContent": {"a": float("nan")}})
     if HOW == "shapeless":
         reply = answer(number, {"content": "not a list"})
     if HOW == "image":

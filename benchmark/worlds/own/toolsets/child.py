@@ -69,7 +69,14 @@ def plain(value: Any) -> Any:
         return plain(value.value)
     if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
         return str(value)
-    return value if value is None or isinstance(value, str | int | float | bool) else str(value)
+    if isinstance(value, int | float) or value is None:
+        return value
+    return written(value if isinstance(value, str) else str(value))
+
+
+def written(text: str) -> str:
+    """A text as UTF-8 can hold it."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def load(file: Path) -> Any:
@@ -202,7 +209,7 @@ def told(error: BaseException) -> str:
     if type(error).__name__ == "ValidationError" and hasattr(error, "errors"):
         first = error.errors()[0]
         text = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
-    return text or type(error).__name__
+    return written(text) or type(error).__name__
 
 
 def where(error: BaseException, folder: Path) -> str:

@@ -72,6 +72,7 @@ class McpToolset:
         self._serving: asyncio.Task[None] | None = None
         self._closing: asyncio.Event | None = None
         self._fault: ServersFault | None = None
+        self._passed_over = ""
 
     def open(self) -> None:
         """Start or reach the server, and ask for its tools.
@@ -121,9 +122,14 @@ class McpToolset:
         try:
             await asyncio.wait_for(asyncio.shield(ready), seconds)
         except TimeoutError:
-            said = self._server.said_last() if self._server else ""
-            text = f"it was not ready within {seconds:g} s{said}"
+            text = f"it was not ready within {seconds:g} s{self._seen()}"
             raise self._fault or ServersFault("not_started", text) from None
+
+    def _seen(self) -> str:
+        """What else a server did that does not answer: its last words, and what it printed among its messages."""
+        said = self._server.said_last() if self._server else ""
+        printed = self._around.secrets.hide(self._passed_over)
+        return said + (f"; on standard output it wrote what is no message: {printed}" if printed else "")
 
     async def _serve(self, ready: asyncio.Future[None]) -> None:
         """Hold the connection until it is closed. It is opened and closed in one task, as the SDK wants it."""
@@ -200,8 +206,7 @@ class McpToolset:
         except Exception as error:
             raise await self._fault_of(error) from None
         if scope.cancelled_caught:
-            said = self._server.said_last() if self._server else ""
-            raise self._fault or ServersFault("late", f"{name}: no answer within {seconds:g} s{said}")
+            raise self._fault or ServersFault("late", f"{name}: no answer within {seconds:g} s{self._seen()}")
         if isinstance(result, types.InputRequiredResult):
             self.asked_back += 1
             return ToolResult(error=f"{name} asks its caller for more than arguments, which is refused")
@@ -287,7 +292,10 @@ class McpToolset:
         async with send:
             try:
                 while line := await server.read_line():
-                    for message in _line_to_messages(line):
+                    messages = _line_to_messages(line)
+                    if not messages and line.strip():
+                        self._passed_over = self._passed_over or line.strip()[:80].decode("utf-8", "replace")
+                    for message in messages:
                         self._count(message)
                         await send.send(SessionMessage(message))
             except ServersFault as fault:
@@ -312,14 +320,15 @@ def _line_to_messages(line: bytes) -> list[types.JSONRPCMessage]:
     Raises:
         ServersFault: it was meant as a message, and cannot be read.
     """
-    text = line.strip()
+    text = line.strip().removeprefix(b"\xef\xbb\xbf")
     try:
         value = json.loads(text) if text[:1] == b"[" else None
         if isinstance(value, list):  # protocol 2025-03-26 lets several messages stand in one
             return [types.jsonrpc_message_adapter.validate_python(each, by_name=False) for each in value]
         return [types.jsonrpc_message_adapter.validate_json(text, by_name=False)]
     except (ValueError, RecursionError):
-        if text[:1] == b"{" and b'"jsonrpc"' in text:
+        is_answer = b'"id"' in text and (b'"result"' in text or b'"error"' in text)
+        if text[:1] == b"{" and (is_answer or b'"jsonrpc"' in text):
             shown = text[:80].decode("utf-8", "replace")
             raise ServersFault("garbled", f"the server wrote a message that cannot be read: {shown}") from None
         return []
@@ -338,12 +347,19 @@ def _hints(annotations: types.ToolAnnotations | None) -> Hints:
 
 
 def result_to_output(result: types.CallToolResult) -> str:
-    """Text parts joined by line breaks, else the structured content as compact JSON, else what there is instead."""
+    """Text parts joined by line breaks, else the structured content as compact JSON, else what there is instead.
+
+    Raises:
+        ServersFault: the structured content is no JSON.
+    """
     texts = [text for part in result.content if (text := _part_to_text(part)) is not None]
     if texts:
         return "\n".join(texts)
     if result.structured_content is not None:
-        return json.dumps(result.structured_content, ensure_ascii=False, separators=(",", ":"))
+        try:
+            return json.dumps(result.structured_content, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+        except ValueError:
+            raise ServersFault("garbled", "a result holds a number that JSON cannot hold") from None
     return "\n".join(_part_to_name(part) for part in result.content)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -18,6 +17,8 @@ from benchmark.worlds.own.toolsets.resetting import reset_shared
 from benchmark.worlds.own.toolsets.servers import LOOP, MESSAGE_BYTES, Server, Surroundings
 from benchmark.worlds.own.toolsets.toolset import Hints, ServersFault
 from benchmark.worlds.world import ToolResult
+from core.errors import first_line
+from core.json_lines import json_to_object
 from data.records import ToolFunction, ToolSpec
 
 REDIRECTS = 5
@@ -292,11 +293,12 @@ def _body_to_value(response: httpx.Response, body: bytes) -> JsonValue:
         return f"HTTP {response.status_code}" if response.status_code < 400 else ""
     if kind == "application/json" or kind.endswith("+json"):
         try:
-            value: JsonValue = json.loads(body, parse_constant=lambda name: name)
+            value: JsonValue = json_to_object(body.decode("utf-8-sig"))
             return value
-        except (ValueError, RecursionError):
+        except ValueError as error:
             if response.status_code < 400:
-                raise ServersFault("garbled", "an answer that says it is JSON, and is none") from None
+                text = f"an answer that says it is JSON, and is none: {first_line(error)}"
+                raise ServersFault("garbled", text) from None
     is_text = (
         kind.startswith("text/")
         or kind in ("", "application/xml", "application/yaml", "application/javascript")
