@@ -74,6 +74,13 @@ def test_the_state_after_the_solution_is_what_must_be_reached(tmp_path: Path) ->
     assert score(kind, "add-1", ("add_note", {"title": "title 1", "text": "no"}))[1] == pytest.approx(2 / 3)
 
 
+def test_a_record_claims_no_licence_but_that_of_its_folder(tmp_path: Path) -> None:
+    for licence in (None, "Apache-2.0"):
+        kind = open_notes(tmp_path / str(licence), licence=licence)
+        [record] = run(kind, Expert(), "change-1")
+        assert (record.metadata.source, record.metadata.licence) == ("notes", licence)
+
+
 def test_trivial_policies_score_nothing_and_the_expert_everything(tmp_path: Path) -> None:
     kind = open_notes(
         tmp_path / "notes", faults=["busy", "malformed", "truncated", "rate_limited"], share=1.0, wait=True

@@ -258,14 +258,15 @@ def open_episode(
     if isinstance(attempt, Task):
         attempt = Try(attempt)
     task = attempt.task
+    kind = kinds[task.world]
     metadata = Metadata.model_validate(
         {
             "instruction": task.instruction,
             "system": task.system,
             "tools": [tool.model_dump() for tool in task.tools],
             "language": task.language,
-            "source": "tooltune-benchmark",
-            "licence": "CC-BY-4.0",
+            "source": kind.source,
+            "licence": kind.licence,
             "group": task.id,
             "policy": label,
             "task": task_to_metadata(task),
@@ -274,7 +275,6 @@ def open_episode(
             **({"repeat_guard": True} if repeat_guard else {}),
         }
     )
-    kind = kinds[task.world]
     world: World = kind.open(task)
     if repeat_guard:
         world = RepeatGuard(world)

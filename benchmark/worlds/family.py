@@ -223,6 +223,16 @@ class WorldKind(Generic[AnyFamily, AnyWorld]):
         return asking_tasks(self.families, self.tools, world=self.name, split=split, count=count, seed=seed)
 
     @property
+    def source(self) -> str:
+        """Records of our worlds are ours."""
+        return "tooltune-benchmark"
+
+    @property
+    def licence(self) -> str | None:
+        """That under which we give them away."""
+        return "CC-BY-4.0"
+
+    @property
     def identity(self) -> Mapping[str, str]:
         """Nothing: code and version make a world of ours what it is."""
         return {}

@@ -34,6 +34,16 @@ class Kind(Protocol):
         ...
 
     @property
+    def source(self) -> str:
+        """Where its records come from, as they say themselves."""
+        ...
+
+    @property
+    def licence(self) -> str | None:
+        """The licence of its records; None where nobody has stated one."""
+        ...
+
+    @property
     def identity(self) -> Mapping[str, str]:
         """sha256 of what else decides a record, by what it is; empty where the version says all."""
         ...

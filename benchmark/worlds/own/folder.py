@@ -79,6 +79,8 @@ class WorldFile(_Strict):
     version: Annotated[str, BeforeValidator(_number_as_text)] = "1"
     """Goes up when the same task gives another world."""
     category: CategoryName = Category.OTHER
+    licence: str | None = None
+    """Of the records that are made here, as an SPDX identifier; without one none is claimed."""
     system: str = SYSTEM
     """What the model is told before the instruction."""
     languages: list[str] = ["en"]

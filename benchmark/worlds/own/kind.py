@@ -75,6 +75,14 @@ class OwnKind:
     def version(self) -> str:
         return self.folder.world.version
 
+    @property
+    def source(self) -> str:
+        return self.name
+
+    @property
+    def licence(self) -> str | None:
+        return self.folder.world.licence
+
     @cached_property
     def identity(self) -> Mapping[str, str]:
         """sha256 of the world, its tools, tasks and checks."""
