@@ -15,7 +15,12 @@ from typing import Any
 import anyio
 import pytest
 
+from benchmark.agent.episodes import run_tasks
+from benchmark.agent.policies import Expert
+from benchmark.worlds.kinds import with_folders
 from benchmark.worlds.own.folder import read_folder
+from benchmark.worlds.own.kind import open_kind
+from data.records import Outcome, Trajectory
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 FOLDERS = sorted(path.parent for path in EXAMPLES.glob("*/world.yaml"))
@@ -58,6 +63,25 @@ def test_an_example_has_tasks_in_both_languages_held_out_families_and_disjoint_v
     assert seen[0] and seen[1] and not seen[0] & seen[1]
     known = {name for name, facts in folder.world.per_tool.items() if facts.read_only}
     assert {call.name for call in folder.world.look} - known <= {"find_files", "read_file"}, "look only reads"
+
+
+@pytest.mark.parametrize("path", FOLDERS, ids=lambda path: path.name)
+def test_the_expert_solves_an_example_in_both_languages_and_repairs_a_fault(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("mcp")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))  # states that are expected are kept there
+    kind = open_kind(read_folder(path))
+    train = {row.family for row in kind.folder.rows if row.split == "train"}
+    tasks = kind.tasks("test", 100, 1)
+    unseen = next(task for task in tasks if task.family not in train and task.language == "en" and not task.faults)
+    struck = next(task for task in tasks if task.language == "ko" and task.faults and task.tier > 1)
+    records = run_tasks(Expert(), [unseen, struck], label="expert", max_steps=30, kinds=with_folders([kind]))
+    solved = {record.metadata.group: record for record in records if isinstance(record, Trajectory)}
+    assert {each.outcome for each in solved.values()} == {Outcome.SUCCESS} and len(solved) == 2
+    assert all(action.error is None for action in solved[unseen.id].action_sequence)
+    assert any(action.error for action in solved[struck.id].action_sequence), "the fault was met"
+    assert not list(path.rglob("*.db")) and not list(path.rglob("*.new")), "the folder itself stays as it is"
 
 
 def load(path: Path) -> ModuleType:

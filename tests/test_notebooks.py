@@ -20,8 +20,8 @@ def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
 
 
-def test_there_are_two_notebooks() -> None:
-    assert [path.stem for path in NOTEBOOKS] == ["01_look_at_data", "02_train_and_compare"]
+def test_there_are_three_notebooks() -> None:
+    assert [path.stem for path in NOTEBOOKS] == ["01_look_at_data", "02_train_and_compare", "03_your_own_tools"]
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -90,3 +90,19 @@ def test_training_in_a_notebook_learns_and_compares(tiny_model: Path, tmp_path: 
     assert shown(notebook, "image/png")
     table = shown(notebook, "text/html")[-1]
     assert "<th>base</th><th>sft</th>" in table and "success_rate" in table and "%" in table
+
+
+@pytest.mark.timeout(3 * SECONDS)
+def test_own_tools_come_from_a_class_to_a_leaderboard(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))  # where grants of trust are kept
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "config"))
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "config"))
+    path = NOTEBOOKS[2].with_suffix(".ipynb")
+    notebook = run_notebook(path, tmp_path, folder=path.parent)
+    text = printed(notebook)
+    assert "take_pieces: Take pieces out of a box" in text and "12 records" in text
+    assert re.search(r"sft against base: .* points .*within chance", text)
+    assert (tmp_path / "leaderboard" / "index.html").exists()
+    assert "<th>base</th><th>sft</th><th>base-3-shot</th>" in shown(notebook, "text/html")[-1]
