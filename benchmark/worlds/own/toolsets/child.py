@@ -110,6 +110,19 @@ def read_docstring(text: str | None) -> tuple[str, dict[str, str]]:
     return description, parameters
 
 
+def without_titles(schema: Any) -> None:
+    """Take away the titles that pydantic makes of names. A property that is called `title` stays."""
+    if isinstance(schema, dict):
+        if isinstance(schema.get("title"), str):
+            del schema["title"]
+        for key, inner in schema.items():
+            for each in inner.values() if key in ("properties", "$defs") and isinstance(inner, dict) else [inner]:
+                without_titles(each)
+    elif isinstance(schema, list):
+        for inner in schema:
+            without_titles(inner)
+
+
 class Tools:
     """The tools of one object: its marked methods where it has such (tau2), else its public ones."""
 
@@ -130,10 +143,9 @@ class Tools:
     def _describe(self, name: str, method: Any) -> dict[str, Any]:
         description, told = read_docstring(method.__doc__)
         schema = self._model(name).model_json_schema()
-        schema.pop("title", None)
+        without_titles(schema)
         schema.setdefault("type", "object")
         for key, inner in schema.setdefault("properties", {}).items():
-            inner.pop("title", None)
             if key in told and "description" not in inner:
                 inner["description"] = told[key]
         mutates = getattr(method, "__mutates_state__", None)

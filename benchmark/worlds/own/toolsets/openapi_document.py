@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import yaml
 from openapi_pydantic import Parameter as DeclaredParameter
@@ -86,32 +86,51 @@ def read_operations(
         stat = path.stat()
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from None
-    all_of_it = _read_all(folder, file, stat.st_mtime_ns, stat.st_size, given_headers)
-    chosen = []
-    for pattern in (*wanted.allow, *wanted.deny):
-        if not any(_matches(operation, pattern) for operation in all_of_it):
-            names = [name for operation in all_of_it for name in _names(operation)]
-            raise UserError(f"{path}: no operation {pattern!r}.{nearest(pattern, names)}")
-    for operation in all_of_it:
-        is_allowed = any(_matches(operation, pattern) for pattern in wanted.allow)
-        if is_allowed and not any(_matches(operation, pattern) for pattern in wanted.deny):
-            chosen.append(operation)
-    if not chosen:
-        raise UserError(f"{path}: no operation is left as a tool")
-    return tuple(chosen)
-
-
-def _names(operation: Operation) -> tuple[str, str]:
-    return operation.name, f"{operation.method.upper()} {operation.path}"
-
-
-def _matches(operation: Operation, pattern: str) -> bool:
-    return any(fnmatchcase(name, pattern) for name in _names(operation))
+    return _read(folder, file, stat.st_mtime_ns, stat.st_size, (*wanted.allow,), (*wanted.deny,), given_headers)
 
 
 @lru_cache(maxsize=16)
-def _read_all(folder: Path, file: str, _time: int, _size: int, given_headers: frozenset[str]) -> tuple[Operation, ...]:
-    return tuple(_Document(folder, file).operations(given_headers))
+def _read(
+    folder: Path,
+    file: str,
+    _time: int,
+    _size: int,
+    allow: tuple[str, ...],
+    deny: tuple[str, ...],
+    given: frozenset[str],
+) -> tuple[Operation, ...]:
+    """The operations that are wanted; the others are not looked into."""
+    document = _Document(folder, file)
+    found = list(document.found())
+    if not found:
+        raise UserError(f"{folder / file}: no operation is in it")
+    for pattern in (*allow, *deny):
+        if not any(each.matches(pattern) for each in found):
+            names = [name for each in found for name in (each.name, each.address)]
+            raise UserError(f"{folder / file}: no operation {pattern!r}.{nearest(pattern, names)}")
+    chosen = [each for each in found if any(map(each.matches, allow)) and not any(map(each.matches, deny))]
+    if not chosen:
+        raise UserError(f"{folder / file}: no operation is left as a tool")
+    return tuple(document.operation(each, given) for each in chosen)
+
+
+class _Found(NamedTuple):
+    """An operation where it stands in a document."""
+
+    name: str
+    method: str
+    path: str
+    item: dict[str, Any]
+    raw: dict[str, Any]
+    file: Path
+
+    @property
+    def address(self) -> str:
+        return f"{self.method.upper()} {self.path}"
+
+    def matches(self, pattern: str) -> bool:
+        """Whether a pattern names it: the tool, the operation's own id, or `GET /path`."""
+        return any(fnmatchcase(name, pattern) for name in (self.name, self.address, str(self.raw.get("operationId"))))
 
 
 class _Document:
@@ -131,7 +150,8 @@ class _Document:
             raise UserError(f"{folder / file}: field 'openapi': expected 3.0.x or 3.1.x, got {version or None!r}")
         self._whole: dict[str, Any] = whole
 
-    def operations(self, given_headers: frozenset[str]) -> Iterator[Operation]:
+    def found(self) -> Iterator[_Found]:
+        """All operations, each with a name of its own."""
         taken: set[str] = set()
         paths = self._whole.get("paths") or {}
         if not isinstance(paths, dict):
@@ -139,7 +159,10 @@ class _Document:
         for path, raw in paths.items():
             if not str(path).startswith("/"):
                 continue  # an extension
-            item, file = self._followed(raw, self._path)
+            try:
+                item, file = self._followed(raw, self._path)
+            except UserError as error:
+                raise UserError(f"{self._path}: {path}: {error}") from None
             for method in _METHODS:
                 if isinstance(operation := item.get(method), dict):
                     name = _tool_name(operation.get("operationId"), method, str(path))
@@ -147,10 +170,14 @@ class _Document:
                     while unique in taken:
                         unique, number = f"{name[:60]}_{number}", number + 1
                     taken.add(unique)
-                    try:
-                        yield self._operation(unique, method, str(path), item, operation, file, given_headers)
-                    except UserError as error:
-                        raise UserError(f"{self._path}: {method.upper()} {path}: {error}") from None
+                    yield _Found(unique, method, str(path), item, operation, file)
+
+    def operation(self, found: _Found, given_headers: frozenset[str]) -> Operation:
+        """One operation with all that it points to."""
+        try:
+            return self._operation(*found, given_headers)
+        except UserError as error:
+            raise UserError(f"{self._path}: {found.address}: {error}") from None
 
     def _operation(
         self, name: str, method: str, path: str, item: Any, operation: Any, file: Path, given_headers: frozenset[str]
