@@ -24,6 +24,7 @@ from benchmark.reports.failures import failures_command
 from benchmark.reports.foreign import kpis_command
 from benchmark.reports.leaderboard import leaderboard_command
 from benchmark.runs.options import Trust, Worlds, check_no_folder, choose_worlds
+from benchmark.runs.own_tools import init_command, tools_command
 from benchmark.runs.recording import record
 from benchmark.runs.replay import NO_RECORD, CannotReplay, replay_file
 from benchmark.runs.run import run_benchmark
@@ -111,6 +112,8 @@ app.command("leaderboard")(leaderboard_command)
 app.command("loop")(loop_command)
 app.command("serve-mcp")(serve_mcp_command)
 app.add_typer(tasks_app, name="tasks")
+app.command("init")(init_command)
+app.command("tools")(tools_command)
 
 
 if __name__ == "__main__":

@@ -11,9 +11,9 @@ from typing import Annotated
 import typer
 
 from benchmark.worlds.kinds import WORLDS, Kind, make_tasks, with_folders
-from benchmark.worlds.own.folder import read_folder
+from benchmark.worlds.own.folder import Folder, read_folder
 from benchmark.worlds.own.kind import OwnKind, open_kind
-from benchmark.worlds.own.trust import require_trust, what_starts
+from benchmark.worlds.own.trust import Startable, require_trust, what_starts
 from benchmark.worlds.world import PARTS, Part, Split, Task
 from core.errors import UserError
 
@@ -103,12 +103,15 @@ def open_folder(path: Path, *, trust: bool = False, without_tasks: bool = False)
         UserError: it cannot be read, is not trusted, or its tools do not start.
     """
     folder = read_folder(path, without_tasks=without_tasks)
-    world = folder.world
-    startable = what_starts(
-        folder.path, world.tools, reset=world.reset, hosts=world.hosts, state=world.state.dir if world.state else None
-    )
-    require_trust(startable, trust)
+    require_trust(startable_of(folder), trust)
     return open_kind(folder)
+
+
+def startable_of(folder: Folder) -> Startable:
+    """What a folder would start."""
+    world = folder.world
+    state = world.state.dir if world.state else None
+    return what_starts(folder.path, world.tools, reset=world.reset, hosts=world.hosts, state=state)
 
 
 def draw_tasks(

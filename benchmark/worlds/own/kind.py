@@ -6,7 +6,8 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -21,7 +22,7 @@ from benchmark.worlds.own.judge import Expected
 from benchmark.worlds.own.sources import McpConfigSource, McpSource, OpenApiSource, PythonSource, Source, WorldSource
 from benchmark.worlds.own.state import point_all
 from benchmark.worlds.own.tasks import TaskRow
-from benchmark.worlds.own.toolsets.toolset import ServersFault, Toolset
+from benchmark.worlds.own.toolsets.toolset import Hints, ServersFault, Toolset
 from benchmark.worlds.own.world import WAIT_TOOL, CannotRun, JudgedBy, OwnWorld, open_toolsets
 from benchmark.worlds.troubles import Troubles
 from benchmark.worlds.world import PARTS, Part, Split, Task
@@ -61,6 +62,8 @@ class OwnKind:
     facts: dict[str, ToolFacts]
     """What is known of each tool: world.yaml first, then what the source says, then what its name suggests."""
     judged_by: JudgedBy
+    hints: Mapping[str, Hints] = field(default_factory=dict)
+    """What the sources say of their tools."""
     _slots: set[int] = field(default_factory=set, repr=False, compare=False)
 
     @property
@@ -108,6 +111,11 @@ class OwnKind:
     @property
     def troubles(self) -> Troubles[Any, Any]:
         return troubles(wait=self.folder.world.wait)
+
+    @property
+    def task_tools(self) -> tuple[ToolSpec, ...]:
+        """What a task offers."""
+        return (*self.tool_list, *((WAIT_TOOL,) if self.folder.world.wait else ()))
 
     def is_read_only(self, name: str) -> bool:
         """Whether a tool changes nothing."""
@@ -178,7 +186,7 @@ class OwnKind:
             tier=len(row.solution),
             language=cast(Literal["en", "ko"], row.language),
             instruction=row.instruction,
-            tools=(*self.tool_list, *((WAIT_TOOL,) if world.wait else ())),
+            tools=self.task_tools,
             parameters=values,
             faults=draw_fault(
                 row.id, known, world.faults, world.share, [self.is_read_only(call.name) for call in known]
@@ -213,6 +221,24 @@ class OwnKind:
     def without_faults(self, row: TaskRow) -> OwnWorld:
         """A twin of a task's world that nothing strikes; for its solution, and for `tasks check`."""
         return OwnWorld(self, replace(self._task(row), faults=()), row)
+
+    @contextmanager
+    def unjudged_world(self, row: TaskRow) -> Iterator[OwnWorld]:
+        """A world to ask, which is never judged."""
+        world = self.without_faults(row)
+        world.start()
+        try:
+            yield world
+        finally:
+            world.__exit__()
+
+    def solves(self, row: TaskRow) -> bool:
+        """Whether a solution works and changes something."""
+        try:
+            made = self.make_expected(row)
+        except (CannotRun, ServersFault):
+            return False
+        return made.before != made.after
 
     def expected(self, row: TaskRow) -> Expected:
         """The states before and after a task's solution. Made once, then kept in the user's cache.
@@ -254,8 +280,11 @@ class OwnKind:
             twin.__exit__()
 
 
-def open_kind(folder: Folder) -> OwnKind:
+def open_kind(folder: Folder, *, unjudged: bool = False) -> OwnKind:
     """A folder's tools, asked for once. Whoever calls this has made sure that the folder is trusted.
+
+    Args:
+        unjudged: nothing has to tell yet what a run has changed.
 
     Raises:
         UserError: they cannot be started, or world.yaml and the tools do not fit.
@@ -279,8 +308,9 @@ def open_kind(folder: Folder) -> OwnKind:
         for toolset in toolsets:
             toolset.close()
         shutil.rmtree(scratch, ignore_errors=True)
-    kind = OwnKind(folder, tools, origins, facts, judged_by)
-    _check_names(kind)
+    hints = {name: toolsets[place].hints.get(own, Hints()) for name, (place, own) in origins.items()}
+    kind = OwnKind(folder, tools, origins, facts, judged_by, hints)
+    _check_names(kind, unjudged=unjudged)
     return kind
 
 
@@ -385,7 +415,7 @@ def _prefix(sources: Sequence[Source], place: int) -> str:
     return names[place] if names[:place].count(names[place]) == 0 else f"{names[place]}{place + 1}"
 
 
-def _check_names(kind: OwnKind) -> None:
+def _check_names(kind: OwnKind, *, unjudged: bool) -> None:
     """Whether the tools that world.yaml names are there.
 
     Raises:
@@ -399,7 +429,7 @@ def _check_names(kind: OwnKind) -> None:
             if name not in kind.origins:
                 raise UserError(f"{path}: {what}: tool {name!r} is unknown.{nearest(name, kind.origins)}")
     has_state = world.look or world.state is not None or any(isinstance(each, PythonSource) for each in world.tools)
-    if kind.judged_by == "state" and not has_state:
+    if kind.judged_by == "state" and not has_state and not unjudged:
         raise UserError(
             f"{path}: nothing tells what a run has changed: give look (read-only calls whose results are the state), "
             "state.dir, or check.py"
