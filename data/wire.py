@@ -265,10 +265,13 @@ class BenchmarkRun(_Wire):
 
     @property
     def title(self) -> str:
-        """The label, and what helped the model beside its weights, unless the label says it."""
+        """The label, what helped the model beside its weights unless the label says it, and who judged if not the state."""
         shots = self.options.get("shots") or 0
         helps = [f"{shots}-shot" if shots else "", "repeat guard" if self.options.get("repeat_guard") else ""]
-        told = [each for each in helps if each and each not in self.label]
+        judges = {identity["judged_by"] for identity in self.identity.values() if "judged_by" in identity}
+        told = [each for each in helps if each and each not in self.label] + [
+            f"judged by {each}" for each in sorted(judges)
+        ]
         return f"{self.label} ({', '.join(told)})" if told else self.label
 
     @property

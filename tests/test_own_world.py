@@ -11,6 +11,7 @@ import pytest
 
 from benchmark.agent.episodes import CRASHED, FROZEN_START, Episode, InvalidTry, Turn, run_tasks
 from benchmark.agent.policies import Expert, policy_named
+from benchmark.loop.plan import Loop, LoopConfig
 from benchmark.runs.replay import CannotReplay, replay
 from benchmark.worlds.own.judge import says
 from benchmark.worlds.own.kind import OwnKind
@@ -276,3 +277,56 @@ def test_a_task_without_solution_has_no_expert_and_that_is_said_at_once(
         "benchmark", "run", "--policy", "say-done", "--split", "train", "--advise", "--worlds", "./notes", "--out", "r"
     )
     assert code == 2 and "--advise: there is no expert" in told
+
+
+def test_runs_before_and_after_a_change_are_not_compared_and_invalid_ones_neither(
+    run_app: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_notes(tmp_path / "notes")
+    options = ("--worlds", "./notes", "--trust", "--split", "test")
+    assert run_app("benchmark", "run", "--policy", "expert", *options, "--out", "a")[0] == 0
+    assert run_app("benchmark", "run", "--policy", "say-done", *options, "--out", "a")[0] == 0
+    assert run_app("benchmark", "compare", "a/say-done", "a/expert", "--worlds", "./notes")[0] == 0
+    write_notes(tmp_path / "notes", volatile=["/list_notes/*/at", "/x"])
+    code, _, told = run_app("benchmark", "compare", "a/say-done", "a/expert", "--worlds", "./notes")
+    assert code == 2 and "has changed since the run in a/say-done (world)" in told
+    assert run_app("benchmark", "run", "--policy", "expert", *options, "--out", "b")[0] == 0
+    for command in (("compare",), ("leaderboard", "--out", "page")):
+        code, _, told = run_app("benchmark", command[0], "a/say-done", "b/expert", *command[1:])
+        assert code == 2 and "world 'notes' changed between them (world)" in told
+    Notes.crashes_left = 4  # two tries of the same first task: one of twelve is spoilt
+    code, said, _ = run_app("benchmark", "run", "--policy", "expert", *options, "--limit", "6", "--out", "c")
+    kpis = json.loads(Path("c/expert/kpis.json").read_text(encoding="utf-8"))
+    if kpis["invalid"]:
+        assert code == 1 and kpis["invalid"] == {"crashed": len(kpis["invalid"])} and "invalid" in said
+        code, _, told = run_app("benchmark", "compare", "c/expert", "c/expert")
+        assert code == 2 and "are invalid" in told
+
+
+def test_the_loop_takes_folders_apart_by_use_and_its_rounds_cut_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_notes(tmp_path / "notes")
+    training = {"config": "x.yaml"}
+
+    def stages(**counts: int) -> list[str]:
+        config = LoopConfig.model_validate(
+            {
+                "out": "out", "model": "m", "rounds": 2, "tasks": "--worlds './notes'", "sft": training, "dpo": training,
+                "record": {"count": counts.get("record", 4), "seed": 7}, "practice": {"count": 1, "seed": 11},
+                "validation": {"count": 2, "seed": 31}, "test": {"count": 5, "seed": 1},
+            }
+        )  # fmt: skip
+        loop = Loop(config, tmp_path / "loop.yaml")
+        loop.require_enough_tasks()
+        return [" ".join(stage.command) for stage in loop.stages()]
+
+    commands = stages()
+    records = [each for each in commands if "benchmark record" in each]
+    assert "--split train --count 4 --seed 7 --worlds" in records[0] and "--seed 7 --skip 4" in records[1]
+    assert any("--split practice --count 1 --seed 11 --skip 1" in each for each in commands)
+    assert any("--split validation --count 2 --seed 31 --worlds" in each for each in commands)
+    with pytest.raises(UserError, match=r"record.count: 9 in 2 rounds, but ./notes has 8 training tasks"):
+        stages(record=9)

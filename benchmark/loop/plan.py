@@ -31,6 +31,8 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from benchmark.kpis import compare_success, kpis
+from benchmark.worlds.own.folder import read_folder
+from core.errors import UserError
 from core.files import read_json, write_json
 from data.records import read_trajectories
 
@@ -211,10 +213,54 @@ class Loop:
             stages += self._round(number)
         return [*stages, self._leaderboard(last)]
 
+    def _tasks_of(self, use: str, tasks: TaskSet, number: int = 1) -> tuple[object, ...]:
+        """Which tasks. Of our worlds another seed gives others; a folder has only so many, so rounds cut its parts."""
+        split = use if use == "test" else "train"
+        if not self.has_folders:
+            return ("--split", split, "--count", tasks.count, "--seed", tasks.seed + number - 1)
+        skip = ("--skip", (number - 1) * tasks.count) if number > 1 else ()
+        named = split if use in ("test", "record") else use
+        return ("--split", named, "--count", tasks.count, "--seed", tasks.seed, *skip)
+
+    @property
+    def has_folders(self) -> bool:
+        """Whether tasks come from a folder of own tools."""
+        return bool(self._folders())
+
+    def _folders(self) -> list[str]:
+        words = shlex.split(self.config.tasks.replace("--worlds=", "--worlds "))
+        named = [words[place + 1] for place, word in enumerate(words[:-1]) if word == "--worlds"]
+        return [word.strip() for worlds in named for word in worlds.split(",") if "/" in word]
+
+    def require_enough_tasks(self) -> None:
+        """Whether folders have as many tasks as all rounds need. Starts nothing.
+
+        Raises:
+            UserError: a part has fewer, and how many there are.
+        """
+        folders = self._folders()
+        worlds = 1 if len(folders) < 2 else len(folders)
+        uses = [
+            ("record", self.config.record, self.config.rounds),
+            ("practice", self.config.practice, self.config.rounds),
+        ]
+        if self.config.validation is not None:
+            uses.append(("validation", self.config.validation, 1))
+        for name in folders:
+            rows = read_folder(Path(name)).rows
+            for use, tasks, rounds in uses:
+                there = sum(row.split == "train" and row.part == use for row in rows)
+                wanted = -(-tasks.count * rounds // worlds)
+                if wanted > there:
+                    raise UserError(
+                        f"{self.path}: {use}.count: {tasks.count} in {rounds} rounds, but {name} has {there} training tasks "
+                        f"for this ({use}); ask for at most {there * worlds // rounds}, or add tasks"
+                    )
+
     def _tasks(self) -> Stage:
         config, out = self.config, self.out / "test-tasks.jsonl"
         command = command_words(
-            "python -m benchmark tasks", *_tasks_of("test", config.test), config.tasks, "--out", out
+            "python -m benchmark tasks", *self._tasks_of("test", config.test), config.tasks, "--out", out
         )
         return Stage("tasks", 0, self.out, command, makes=(out,))
 
@@ -230,7 +276,7 @@ class Loop:
             Stage(
                 "record", number, here,
                 command_words(
-                    "python -m benchmark record", *_tasks_of("train", config.record, number), config.tasks,
+                    "python -m benchmark record", *self._tasks_of("record", config.record, number), config.tasks,
                     "--partials 0 --failures 0 --freeze-clock", config.record.options, "--out", records,
                 ),
                 makes=(records,), after=begin,
@@ -251,7 +297,7 @@ class Loop:
                 "practice", number, here,
                 command_words(
                     "python -m benchmark run --model", sft, "--label sft", expert,
-                    *_tasks_of("train", config.practice, number), config.tasks, config.run, config.practice.options,
+                    *self._tasks_of("practice", config.practice, number), config.tasks, config.run, config.practice.options,
                     "--advise --out", practice,
                 ),
                 reads=(sft,), makes=tuple(tried), after=(f"round-{number}/sft",), uses_model=True,
@@ -276,7 +322,7 @@ class Loop:
         trained = f"round-{number}/{'dpo' if pairs else 'pairs'}"
         if config.validation is not None:
             stages += [
-                self._run(number, "validate", "validation", models, "train", config.validation, trained),
+                self._run(number, "validate", "validation", models, "validation", config.validation, trained),
                 self._choose(number, [label for label, _ in models]),
             ]
         labelled = [(label if label == "base" else f"{label}-{number}", model) for label, model in models]
@@ -328,8 +374,8 @@ class Loop:
         return Stage(
             name, number, self.folder(number),
             command_words(
-                "python -m benchmark run", *asked, *_tasks_of(split, tasks), self.config.tasks, self.config.run, tasks.options,
-                "--out", out,
+                "python -m benchmark run", *asked, *self._tasks_of(split, tasks), self.config.tasks, self.config.run,
+                tasks.options, "--out", out,
             ),
             reads=tuple(model for _, model in models),
             makes=tuple(out / label / "trajectories.jsonl" for label, _ in models),
@@ -398,10 +444,6 @@ class Loop:
         os.replace(new, link)
         write_json(here / "round.json", decision)
         return decision
-
-
-def _tasks_of(split: str, tasks: TaskSet, number: int = 1) -> tuple[object, ...]:
-    return ("--split", split, "--count", tasks.count, "--seed", tasks.seed + number - 1)
 
 
 def command_words(*parts: object) -> tuple[str, ...]:

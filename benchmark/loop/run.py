@@ -380,6 +380,7 @@ def loop_command(
         if not Path(kind.config).is_file():
             siblings = [str(path) for path in Path(kind.config).parent.glob("*.yaml")]
             raise UserError(f"{config}: {kind.config}: there is no such file.{nearest(kind.config, siblings)}")
+    loop.require_enough_tasks()
     if dry_run:
         _print_commands(loop)
     elif print_stages:

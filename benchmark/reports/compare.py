@@ -16,6 +16,7 @@ from typing import Annotated, Any
 import typer
 
 from benchmark.kpis import UNITS, Comparison, compare_shares
+from benchmark.reports.same_worlds import OfWorlds, require_same_worlds
 from benchmark.runs.results import RECORDS, RunDifference, Tried, differences, read_run, read_tries
 from benchmark.runs.shown import interval, kpi_to_text, percent, points, print_asking, title_of
 from core.errors import UserError, printable
@@ -160,13 +161,15 @@ def compare_runs(
     )
 
 
-def compare(before: Path, after: Path) -> RunComparison:
+def compare(before: Path, after: Path, worlds: str = "") -> RunComparison:
     """Two folders of runs, compared.
 
     Raises:
-        UserError: if one is no run or damaged, or they have no task in common.
+        UserError: if one is no run or damaged, they have no task in common, or a folder of own tools changed in between.
     """
-    report = compare_runs(read_run(before), read_tries(before), read_run(after), read_tries(after))
+    old, new = read_run(before), read_run(after)
+    require_same_worlds([(before, old), (after, new)], worlds)
+    report = compare_runs(old, read_tries(before), new, read_tries(after))
     if report.success.comparison.value is None:
         raise UserError(
             f"{before} and {after} have no task in common: run both with the same split, seed, worlds and version of the "
@@ -245,6 +248,7 @@ def compare_command(
     before: Annotated[Path, typer.Argument(help="Folder of the run to compare with.")],
     after: Annotated[Path, typer.Argument(help="Folder of the run that should be no worse.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")] = False,
+    worlds: OfWorlds = "",
 ) -> None:
     """Whether the second run solves fewer of the same tasks, which, and what was different: data, training, benchmark.
 
@@ -253,7 +257,7 @@ def compare_command(
 
     Example: python -m benchmark compare runs/quickstart/round-1/test/sft-1 runs/quickstart/round-1/test/dpo-1
     """
-    report = compare(before, after)
+    report = compare(before, after, worlds)
     if as_json:
         print(json.dumps(report.to_json(), ensure_ascii=False, indent=2))
     else:

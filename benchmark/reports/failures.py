@@ -17,6 +17,7 @@ from typing import Annotated, Any
 import typer
 
 from benchmark.kpis import task_of
+from benchmark.reports.same_worlds import OfWorlds, require_same_worlds
 from benchmark.runs.results import RECORDS, read_run
 from benchmark.runs.shown import print_asking
 from core.errors import printable
@@ -88,12 +89,15 @@ def failures_command(
     runs: Annotated[list[Path], typer.Argument(help="Folders of finished runs.")],
     top: Annotated[int, typer.Option(min=1, help="How many kinds of errors to show.")] = 10,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")] = False,
+    worlds: OfWorlds = "",
 ) -> None:
     """How the failed tries of each run ended, by world, and which errors they met. An injected fault is no error of a model.
 
     Example: python -m benchmark failures runs/quickstart/round-1/test/sft-1 runs/quickstart/round-1/test/dpo-1
     """
     read = [(folder, read_run(folder), count_failures(read_trajectories(folder / RECORDS))) for folder in runs]
+    if worlds:
+        require_same_worlds([(folder, run) for folder, run, _ in read], worlds)
     if as_json:
         print(json.dumps({str(folder): found.to_json() for folder, _, found in read}, ensure_ascii=False, indent=2))
         return

@@ -22,6 +22,7 @@ from rich.console import Console
 from benchmark.kpis import UNITS, context_to_size, in_order
 from benchmark.reports.compare import RunComparison, compare_runs, paired_to_json, reply_rows
 from benchmark.reports.page import file_names, render
+from benchmark.reports.same_worlds import OfWorlds, require_same_worlds
 from benchmark.reports.transcripts import Entry, write_run_pages
 from benchmark.runs.results import read_run, read_tries
 from benchmark.runs.shown import TITLES, asking_rows, kpi_table, points, print_asking
@@ -72,12 +73,13 @@ class BoardRow:
 def leaderboard_command(
     runs: Annotated[list[Path], typer.Argument(help="Folders of runs, in the order in which they are shown.")],
     out: Annotated[Path, typer.Option(help="Folder of the pages.")],
+    worlds: OfWorlds = "",
 ) -> None:
     """Static pages and one JSON file from runs: KPIs, what was trained from what and on which data, every transcript.
 
     Example: python -m benchmark leaderboard results/base results/sft results/dpo --out results/leaderboard
     """
-    write_leaderboard(runs, out)
+    write_leaderboard(runs, out, worlds)
     Console().print(kpi_table(runs))
     read = [read_run(folder) for folder in runs]
     print_asking(read)
@@ -86,13 +88,14 @@ def leaderboard_command(
     print(f"wrote {out / 'index.html'}")
 
 
-def write_leaderboard(runs: Sequence[Path], out: Path) -> None:
+def write_leaderboard(runs: Sequence[Path], out: Path, worlds: str = "") -> None:
     """Write the pages of run folders into `out`, in the order given; pages of an earlier board there are replaced.
 
     Raises:
         UserError: if a folder is no run, a file is damaged, two runs have the same label, or `out` holds something else.
     """
     rows = _read_rows(runs)
+    require_same_worlds([(row.entry.source, row.entry.run) for row in rows], worlds)
     _check_room(runs, out)
     entries = [row.entry for row in rows]
     with claimed_folder(out), whole_result(out / JSON) as result:
