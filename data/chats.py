@@ -122,6 +122,8 @@ class Chat(BaseModel):
 
     messages: tuple[Message, ...] = Field(min_length=1)
     tools: tuple[ToolSpec, ...] = ()
+    inferred_tools: Annotated[tuple[str, ...], Field(exclude_if=lambda names: not names)] = ()
+    """Names of those tools that nobody declared: their schemas only say what the calls show."""
     id: str
     source: str
     licence: str | None = None

@@ -19,12 +19,14 @@ from data.chats import PreferencePair, Skip
 from data.formats.adapter import Adapter
 from data.formats.catalogue import ADAPTERS
 from data.formats.export import FORMATS, _exported
+from data.formats.inferred_tools import read_tools
 from data.formats.inputs import find_input
+from data.formats.ratings import read_ratings
 from data.formats.recognise import AUTO
 from data.formats.row_keys import KeyCounts, key_rules
 from data.records import read_trajectories, trajectory_json_schema
 from data.sets.build import BuildConfig, build
-from data.sets.convert import Licence, convert
+from data.sets.convert import Licence, Shape, convert
 from data.trajectories import pairs_by_record
 
 Ignore = Annotated[
@@ -78,6 +80,22 @@ def convert_command(
     ignore: Ignore = None,
     good_from: GoodFrom = None,
     redact: Redact = True,
+    tools: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="JSON with definitions of the tools, for logs that hold none.")
+    ] = None,
+    split_long: Annotated[
+        int | None,
+        typer.Option(
+            "--split-long", min=1, metavar="TOKENS", help="Cut longer chats into windows with system, tools, task."
+        ),
+    ] = None,
+    tokenizer: Annotated[
+        str | None, typer.Option(metavar="MODEL", help="Whose tokens --split-long counts; without it, bytes tell.")
+    ] = None,
+    labels: Annotated[str | None, typer.Option(metavar="FILE", help="Ratings of the answers: CSV or any rows.")] = None,
+    on: Annotated[str | None, typer.Option(metavar="COLUMN", help="What names the rated rows in both files.")] = None,
+    good: Annotated[str | None, typer.Option(metavar="RULE", help='Ratings of good answers, as "value>=1".')] = None,
+    bad: Annotated[str | None, typer.Option(metavar="RULE", help='Ratings of bad ones, as "value<=0".')] = None,
 ) -> None:
     """Turn any source into chats or pairs.
 
@@ -86,7 +104,10 @@ def convert_command(
     saved beside OUT as .counts.json, with the columns and keys of turns that were not read.
 
     Answers that a key of their row calls bad (label, kto_tag, reward, score, success ...: false, 0, -1) are left out. Where
-    such a key holds something else, the command stops and asks for --good-from or --ignore.
+    such a key holds something else, the command stops and asks for --good-from or --ignore. With --labels only
+    answers that another file rates good are learned; what was said before them is context.
+
+    Logs that hold no definitions of tools get those of --tools, else what their calls show, named in `inferred_tools`.
 
     Exit codes: 0 done, 2 wrong input or command line, too many bad rows, or no row left.
 
@@ -94,15 +115,22 @@ def convert_command(
     Examples:
         python -m data convert glaive.json --out runs/glaive.jsonl
         python -m data convert rows.csv.gz --adapter my_columns.yaml --out runs/rows.jsonl
+        python -m data convert traces.jsonl --labels scores.csv --on trace_id --good "value>=1" --out runs/good.jsonl
         python -m data convert HuggingFaceTB/smoltalk --subset all --revision main --out runs/smoltalk.jsonl
     """
     found = find_input(source, revision=revision, subset=subset, split=split)
-    rules = key_rules(ignore or (), good_from or (), redact=redact)
-    counts = convert(found, out, adapter=adapter, workers=workers, max_bad=max_bad, licence=licence, rules=rules)
+    if labels is None and (on or good or bad):
+        raise UserError("--on, --good and --bad say how the file of --labels FILE is read, which is missing")
+    ratings = None if labels is None else read_ratings(labels, on=on, good=good, bad=bad)
+    rules = key_rules(ignore or (), good_from or (), redact=redact, ratings=ratings)
+    shape = Shape(() if tools is None else read_tools(tools), split_long, tokenizer)
+    counts = convert(
+        found, out, adapter=adapter, workers=workers, max_bad=max_bad, licence=licence, rules=rules, shape=shape
+    )
     if counts["rows"] != counts["read"]:
         print(f"{counts['rows']} rows gave {counts['read']} results")
-    bad = {"bad row": counts["bad"]} if counts["bad"] else {}
-    shown = {**counts, "dropped": {**counts["dropped"], **bad}}
+    bad_rows = {"bad row": counts["bad"]} if counts["bad"] else {}
+    shown = {**counts, "dropped": {**counts["dropped"], **bad_rows}}
     print_table(("source", "rows", "count"), count_rows(source, shown))
     print_keys(counts)
     print(f"wrote {out} and {counts_path(out)}")

@@ -38,7 +38,7 @@ from data.formats.parts import (
     value_in,
     with_content,
 )
-from data.formats.traces import text_in
+from data.formats.traces import FAILED, text_in
 from data.formats.turns import say_messages
 from data.records import ToolSpec
 
@@ -235,7 +235,7 @@ def langfuse_row(span: Row) -> Chat | Skip | list[Chat | Skip]:
     if kind != "GENERATION":
         raise Unrepresentable(f"an observation of type {kind}" if kind in TYPES else "an observation without a type")
     if span.get("level") == "ERROR":
-        raise Unrepresentable("a request that failed")
+        raise Unrepresentable(FAILED)
     answers = _answered(span.get("output"))
     own, group = row_id(span), text_in(span, "sessionId", "traceId") or None
     if len(answers) == 1:

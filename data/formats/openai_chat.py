@@ -40,7 +40,11 @@ def openai_chat_row(row: Row) -> Chat:
     tools, functions = tools_of(row.get("tools")), tools_of(row.get("functions"))
     if tools and functions:
         raise Unrepresentable("functions beside tools")
-    return conversation.chat(id=row_id(row), tools=tools or functions)
+    chat = conversation.chat(id=row_id(row), tools=tools or functions)
+    names = row.get("inferred_tools")
+    if not names or not isinstance(names, list):
+        return chat
+    return chat.model_copy(update={"inferred_tools": tuple(str(name) for name in names)})
 
 
 def holds_openai_calls(row: Row) -> bool:
@@ -72,6 +76,8 @@ def chat_to_openai_row(chat: Chat) -> Row | Skip:
     row: Row = {"messages": messages}
     if chat.tools:
         row["tools"] = [tool.model_dump() for tool in chat.tools]
+    if chat.inferred_tools:
+        row["inferred_tools"] = list(chat.inferred_tools)
     return row_if_read_back(row, openai_chat_row, chat)
 
 
@@ -80,7 +86,7 @@ ADAPTERS = (
         name="openai_chat",
         kind="chat",
         function=openai_chat_row,
-        columns=("messages", "tools", "functions", "id"),
+        columns=("messages", "tools", "functions", "inferred_tools", "id"),
         matches=with_content("messages", holds=holds_openai_calls, what="calls in OpenAI's style"),
         turns=("messages",),
         turn_keys=TURN_KEYS,
@@ -91,7 +97,7 @@ ADAPTERS = (
         name="trl_messages",
         kind="chat",
         function=openai_chat_row,
-        columns=("messages", "tools", "functions", "id"),
+        columns=("messages", "tools", "functions", "inferred_tools", "id"),
         matches=with_columns("messages"),
         turns=("messages",),
         turn_keys=TURN_KEYS,

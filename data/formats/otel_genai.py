@@ -39,7 +39,7 @@ from data.formats.parts import (
     value_in,
     with_content,
 )
-from data.formats.traces import text_in
+from data.formats.traces import FAILED, text_in
 from data.formats.turns import AssistantParts, say_messages
 
 INPUT, OUTPUT = "gen_ai.input.messages", "gen_ai.output.messages"
@@ -367,7 +367,7 @@ def otel_genai_row(span: Row) -> Chat | Skip | list[Chat | Skip]:
     status = span.get("status")
     code = _first(status, "code", "status_code") if isinstance(status, dict) else status
     if code == 2 or (isinstance(code, str) and code.removeprefix("STATUS_CODE_").upper() == "ERROR"):
-        raise Unrepresentable("a request that failed")
+        raise Unrepresentable(FAILED)
     if given is None and made is None:
         raise Unrepresentable("a request whose content was not recorded")
     answers = _messages_in(made, "output messages")

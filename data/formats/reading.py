@@ -16,20 +16,25 @@ from core.json_lines import BadLine
 from data.chats import Chat, PreferencePair, Result, Skip
 from data.formats.adapter import Adapter
 from data.formats.catalogue import ADAPTERS
+from data.formats.inferred_tools import with_inferred_tools
 from data.formats.inputs import Chunk, Input, find_input, neighbours, whole_files
 from data.formats.parts import Row, Unrepresentable, with_reasoning
 from data.formats.preference import SAME
+from data.formats.ratings import Ratings
 from data.formats.row_keys import (
     NO_RULES,
     KeyCounts,
     KeyRules,
+    Meaning,
     Undecided,
     in_usual_spelling,
     look_at_row,
-    undecided_message,
+    meaning_of,
+    name_of,
+    shown,
     without_ignored_weights,
 )
-from data.formats.traces import rows_by_conversation, without_beginnings
+from data.formats.traces import FAILED, rows_by_conversation, without_beginnings
 
 
 def adapt(adapter: Adapter, row: Row, *, rules: KeyRules = NO_RULES, counts: KeyCounts | None = None) -> list[Result]:
@@ -48,8 +53,10 @@ def adapt(adapter: Adapter, row: Row, *, rules: KeyRules = NO_RULES, counts: Key
     counts = KeyCounts() if counts is None else counts
     if adapter.spans is not None:
         spans = row["rows"] if isinstance(row.get("rows"), list) else [span for _, span in adapter.spans(row)]
-        made = [result for span in spans for result in _adapt_one(adapter, span, rules, counts)]
-        return _redacted(adapter, without_beginnings(made), row, rules, counts) or [Skip("an export without spans")]
+        made = [(span, _adapt_one(adapter, span, rules, counts)) for span in spans]
+        bad = [chat for span, results in made for chat in _bad_answers(adapter, span, results)]
+        results = without_beginnings([result for _, results in made for result in results], bad)
+        return _of_log(adapter, results, row, rules, counts) or [Skip("an export without spans")]
     if adapter.joins_rows and isinstance(row.get("rows"), list):
         for each in row["rows"]:
             name = adapter.not_read(each) if adapter.not_read is not None and isinstance(each, dict) else None
@@ -57,9 +64,9 @@ def adapt(adapter: Adapter, row: Row, *, rules: KeyRules = NO_RULES, counts: Key
                 counts.unread[name] += 1
             elif isinstance(each, dict):
                 look_at_row(each, adapter.reader, rules, counts)
-        results = _redacted(adapter, _made(adapter, row), row, rules, counts)
+        results = _of_log(adapter, _rated(_made(adapter, row), row, rules), row, rules, counts)
         return [_stamped(adapter, result) for result in results]
-    return _redacted(adapter, _adapt_one(adapter, row, rules, counts), row, rules, counts)
+    return _of_log(adapter, _adapt_one(adapter, row, rules, counts), row, rules, counts)
 
 
 def _adapt_one(adapter: Adapter, row: Row, rules: KeyRules, counts: KeyCounts) -> list[Result]:
@@ -70,7 +77,48 @@ def _adapt_one(adapter: Adapter, row: Row, rules: KeyRules, counts: KeyCounts) -
     facts = look_at_row(row, adapter.reader, rules, counts)
     if isinstance(facts, Skip):
         return [facts]
-    return [_stamped(adapter, facts.put_into(result)) for result in _made(adapter, row)]
+    made = _rated([facts.put_into(result) for result in _made(adapter, row)], row, rules)
+    return [_stamped(adapter, result) for result in made]
+
+
+def _rated(results: Sequence[Result], row: Row, rules: KeyRules) -> Sequence[Result]:
+    """What another file says of answers: of a good one, the chat in which it alone is learned; else a Skip."""
+    return results if rules.ratings is None else [_rated_one(result, row, rules.ratings) for result in results]
+
+
+def _rated_one(result: Result, row: Row, ratings: Ratings) -> Result:
+    if not isinstance(result, Chat):
+        return result
+    lines = [row, *(line for line in row.get("rows") or () if isinstance(line, dict))]
+    named = [str(line[key]) for line in lines for key in line if name_of(key) == name_of(ratings.on)]
+    keys = [*dict.fromkeys(named), result.id, result.group]
+    told = [ratings.is_good[key] for key in keys if key is not None and key in ratings.is_good]
+    if not told:
+        return Skip("no rating of this answer")
+    if told[0] is None:
+        return Skip("a rating that is neither good nor bad")
+    if not told[0]:
+        return Skip(f"rated in the file of labels: {BAD}")
+    asked = max((n for n, message in enumerate(result.messages) if message.role == "user"), default=-1)
+    messages = [
+        message.model_copy(update={"weight": 0}) if message.role == "assistant" and n < asked else message
+        for n, message in enumerate(result.messages)
+    ]
+    return result.model_copy(update={"messages": tuple(messages)})
+
+
+BAD = "a bad answer"
+_FAILED = ("status", "level")
+"""Columns of spans that say that a request failed."""
+
+
+def _bad_answers(adapter: Adapter, span: Row, results: Sequence[Result]) -> list[Chat]:
+    """The chats of a span that was left out for what it says, so that longer chats do not learn its answer either."""
+    reasons = [result.reason for result in results if isinstance(result, Skip)]
+    if len(reasons) < len(results) or not any(r.endswith(BAD) or r == FAILED for r in reasons):
+        return []
+    bare = {key: value for key, value in span.items() if key not in _FAILED}
+    return [result for result in _made(adapter, bare) if isinstance(result, Chat)]
 
 
 def _made(adapter: Adapter, row: Row) -> Sequence[Result]:
@@ -80,13 +128,15 @@ def _made(adapter: Adapter, row: Row) -> Sequence[Result]:
     return [_with_reasoning(result) for result in results]
 
 
-def _redacted(
-    adapter: Adapter, results: Sequence[Result], row: Row, rules: KeyRules, counts: KeyCounts
-) -> list[Result]:
-    """Results of a log with placeholders in the place of secrets and of names of users and machines, in all that was said and
-    called and in the tools. A name has one placeholder in all of them, wherever the row gives it away."""
-    if not (adapter.is_log and rules.redact and any(isinstance(result, Chat) for result in results)):
+def _of_log(adapter: Adapter, results: Sequence[Result], row: Row, rules: KeyRules, counts: KeyCounts) -> list[Result]:
+    """Results of a log with the tools that nobody declared, as their calls show them, and with placeholders for secrets and for
+    names of users and machines in all that was said and called. A name has one placeholder in all of them."""
+    if not adapter.is_log or not any(isinstance(result, Chat) for result in results):
         return list(results)
+    completed = iter(with_inferred_tools([result for result in results if isinstance(result, Chat)]))
+    results = [next(completed) if isinstance(result, Chat) else result for result in results]
+    if not rules.redact:
+        return results
     from data.contribution.names import Names, texts_in  # noqa: PLC0415 - as below
     from data.contribution.redaction import redact_value  # noqa: PLC0415 - its patterns take a while, and few rows are logs
 
@@ -270,3 +320,25 @@ def not_commercial(result: Chat | PreferencePair) -> Skip | None:
     """That of a result, as a Skip."""
     reason = why_row_not_commercial(result.licence, result.source)
     return None if reason is None else Skip(reason)
+
+
+VALUES_SHOWN = 4
+
+
+def undecided_message(where: str, found: dict[str, list[tuple[int, Any]]]) -> str:
+    """One message for all keys that cannot be judged: `found` has the line and value of each row, by key."""
+    lines = [f"{where}: keys that change what a row means hold values that do not tell what to do with it:"]
+    for key, seen in found.items():
+        values = list(dict.fromkeys(shown(value) for _, value in seen))
+        more = ", ..." if len(values) > VALUES_SHOWN else ""
+        rows = f"{len(seen)} rows so far" if len(seen) > 1 else "1 row so far"
+        lines.append(f"  {key}: {', '.join(values[:VALUES_SHOWN])}{more} (line {seen[0][0]}, {rows})")
+    key = next(iter(found))
+    lines.append(f"`--ignore {key}` reads past a key; in a build's YAML: `ignore: [{key}]`.")
+    answers = [key for key in found if meaning_of(key.rpartition(".")[2]) is Meaning.JUDGEMENT]
+    if answers:
+        lines.append(
+            f"`--good-from {answers[0]}=0.5` keeps answers from that number on (`good_from: {{{answers[0]}: 0.5}}`). Without "
+            'it, true, 1 and "true" are good, and false, 0 and -1 are bad.'
+        )
+    return "\n".join(lines)

@@ -25,6 +25,7 @@ from typing import Any
 
 from core.errors import UserError
 from data.chats import Chat, Message, PreferencePair, Skip
+from data.formats.ratings import Ratings
 
 Row = dict[str, Any]
 
@@ -141,15 +142,21 @@ class KeyRules:
     """The least number that is good, by key."""
     redact: bool = True
     """Whether secrets in logs of agents become placeholders as they are read (`Adapter.is_log`)."""
+    ratings: Ratings | None = None
+    """What another file says of the answers."""
 
 
 NO_RULES = KeyRules()
 
 
 def key_rules(
-    ignore: Collection[str], good_from: Collection[str] | Mapping[str, float], *, redact: bool = True
+    ignore: Collection[str],
+    good_from: Collection[str] | Mapping[str, float],
+    *,
+    redact: bool = True,
+    ratings: Ratings | None = None,
 ) -> KeyRules:
-    """Rules as a command line gives them: `--ignore KEY`, `--good-from KEY=0.5`, `--no-redact`.
+    """Rules as a command line gives them: `--ignore KEY`, `--good-from KEY=0.5`, `--no-redact`, `--labels FILE`.
 
     Raises:
         UserError: for a threshold that is no number, or a key that is named twice.
@@ -171,7 +178,7 @@ def key_rules(
             least[key] = value
     if both := least.keys() & set(ignore):
         raise UserError(f"{min(both)}: is told to be ignored and to be good from {least[min(both)]:g}; choose one")
-    return KeyRules(frozenset(ignore), least, redact)
+    return KeyRules(frozenset(ignore), least, redact, ratings)
 
 
 class Undecided(Exception):
@@ -421,7 +428,7 @@ class _Look:
         if good is None:
             self._cannot_tell(key, value)
         elif good is bad_if:
-            told = f"is {_shown(value)}" if least is None else f"is below {least:g}"
+            told = f"is {shown(value)}" if least is None else f"is below {least:g}"
             self._leave_out(f"{key} {told}: a bad answer")
 
     def _at_container(self, key: str, value: Any) -> bool:
@@ -471,7 +478,7 @@ class _Look:
     def _weigh(self, key: str, value: Any) -> None:
         number = _number(value)
         if judged(value) is False and number != -1:
-            self._leave_out(f"{key} is {_shown(value)}: not to be learned")
+            self._leave_out(f"{key} is {shown(value)}: not to be learned")
         elif "weight" in key and number is not None and 0 < number < 1:
             self._fact().weight *= number
         elif judged(value) is not True:
@@ -529,7 +536,7 @@ class _Look:
         elif meaning in (Meaning.JUDGEMENT, Meaning.FAULT):
             good = judged(value, self.rules.good_from.get(key))
             if good is (meaning is Meaning.FAULT):
-                self._leave_out(f"{key} of a turn is {_shown(value)}: a bad answer")
+                self._leave_out(f"{key} of a turn is {shown(value)}: a bad answer")
             elif good is None:
                 self._cannot_tell(key, value)
         else:
@@ -571,28 +578,7 @@ def turns_in(value: Any) -> list[Row]:
     return [turn for turn in (value if isinstance(value, list) else (value,)) if isinstance(turn, dict)]
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
+    """A value as messages show it: its JSON, cut where it is long."""
     text = json.dumps(value, ensure_ascii=False, default=str)
     return text if len(text) <= 40 else f"{text[:39]}…"
-
-
-VALUES_SHOWN = 4
-
-
-def undecided_message(where: str, found: dict[str, list[tuple[int, Any]]]) -> str:
-    """One message for all keys that cannot be judged: `found` has the line and value of each row, by key."""
-    lines = [f"{where}: keys that change what a row means hold values that do not tell what to do with it:"]
-    for key, seen in found.items():
-        shown = list(dict.fromkeys(_shown(value) for _, value in seen))
-        more = ", ..." if len(shown) > VALUES_SHOWN else ""
-        rows = f"{len(seen)} rows so far" if len(seen) > 1 else "1 row so far"
-        lines.append(f"  {key}: {', '.join(shown[:VALUES_SHOWN])}{more} (line {seen[0][0]}, {rows})")
-    key = next(iter(found))
-    lines.append(f"`--ignore {key}` reads past a key; in a build's YAML: `ignore: [{key}]`.")
-    answers = [key for key in found if meaning_of(key.rpartition(".")[2]) is Meaning.JUDGEMENT]
-    if answers:
-        lines.append(
-            f"`--good-from {answers[0]}=0.5` keeps answers from that number on (`good_from: {{{answers[0]}: 0.5}}`). Without "
-            'it, true, 1 and "true" are good, and false, 0 and -1 are bad.'
-        )
-    return "\n".join(lines)

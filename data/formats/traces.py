@@ -24,6 +24,8 @@ Spans = Callable[[Row], Sequence[tuple[str, Row]]]
 """A row as the spans that it holds, in the columns that the adapter reads, each with the id of its conversation; an empty id
 for a span that stands alone."""
 
+FAILED = "a request that failed"
+"""Why a span is left out whose request failed."""
 BEGINNING = Skip("the beginning of a longer chat of its trace")
 
 
@@ -62,11 +64,12 @@ def _gathered(numbered: Iterator[NumberedRow], spans: Spans, to_come: Counter[st
                 yield first, {"rows": gathered}
 
 
-def without_beginnings(results: Sequence[Result]) -> list[Result]:
+def without_beginnings(results: Sequence[Result], bad: Sequence[Chat] = ()) -> list[Result]:
     """Results of one conversation, with a Skip for each chat that another one with the same tools begins with.
 
     Services keep no thoughts in what they are sent again: a thought of the shorter chat is put into the longer one, which would
-    lack it. Where both thought something else at one place, both stay. Equal chats are no beginnings of each other.
+    lack it. Where both thought something else at one place, both stay. Equal chats are no beginnings of each other. A turn that
+    the shorter chat learns is learned in the longer one; the answer of a `bad` one is nowhere.
     """
     made = list(results)
     chats = [(place, result) for place, result in enumerate(made) if isinstance(result, Chat)]
@@ -84,15 +87,24 @@ def without_beginnings(results: Sequence[Result]) -> list[Result]:
                 continue
         for beginning in begun[:-1]:
             longer.setdefault(beginning, place)
+    ends = {_beginnings(chat)[-1] for chat in bad}
+    for place, result in enumerate(made) if ends else ():
+        if isinstance(result, Chat):
+            begun = _beginnings(result)
+            turns = [
+                message.model_copy(update={"weight": 0}) if digest in ends and message.role == "assistant" else message
+                for message, digest in zip(result.messages, begun, strict=True)
+            ]
+            made[place] = result.model_copy(update={"messages": tuple(turns)})
     return made
 
 
 def _beginnings(chat: Chat) -> list[bytes]:
-    """A digest for each of the chat's beginnings, the whole chat last; thoughts do not count."""
+    """A digest for each of the chat's beginnings, the whole chat last; thoughts and weights do not count."""
     digest = hashlib.sha256("\n".join(tool.model_dump_json() for tool in chat.tools).encode())
     digests = []
     for message in chat.messages:
-        digest.update(b"\n" + message.model_dump_json(exclude={"reasoning_content"}).encode())
+        digest.update(b"\n" + message.model_dump_json(exclude={"reasoning_content", "weight"}).encode())
         digests.append(digest.digest())
     return digests
 
@@ -105,6 +117,8 @@ def _with_thoughts(messages: tuple[Message, ...], beginning: tuple[Message, ...]
             made[place] = message.model_copy(update={"reasoning_content": same.reasoning_content})
         elif same.reasoning_content not in (None, message.reasoning_content):
             return None
+        if same.loss_weight > message.loss_weight:
+            made[place] = made[place].model_copy(update={"weight": same.weight})
     return tuple(made)
 
 

@@ -36,13 +36,16 @@ from core.screen import with_progress
 from data import wire
 from data.chats import Chat, PreferencePair, Result, Skip
 from data.formats.adapter import Adapter
+from data.formats.inferred_tools import read_tools
 from data.formats.inputs import Input, find_input
+from data.formats.ratings import read_ratings
 from data.formats.reading import not_commercial, read_adapted, why_not_commercial
 from data.formats.recognise import AUTO, RecognisedPart, find_parts
 from data.formats.row_keys import KeyCounts, KeyRules, key_rules
 from data.records import SCHEMA_VERSION, OutcomeName
 from data.release.manifest import find_release
-from data.sets.convert import Licence, names_of
+from data.sets.convert import Licence, Shape, names_of
+from data.sets.windows import SPLIT_LONG_TOKENS
 
 if TYPE_CHECKING:
     pass
@@ -56,6 +59,17 @@ NOTHING_TO_TRAIN = Skip("no turn to train on")
 
 def _as_list(value: object) -> object:
     return [value] if isinstance(value, str) else value
+
+
+class LabelsConfig(BaseModel):
+    """`labels` of a source: as `--labels`, `--on`, `--good` and `--bad` of `convert`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    path: str
+    on: str
+    good: str
+    bad: str | None = None
 
 
 class SourceConfig(BaseModel):
@@ -84,6 +98,10 @@ class SourceConfig(BaseModel):
     """The least number that is good, by key that may say that an answer is bad."""
     redact: Annotated[bool, Field(strict=True)] = True
     """Whether secrets in logs of agents become placeholders as they are read."""
+    tools: str | None = None
+    """A JSON file with definitions of the tools, for logs that hold none."""
+    labels: LabelsConfig | None = None
+    """Ratings of the answers that stand in another file."""
 
 
 class BuildConfig(BaseModel):
@@ -98,6 +116,10 @@ class BuildConfig(BaseModel):
     """Share of the groups that are kept apart for validation."""
     licence: Licence | None = None
     """`commercial` refuses sources, and leaves out rows, that may not be used for a commercial model."""
+    split_long: Annotated[bool | Annotated[int, Field(gt=0)], Field(exclude_if=lambda split: not split)] = False
+    """Cut chats that are longer than so many tokens (true: 8192) into windows that repeat system, tools and task."""
+    tokenizer: Annotated[str | None, Field(exclude_if=lambda model: model is None)] = None
+    """The model folder whose tokens are counted for that; null estimates them by bytes."""
     sources: list[SourceConfig] = Field(min_length=1)
 
 
@@ -121,6 +143,7 @@ class _Source:
     inputs: list[Input]
     licence: Licence | None
     rules: KeyRules
+    shape: Shape
 
 
 def _resolve(config: BuildConfig, name: str) -> tuple[Kind, list[_Source]]:
@@ -130,7 +153,12 @@ def _resolve(config: BuildConfig, name: str) -> tuple[Kind, list[_Source]]:
         try:
             inputs = _inputs_of(asked)
             parts = [part for item in inputs for part in find_parts(asked.adapter, item, may_import=False)]
-            rules = key_rules(asked.ignore, asked.good_from, redact=asked.redact)
+            labels = asked.labels
+            ratings = read_ratings(labels.path, on=labels.on, good=labels.good, bad=labels.bad) if labels else None
+            rules = key_rules(asked.ignore, asked.good_from, redact=asked.redact, ratings=ratings)
+            tools = read_tools(Path(asked.tools)) if asked.tools else ()
+            split = SPLIT_LONG_TOKENS if config.split_long is True else config.split_long or None
+            shape = Shape(tools, split, config.tokenizer)
             for part in parts:
                 if asked.outcomes is not None and part.adapter.kind != "trajectory":
                     raise UserError("outcomes: only adapters whose rows are trajectories know outcomes")
@@ -138,7 +166,7 @@ def _resolve(config: BuildConfig, name: str) -> tuple[Kind, list[_Source]]:
                     raise UserError(f"`licence: commercial` refuses {refused}")
         except UserError as error:
             raise UserError(f"{name}: sources.{index}: {error}") from None
-        sources.append(_Source(asked, parts, inputs, config.licence, rules))
+        sources.append(_Source(asked, parts, inputs, config.licence, rules, shape))
     kinds: dict[Kind, str] = {
         "pair" if part.adapter.kind == "pair" else "chat": part.adapter.name for s in sources for part in s.parts
     }
@@ -158,10 +186,11 @@ def _with_outcomes(adapter: Adapter, asked: SourceConfig) -> Adapter:
 
 
 def _results(source: _Source, counts: KeyCounts) -> Iterator[Result]:
-    for _, result in chain.from_iterable(
+    adapted = chain.from_iterable(
         read_adapted(_with_outcomes(part.adapter, source.asked), part.source, rules=source.rules, counts=counts)
         for part in source.parts
-    ):
+    )
+    for result in chain.from_iterable(source.shape.results(result) for _, result in adapted):
         if isinstance(result, Skip):
             yield result
         elif source.licence is not None and (refused := not_commercial(result)) is not None:

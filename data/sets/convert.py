@@ -18,7 +18,8 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,12 +29,16 @@ from core.errors import UserError
 from core.files import whole_result
 from core.json_lines import BadLine
 from core.screen import save_counts, with_progress
-from data.chats import Chat, PreferencePair, Skip
+from data.chats import Chat, PreferencePair, Result, Skip
 from data.formats.adapter import Adapter
+from data.formats.inferred_tools import with_declared_tools
 from data.formats.inputs import Chunk, Input
 from data.formats.reading import adapt_chunk, chunks_for, not_commercial, why_not_commercial
 from data.formats.recognise import AUTO, RecognisedPart, _tell_absent_columns, find_parts
 from data.formats.row_keys import NO_RULES, KeyCounts, KeyRules
+from data.models import read_tokenizer
+from data.records import ToolSpec
+from data.sets.windows import CountTokens, chat_to_windows, count_by_bytes
 
 Licence = Literal["commercial"]
 BAD_ROWS_SHOWN = 3
@@ -41,6 +46,38 @@ CHUNKS_AHEAD_PER_WORKER = 2
 
 
 # --- the conversion ---
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What becomes of chats behind their adapters."""
+
+    tools: tuple[ToolSpec, ...] = ()
+    """Definitions of tools of which logs hold none."""
+    split_long_tokens: int | None = None
+    """The length of windows of longer chats; null leaves them whole."""
+    tokenizer: str | None = None
+    """The model whose tokens are counted for that; null estimates them."""
+
+    def results(self, result: Result) -> list[Result]:
+        """A result with these tools, and in windows."""
+        if not isinstance(result, Chat):
+            return [result]
+        if self.tools:
+            result = with_declared_tools(result, self.tools)
+        if self.split_long_tokens is None:
+            return [result]
+        count = count_by_bytes if self.tokenizer is None else _counter(self.tokenizer)
+        return list(chat_to_windows(result, self.split_long_tokens, count))
+
+
+@cache
+def _counter(model: str) -> CountTokens:
+    tokenizer, _ = read_tokenizer(model)
+    return lambda text: len(tokenizer.encode(text, add_special_tokens=False))
+
+
+AS_IT_IS = Shape()
 
 
 @dataclass
@@ -65,6 +102,7 @@ def _convert_chunk(
     adapter: Adapter,
     licence: Licence | None,
     rules: KeyRules,
+    shape: Shape,
     chunk: Chunk,
     line_of_id: dict[str, int] | None = None,
 ) -> _Converted:
@@ -77,7 +115,7 @@ def _convert_chunk(
         if isinstance(results, BadLine):
             bad.append(results)
             continue
-        for result in results:
+        for result in chain.from_iterable(map(shape.results, results)):
             if licence and not isinstance(result, Skip):
                 result = not_commercial(result) or result
             if isinstance(result, Skip):
@@ -96,7 +134,7 @@ _convert_in_worker: list[Callable[[Chunk], _Converted]]
 
 
 def _start_worker(
-    parts: Sequence[tuple[str, str | None]], source: Input, licence: Licence | None, rules: KeyRules
+    parts: Sequence[tuple[str, str | None]], source: Input, licence: Licence | None, rules: KeyRules, shape: Shape
 ) -> None:
     """Look the adapters up anew: a function inside one may be of a kind that cannot be sent to another process."""
     global _convert_in_worker
@@ -105,7 +143,7 @@ def _start_worker(
     for spec, called in parts:
         (part,) = find_parts(spec, source, may_import=True)
         adapter = part.adapter if called is None else part.adapter.of_unknown_origin(called)
-        _convert_in_worker.append(partial(_convert_chunk, adapter, licence, rules))
+        _convert_in_worker.append(partial(_convert_chunk, adapter, licence, rules, shape))
 
 
 def _work(part: int, chunk: Chunk) -> _Converted:
@@ -114,12 +152,17 @@ def _work(part: int, chunk: Chunk) -> _Converted:
 
 @contextmanager
 def _pool(
-    workers: int, parts: Sequence[tuple[str, str | None]], source: Input, licence: Licence | None, rules: KeyRules
+    workers: int,
+    parts: Sequence[tuple[str, str | None]],
+    source: Input,
+    licence: Licence | None,
+    rules: KeyRules,
+    shape: Shape,
 ) -> Iterator[ProcessPoolExecutor | None]:
     if workers == 1:
         yield None
         return
-    pool = ProcessPoolExecutor(workers, initializer=_start_worker, initargs=(parts, source, licence, rules))
+    pool = ProcessPoolExecutor(workers, initializer=_start_worker, initargs=(parts, source, licence, rules, shape))
     try:
         pool.submit(os.getpid).result()  # all processes start now, while the bar that shows progress has no thread yet
         yield pool
@@ -136,6 +179,7 @@ def _converted(
     workers: int,
     licence: Licence | None,
     rules: KeyRules,
+    shape: Shape,
 ) -> Iterator[_Converted]:
     """All chunks in their order."""
     ahead: deque[Future[_Converted]] = deque()
@@ -150,7 +194,7 @@ def _converted(
                 if chunk.path != path:
                     path = chunk.path
                     line_of_id.clear()
-                yield _convert_chunk(part.adapter, licence, rules, chunk, line_of_id)
+                yield _convert_chunk(part.adapter, licence, rules, shape, chunk, line_of_id)
                 continue
             ahead.append(pool.submit(_work, index, chunk))
             if len(ahead) >= ahead_at_most:  # so that a fast reader does not fill the memory
@@ -168,6 +212,7 @@ def convert(
     max_bad: int | None = None,
     licence: Licence | None = None,
     rules: KeyRules = NO_RULES,
+    shape: Shape = AS_IT_IS,
 ) -> dict[str, Any]:
     """Write all chats or pairs of a source, one a line, and return the counts: read = kept + dropped by reason + bad.
 
@@ -177,6 +222,7 @@ def convert(
         max_bad: stop when there are more bad rows than this; null never stops.
         licence: "commercial" refuses sources and rows that may not be used for a commercial model.
         rules: what to make of keys that may say that an answer is bad and hold a value that does not tell.
+        shape: tools for chats that declare none, and how long chats are cut.
 
     Raises:
         UserError: for a wrong name, an unreadable input, too many bad rows, a key that cannot be judged, or when no row can
@@ -199,9 +245,9 @@ def convert(
     dropped = Counter[str]()
     first_bad: list[BadLine] = []
     why_refused = None
-    with whole_result(out) as result, _pool(workers, specs, source, licence, rules) as pool:
+    with whole_result(out) as result, _pool(workers, specs, source, licence, rules, shape) as pool:
         file, bad_file = result.open(out), result.open(quarantine)
-        chunks = _converted(parts, pool, workers=workers, licence=licence, rules=rules)
+        chunks = _converted(parts, pool, workers=workers, licence=licence, rules=rules, shape=shape)
         for done in with_progress(chunks, f"converting {source.name}", size=lambda done: done.rows):
             file.write(done.lines)
             rows += done.rows

@@ -93,6 +93,7 @@ def audit_turns(rows: Iterable[Example], control_texts: Collection[str]) -> Iter
     for row in with_progress(rows, "auditing turns"):
         messages, trained = imitated_turns(row)
         tools = {tool.function.name: tool.function.parameters for tool in row.tools}
+        inferred = row.inferred_tools if isinstance(row, Chat) else ()
         invented = any(map(_has_null_schema, tools.values()))
         for t in trained:
             message = messages[t]
@@ -105,6 +106,7 @@ def audit_turns(rows: Iterable[Example], control_texts: Collection[str]) -> Iter
                 parameters = tools.get(call.name)
                 fault = call_fault(call, parameters)
                 tallies["undeclared_tools"].add(fault == "undeclared", row.id)
+                tallies["inferred_tools"].add(call.name in inferred, row.id)
                 if parameters is not None:
                     tallies["unfit_calls"].add(fault, row.id)
                     invented = invented or _has_invented_null(call, parameters)
