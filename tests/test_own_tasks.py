@@ -146,3 +146,45 @@ def test_pools_are_read_from_read_only_calls(run_app: Run, tmp_path: Path) -> No
     (tmp_path / "notes" / "families.yaml").write_text(yaml.safe_dump(families), encoding="utf-8")
     code, _, err = run_app("benchmark", "tasks", "make", "notes", "--trust")
     assert code == 2 and "read-only" in err
+
+
+def test_tasks_of_other_projects_become_tasks_and_what_does_not_is_counted(run_app: Run, tmp_path: Path) -> None:
+    write_notes(tmp_path / "notes", tasks=[])
+    change = {"action_id": "0_0", "name": "change_note", "arguments": {"id": 1, "text": "new"}, "info": None}
+    look = {"name": "find_note", "arguments": {"title": "seed"}}
+    scenario = {
+        "instructions": {
+            "reason_for_call": "Change it.",
+            "known_info": "It is note 1.",
+            "task_instructions": "Be terse.",
+        }
+    }
+
+    def tau2(number: str, actions: list[Any], says: list[str]) -> dict[str, Any]:
+        criteria = {"actions": actions, "communicate_info": says, "nl_assertions": ["x"]}
+        return {"id": number, "user_scenario": scenario, "initial_state": None, "evaluation_criteria": criteria}
+
+    tasks = [tau2("0", [look, change], ["7"]), tau2("1", [look], ["old words"]), tau2("2", [], [])]
+    Path("tau2.json").write_text(json.dumps(tasks), encoding="utf-8")
+    code, said, err = run_app("benchmark", "tasks", "import", "notes", "tau2.json", "--from", "tau2", "--split", "test")
+    assert code == 0 and "2 tasks (train 0, test 2), 1 left out" in said, said + err
+    rows = [json.loads(line) for line in Path("notes/tasks.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert rows[0]["instruction"] == "Change it.\n\nIt is note 1.\n\nBe terse."
+    assert [call["name"] for call in rows[0]["solution"]] == ["find_note", "change_note"] and "says" not in rows[0]
+    assert rows[1]["expects"] == "no_change" and rows[1]["says"] == ["old words"]
+    kind = open_notes(tmp_path / "other", tasks=rows)
+    assert all(not check_task(kind, row).refusals for row in kind.folder.rows)
+
+    gym = {"id": 5, "responses_create_params": {"input": [{"role": "user", "content": "메모를 바꿔."}]}}
+    gym |= {"ground_truth": [{"name": "change_note", "arguments": json.dumps(change["arguments"])}]}
+    Path("gym.jsonl").write_text(json.dumps(gym) + "\n", encoding="utf-8")
+    assert run_app("benchmark", "tasks", "import", "notes", "gym.jsonl", "--from", "nemo-gym")[0] == 0
+    Path("inspect.jsonl").write_text(
+        json.dumps({"input": "What does 'seed' say?", "target": "old words"}), encoding="utf-8"
+    )
+    assert run_app("benchmark", "tasks", "import", "notes", "inspect.jsonl", "--from", "inspect")[0] == 0
+    rows = [json.loads(line) for line in Path("notes/tasks.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert rows[2]["solution"] == [{"name": "change_note", "arguments": {"id": 1, "text": "new"}}]
+    assert rows[3]["says"] == ["old words"] and len(rows) == 4
+    code, _, err = run_app("benchmark", "tasks", "import", "notes", "gym.jsonl", "--from", "harbor")
+    assert code == 2 and "Docker" in err

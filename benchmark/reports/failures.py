@@ -89,15 +89,15 @@ def failures_command(
     runs: Annotated[list[Path], typer.Argument(help="Folders of finished runs.")],
     top: Annotated[int, typer.Option(min=1, help="How many kinds of errors to show.")] = 10,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")] = False,
-    worlds: OfWorlds = "",
+    of_worlds: OfWorlds = "",
 ) -> None:
     """How the failed tries of each run ended, by world, and which errors they met. An injected fault is no error of a model.
 
     Example: python -m benchmark failures runs/quickstart/round-1/test/sft-1 runs/quickstart/round-1/test/dpo-1
     """
     read = [(folder, read_run(folder), count_failures(read_trajectories(folder / RECORDS))) for folder in runs]
-    if worlds:
-        require_same_worlds([(folder, run) for folder, run, _ in read], worlds)
+    if of_worlds:
+        require_same_worlds([(folder, run) for folder, run, _ in read], of_worlds)
     if as_json:
         print(json.dumps({str(folder): found.to_json() for folder, _, found in read}, ensure_ascii=False, indent=2))
         return

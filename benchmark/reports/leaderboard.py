@@ -88,14 +88,14 @@ def leaderboard_command(
     print(f"wrote {out / 'index.html'}")
 
 
-def write_leaderboard(runs: Sequence[Path], out: Path, worlds: str = "") -> None:
+def write_leaderboard(runs: Sequence[Path], out: Path, of_worlds: str = "") -> None:
     """Write the pages of run folders into `out`, in the order given; pages of an earlier board there are replaced.
 
     Raises:
         UserError: if a folder is no run, a file is damaged, two runs have the same label, or `out` holds something else.
     """
     rows = _read_rows(runs)
-    require_same_worlds([(row.entry.source, row.entry.run) for row in rows], worlds)
+    require_same_worlds([(row.entry.source, row.entry.run) for row in rows], of_worlds)
     _check_room(runs, out)
     entries = [row.entry for row in rows]
     with claimed_folder(out), whole_result(out / JSON) as result:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -31,13 +31,14 @@ from benchmark.runs.options import (
 from benchmark.runs.record import in_processes
 from benchmark.worlds.own.check_tasks import Checked, Refusal, check_task, check_together
 from benchmark.worlds.own.families import Families, families_to_rows
-from benchmark.worlds.own.folder import FAMILIES_FILE, POOLS_FILE, read_pools
+from benchmark.worlds.own.folder import FAMILIES_FILE, POOLS_FILE, TASKS_FILE, WORLD_FILE, read_folder, read_pools
+from benchmark.worlds.own.imports import Project, import_tasks
 from benchmark.worlds.own.kind import OwnKind, ask_pools
 from benchmark.worlds.own.tasks import TaskRow
 from benchmark.worlds.world import PARTS
 from core.config import read_config
 from core.errors import UserError, printable
-from core.files import whole_file, write_json
+from core.files import whole_file, write_json, write_whole
 from core.screen import print_table, with_progress
 
 tasks_app = typer.Typer(
@@ -170,3 +171,38 @@ def make_command(folder: Folder, trust: Trust = False) -> None:
         (family.name, counts[family.name, "train"], counts[family.name, "test"]) for family in families.families
     ])  # fmt: skip
     print(f"{len(rows)} tasks; `python -m benchmark tasks check {folder}` says whether they are good")
+
+
+@tasks_app.command("import")
+def import_command(
+    folder: Folder,
+    file: Annotated[Path, typer.Argument(help="Their tasks: a JSON list, or JSON Lines.")],
+    project: Annotated[Project, typer.Option("--from", help="Whose tasks they are.")],
+    split: Annotated[
+        Literal["train", "test"] | None,
+        typer.Option(help="Of all; by default by the hash of each id, six in ten train."),
+    ] = None,
+) -> None:
+    """Add another project's tasks to tasks.jsonl of a folder whose tools they are for.
+
+    Example: python -m benchmark tasks import my-airline tasks.json --from tau2
+    """
+    made = import_tasks(project, file, split)
+    out = folder / TASKS_FILE
+    before = out.read_text(encoding="utf-8") if out.is_file() else ""
+    if before and not before.endswith("\n"):
+        before += "\n"
+    known = {row.id for row in read_folder(folder).rows} if (folder / WORLD_FILE).is_file() else set()
+    if taken := next((row.id for row in made.rows if row.id in known), None):
+        raise UserError(f"{out}: task {taken!r} is there already; remove the tasks that were imported before")
+    folder.mkdir(parents=True, exist_ok=True)
+    write_whole(out, before + "".join(row.model_dump_json(exclude_defaults=True) + "\n" for row in made.rows))
+    for why, count in made.left_out.most_common():
+        print(f"left out {count}: {why}")
+    for what, count in made.changed.most_common():
+        print(f"{count}: {what}")
+    splits = Counter(row.split for row in made.rows)
+    print(
+        f"wrote {out}: {len(made.rows)} tasks (train {splits['train']}, test {splits['test']}), "
+        f"{made.left_out.total()} left out"
+    )
