@@ -87,6 +87,8 @@ class LoopConfig(_Strict):
     """The loop stops after so many rounds in a row without a significant gain on the validation tasks."""
     launch: str = "python"
     """How training is started: python, or accelerate launch --config_file FILE."""
+    serve: str = ""
+    """A server that answers for the models, such as vllm serve {base} --enable-lora --port {port}; without it transformers."""
     tasks: str = ""
     """Options of all tasks, such as --worlds files,api --short."""
     run: str = ""
@@ -103,7 +105,19 @@ class LoopConfig(_Strict):
     pairs: str = ""
     """Options of `python -m data pairs`, such as --first 2 or --level trajectory."""
 
-    _are_words = field_validator("launch", "tasks", "run", "pairs")(_words)
+    _are_words = field_validator("launch", "serve", "tasks", "run", "pairs")(_words)
+
+    @field_validator("serve")
+    @classmethod
+    def _names_its_port(cls, serve: str) -> str:
+        if serve and "{port}" not in serve:
+            raise ValueError("expected {port} in it, as in: vllm serve {base} --enable-lora --port {port}")
+        return serve
+
+    @property
+    def run_options(self) -> tuple[str, ...]:
+        """Of all runs of a model, the server's command being one word."""
+        return (self.run, *(("--serve", shlex.quote(self.serve)) if self.serve else ()))
 
     @model_validator(mode="after")
     def _tasks_differ(self) -> LoopConfig:
@@ -297,7 +311,8 @@ class Loop:
                 "practice", number, here,
                 command_words(
                     "python -m benchmark run --model", sft, "--label sft", expert,
-                    *self._tasks_of("practice", config.practice, number), config.tasks, config.run, config.practice.options,
+                    *self._tasks_of("practice", config.practice, number), config.tasks, *config.run_options,
+                    config.practice.options,
                     "--advise --out", practice,
                 ),
                 reads=(sft,), makes=tuple(tried), after=(f"round-{number}/sft",), uses_model=True,
@@ -374,8 +389,8 @@ class Loop:
         return Stage(
             name, number, self.folder(number),
             command_words(
-                "python -m benchmark run", *asked, *self._tasks_of(split, tasks), self.config.tasks, self.config.run,
-                tasks.options, "--out", out,
+                "python -m benchmark run", *asked, *self._tasks_of(split, tasks), self.config.tasks,
+                *self.config.run_options, tasks.options, "--out", out,
             ),
             reads=tuple(model for _, model in models),
             makes=tuple(out / label / "trajectories.jsonl" for label, _ in models),

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from benchmark.agent.episodes import Invalid, Policy
 from benchmark.agent.policies import policy_named
@@ -18,6 +18,10 @@ from core.errors import UserError
 from core.files import file_sha256
 from data.models import find_base, missing_model_check, model_files
 from data.rendering.renderer import read_chat_template
+
+if TYPE_CHECKING:
+    from benchmark.agent.served_model import ServerPolicy
+    from benchmark.agent.started_server import StartedServers
 
 API_KEY_ENV = "OPENAI_API_KEY"
 
@@ -45,10 +49,10 @@ class Options:
 
 @dataclass(frozen=True)
 class Actor:
-    """Who is to act: a model under transformers, a served one, or a policy without a model."""
+    """Who is to act: a model under transformers or behind a server started for it, a served one, or a policy."""
 
     label: str
-    kind: Literal["model", "server", "policy"]
+    kind: Literal["model", "started", "server", "policy"]
     name: str
     server: str | None = None
     """Base URL of the server, for a served model."""
@@ -57,6 +61,18 @@ class Actor:
     chat_template_path: str | None = None
     api_key: str | None = field(default=None, repr=False)
     timeout_seconds: float = 300.0
+    servers: StartedServers | None = field(default=None, repr=False)
+    """What starts its server, for a model of this machine that is not run under transformers."""
+
+    @property
+    def has_weights(self) -> bool:
+        """Whether its weights are here, to be hashed."""
+        return self.kind in ("model", "started")
+
+    @property
+    def is_asked(self) -> bool:
+        """Whether a server computes it."""
+        return self.kind in ("server", "started")
 
     def identity(self) -> str:
         """A hash of all that makes the model; a server's weights cannot be seen, so it is its address and name."""
@@ -64,6 +80,8 @@ class Actor:
             return self.name
         if self.kind == "model":
             return model_sha256(self.name, self.chat_template_path)
+        if self.servers is not None:  # how it is started decides, too: four bits, for one
+            return json_sha256([self.servers.command, model_sha256(self.name, self.chat_template_path)])
         exact = model_sha256(self.tokenizer, self.chat_template_path) if self.tokenizer else None
         return json_sha256([self.server, self.name, exact])
 
@@ -91,20 +109,31 @@ class Actor:
                 **decoding,
             )
             return
+        if self.servers is None:
+            with closing(self._asking(str(self.server), self.name, self.tokenizer, options, decoding)) as policy:
+                yield policy
+            return
+        with (
+            self.servers.serving(self.name, self.label) as served,
+            closing(self._asking(served.url, served.name, self.name, options, decoding)) as policy,
+        ):
+            yield policy
+
+    def _asking(
+        self, url: str, name: str, tokenizer: str | None, options: Options, decoding: dict[str, Any]
+    ) -> ServerPolicy:
         from benchmark.agent.served_model import ServerPolicy  # noqa: PLC0415 - only where a server is asked
 
         template = self.chat_template_path
-        served = ServerPolicy(
-            str(self.server),
-            self.name,
-            renderer=read_renderer(self.tokenizer, chat_template_path=template) if self.tokenizer else None,
+        return ServerPolicy(
+            url,
+            name,
+            renderer=read_renderer(tokenizer, chat_template_path=template) if tokenizer else None,
             api_key=self.api_key,
             concurrency=options.batch_size,
             timeout_seconds=self.timeout_seconds,
             **decoding,
         )
-        with closing(served):
-            yield served
 
 
 def read_api_key(name: str) -> str | None:
@@ -127,6 +156,7 @@ def make_actors(
     label: list[str] | None,
     *,
     server: str | None,
+    servers: StartedServers | None = None,
     suffix: str,
     **how: Any,
 ) -> list[Actor]:
@@ -143,8 +173,11 @@ def make_actors(
     if server is not None and not model:
         with closing(ServerPolicy(server, api_key=how["api_key"], timeout_seconds=how["timeout_seconds"])) as only:
             model = [only.model]
-    named: list[tuple[Literal["model", "server", "policy"], str]] = [
-        *(("model" if server is None else "server", name) for name in model or []),
+    kind_of_models: Literal["model", "started", "server"] = "model" if server is None else "server"
+    if servers is not None:
+        kind_of_models = "started"
+    named: list[tuple[Literal["model", "started", "server", "policy"], str]] = [
+        *((kind_of_models, name) for name in model or []),
         *(("policy", name) for name in policy or []),
     ]
     if not named:
@@ -158,12 +191,19 @@ def make_actors(
         if not name or name.startswith(".") or "/" in name:
             raise UserError(f"--label {name!r}: expected the name of a folder, without '/'")
     for kind, name in named:
-        if kind == "model":
+        if kind in ("model", "started"):
             missing_model_check(name)
         elif kind == "policy":
             policy_named(name)
     return [
-        Actor(called, kind, name, server=server if kind == "server" else None, **how)
+        Actor(
+            called,
+            kind,
+            name,
+            server=server if kind == "server" else None,
+            servers=servers if kind == "started" else None,
+            **how,
+        )
         for called, (kind, name) in zip(labels, named, strict=True)
     ]
 

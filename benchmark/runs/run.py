@@ -17,6 +17,7 @@ import warnings
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -34,6 +35,7 @@ from benchmark.agent.episodes import (
 )
 from benchmark.agent.examples import read_examples
 from benchmark.agent.policies import POLICIES, Expert
+from benchmark.agent.started_server import StartedServers
 from benchmark.agent.transformers_model import Dtype, Model
 from benchmark.kpis import kpis, kpis_by, pass_hat_k, success_by_context
 from benchmark.runs.actors import API_KEY_ENV, Actor, Options, make_actors, read_api_key
@@ -99,6 +101,10 @@ def run_benchmark(
     ] = None,
     server: Annotated[
         str | None, typer.Option(help="Base URL of an OpenAI-compatible server: vLLM, llama.cpp, transformers serve.")
+    ] = None,
+    serve: Annotated[
+        str | None,
+        typer.Option(help="Start this server for the models: 'vllm serve {base} --enable-lora --port {port}'."),
     ] = None,
     tokenizer: Annotated[
         str | None,
@@ -175,6 +181,8 @@ def run_benchmark(
     warnings.filterwarnings("ignore", category=FutureWarning)  # libraries' advice to developers
     if server is not None and dtype != "auto":
         raise UserError("--dtype goes with --model; a server computes in what it was started with")
+    if serve is not None and (server is not None or not model or dtype != "auto"):
+        raise UserError("--serve goes with --model, which it starts a server for, and without --server and --dtype")
     if not math.isfinite(temperature):
         raise UserError(f"--temperature {temperature}: expected 0 or a number above it")
     if samples > 1 and temperature == 0:
@@ -193,12 +201,14 @@ def run_benchmark(
         raise UserError(f"--examples goes with --model or --server; --policy {policy[0]} reads no prompt")
     shots = 0 if examples is None else shots or 3
     shown = None if examples is None else read_examples(examples, shots=shots)
+    servers = None if serve is None else StartedServers(serve, out / "server.log")
     actors = make_actors(
         model,
         policy,
         label,
         suffix=f"-{shots}-shot" if shots else "",
         server=server,
+        servers=servers,
         tokenizer=tokenizer,
         chat_template_path=chat_template_path,
         api_key=None if server is None else read_api_key(api_key_env),
@@ -243,10 +253,11 @@ def run_benchmark(
         "examples": None if examples is None else str(examples),
         "identity": chosen.identity,
     }
-    for actor in actors:
-        run_actor(actor, tries, options, folders[actor.label], chosen=chosen, told=drawn)
-        if keep == "solved":
-            keep_solved(folders[actor.label])
+    with servers or nullcontext():
+        for actor in actors:
+            run_actor(actor, tries, options, folders[actor.label], chosen=chosen, told=drawn)
+            if keep == "solved":
+                keep_solved(folders[actor.label])
     Console().print(kpi_table(list(folders.values())))
     print_asking([read_run(folder) for folder in folders.values()])
     for called, folder in folders.items():
@@ -328,7 +339,7 @@ def _run_actor(
     if done.records:
         print(f"{actor.label}: {len(done.records)} of {len(tries)} tries are done already and kept")
     began = time.monotonic()
-    stages = read_stages(actor.name) if actor.kind == "model" else None  # what is wrong with it is told first
+    stages = read_stages(actor.name) if actor.has_weights else None  # what is wrong with it is told first
     if left := done.left(wanted):
         carry_out(actor, left, options, done, folder / unfinished(key), chosen)
     records = done.records_of(wanted)
@@ -338,10 +349,10 @@ def _run_actor(
         label=actor.label,
         model=actor.name,
         model_hash=identity,
-        weights_sha256=weights_sha256(actor.name) if actor.kind == "model" else None,
+        weights_sha256=weights_sha256(actor.name) if actor.has_weights else None,
         key=key,
         **told,
-        server=actor.server,
+        server=actor.server if actor.servers is None else actor.servers.command,
         tokenizer=actor.tokenizer,
         options=asdict(options),
         kpis=kpis(records),
@@ -391,7 +402,7 @@ def carry_out(
             label=actor.label,
             max_steps=options.max_steps,
             max_same_errors=options.max_same_errors,
-            live=options.batch_size if actor.kind == "server" else max(options.batch_size, 16),
+            live=options.batch_size if actor.is_asked else max(options.batch_size, 16),
             advise=options.advise,
             invalid=options.invalid,
             repeat_guard=options.repeat_guard,

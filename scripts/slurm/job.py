@@ -2,6 +2,7 @@
 
     job.py train [--accelerate FILE] METHOD CONFIG [options]   train/METHOD.py on all GPUs of all nodes of the job
     job.py command [--shards N] MODULE [arguments]             python -m MODULE on one node; task i of an array takes shard i/N
+    job.py with-server SERVER LOG COMMAND [arguments]          a server beside a command, in which {url} and {port} are its own
     job.py node [--accelerate FILE] METHOD CONFIG [options]    the part of `train` that each node runs
 
 Slurm announces the end of a job, by preemption or the time limit, with a signal to this process. It is handed to the run, which
@@ -19,6 +20,8 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
+import shlex
 import signal
 import socket
 import subprocess
@@ -34,6 +37,8 @@ import yaml
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from core.command_line import Parser
+from core.errors import UserError
+from core.server_process import serving
 
 SIGNALS = (signal.SIGUSR1, signal.SIGTERM)
 PREEMPTED = 75
@@ -54,6 +59,10 @@ def main() -> int:
     command.add_argument("--shards", type=int)
     command.add_argument("module")
     command.add_argument("arguments", nargs=argparse.REMAINDER)
+    beside = modes.add_parser("with-server")
+    beside.add_argument("server")
+    beside.add_argument("log", type=Path)
+    beside.add_argument("arguments", nargs=argparse.REMAINDER)
     given = parser.parse_args()
 
     if given.mode == "node":
@@ -74,10 +83,31 @@ def main() -> int:
         ]
         # srun hands it to all processes on all nodes. One that is still starting misses it, so it is sent again and again.
         return supervise(srun, repeat(signal.SIGUSR1), output_dir(given.config, given.options) / "status.json")
+    if given.mode == "with-server":
+        return run_with_server(given.server, given.log, given.arguments)
     if given.shards and "SLURM_ARRAY_TASK_ID" not in os.environ:
         parser.error(f"--shards {given.shards} is for an array: sbatch --array=1-{given.shards}")
     shard = ["--shard", f"{os.environ['SLURM_ARRAY_TASK_ID']}/{given.shards}"] if given.shards else []
     return supervise([sys.executable, "-m", given.module, *given.arguments, *shard], iter([signal.SIGTERM]))
+
+
+def run_with_server(server: str, log: Path, command: Sequence[str]) -> int:
+    """Start a server, wait until it is healthy, run a command beside it, and end both.
+
+    Returns:
+        The exit code of the job: the command's, 2 where the server does not serve.
+    """
+    try:
+        with serving(server, log=log) as url:
+            values = {"{url}": url, "{port}": url.rpartition(":")[2]}
+            words = [re.sub(r"\{url\}|\{port\}", lambda name: values[name[0]], word) for word in command]
+            if words[0] == "python":
+                words[0] = sys.executable
+            say(f"served at {url}: {shlex.join(words)}")
+            return supervise(words, iter([signal.SIGTERM]))
+    except UserError as error:
+        say(str(error))
+        return 2
 
 
 def output_dir(config: str, options: Sequence[str]) -> Path:
