@@ -405,13 +405,12 @@ def test_the_quickstart_on_a_folder_asks_for_its_tools_and_fills_in_the_loop(
     assert told[1] == f"-m benchmark tools {folder}" + " --trust" * trusts, (
         "examples of this checkout alone are trusted"
     )
-    assert told[2] == f"-m benchmark tasks check {folder}"
     out = f"runs/{Path(folder).name}"
-    assert told[3] == f"-m benchmark loop --config {out}/loop.yaml"
+    assert told[2] == f"-m benchmark loop --config {out}/loop.yaml"
     loop = loop_of(tmp_path / out / "loop.yaml").config
     assert loop.out == out and loop.tasks == f"--worlds './{folder}'"
-    assert f"--examples {out}/round-1/records.jsonl --shots 3 --worlds ./{folder}" in told[4]
-    assert f"--count {loop.test.count} --seed {loop.test.seed} {loop.run}" in told[4], "the same tasks as the loop's"
+    assert f"--examples {out}/round-1/records.jsonl --shots 3 --worlds ./{folder}" in told[3]
+    assert f"--count {loop.test.count} --seed {loop.test.seed} {loop.run}" in told[3], "the same tasks as the loop's"
 
 
 def test_a_failed_stage_ends_the_loop_with_its_code_and_its_last_words(
