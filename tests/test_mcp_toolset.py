@@ -218,8 +218,8 @@ def test_nothing_that_a_server_started_outlives_it(tmp_path: Path) -> None:
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_a_server_ends_with_its_runner(number: int, tmp_path: Path) -> None:
     """The runner is killed as a process group, or interrupted while a call is under way."""
-    state = tmp_path / "state"
-    state.mkdir()
+    state = tmp_path / "tooltune-scratch" / "state"
+    state.mkdir(parents=True)
     code = f"""
 import sys, time
 from pathlib import Path

@@ -388,6 +388,8 @@ def close_episode(episode: Episode, verdict: Verdict, *, advise: bool = False) -
         "why": verdict.why,
         "injected": [list(pair) for pair in episode.injected],
         **({} if verdict.asking is None else {"asking": verdict.asking}),
+        # Only servers of a user's own ask their client back.
+        **({"asked_back": asked} if (asked := getattr(episode.world, "asked_back", 0)) else {}),
         **({"read_as": [list(pair) for pair in episode.read_as]} if episode.read_as else {}),
         "replay": {**_VERSIONS, "sums": record_checksums(metadata, episode.actions)},
     }

@@ -74,6 +74,8 @@ class OwnWorld(ToolWorld):
         self.plan = Plan(None, [[_Do(place)] for place in range(len(row.solution))])
         self.made: list[Made] = []
         self.said: str | None = None
+        self.asked_back = 0
+        """How often servers asked their client for something and were refused; known when the world is left."""
         self._tools = {tool.function.name: tool for tool in task.tools}
         self._expected: Expected | None = None
         self._toolsets: list[Toolset] = []
@@ -114,6 +116,7 @@ class OwnWorld(ToolWorld):
     def __exit__(self, *exc: object) -> None:
         toolsets, self._toolsets = self._toolsets, []
         for toolset in toolsets:
+            self.asked_back += toolset.asked_back
             toolset.close()
         if self._scratch is not None:
             shutil.rmtree(self._scratch, ignore_errors=True)

@@ -126,6 +126,10 @@ def main() -> None:
 
         for folder in folders:
             shutil.rmtree(folder, ignore_errors=True)
+            around = os.path.dirname(folder)
+            if os.path.basename(around).startswith("tooltune-"):
+                with contextlib.suppress(OSError):
+                    os.rmdir(around)  # made for the copy of the state, and empty without it
     os._exit(code)
 
 

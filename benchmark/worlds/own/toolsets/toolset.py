@@ -20,7 +20,6 @@ Reason = Literal[
     "garbled",  # an answer that cannot be read
     "too_large",  # an answer beyond the limit
     "protocol",  # an answer that breaks the protocol, or a version that nobody here speaks
-    "asked_back",  # wants something of its client that it does not get, and cannot go on without
     "elsewhere",  # a redirect to a host that world.yaml does not list
     "unrecorded",  # a lookup that holds no result for the call
     "broke",  # code of the folder (a class's constructor, its reset, its reward, check.py) that raised
