@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from benchmark.worlds.own.toolsets.opening import source_to_toolset
 from support.commands import Run
 from support.own_tools import play_notes, write_notes
 
@@ -67,3 +68,52 @@ def test_tools_shows_what_a_model_reads_and_what_has_changed(run_app: Run, tmp_p
     code, said, _ = run_app("benchmark", "tools", "notes", "--diff", "old.json")
     assert code == 1 and "change_note takes other arguments; 12 tasks use it" in said and "crash is new" in said
     assert "12 of 24 tasks need no tool" in said
+
+
+SHOP = '''class Shop:
+    """A shop."""
+
+    def __init__(self) -> None:
+        self.cart: list[str] = []
+        self.wanted = "nothing"
+
+    def reset(self, wanted: str = "nothing") -> None:
+        self.cart, self.wanted = [], wanted
+
+    def list_cart(self) -> list[str]:
+        """What lies in the cart."""
+        return self.cart
+
+    def put(self, item: str) -> str:
+        """Put an item into the cart."""
+        self.cart.append(item)
+        return "ok"
+'''
+
+
+def test_a_python_class_becomes_a_world_judged_by_its_state_or_its_own_reward(
+    run_app: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("benchmark.worlds.own.world.source_to_toolset", source_to_toolset)
+    Path("shop").mkdir()
+    Path("shop/tools.py").write_text(SHOP, encoding="utf-8")
+    code, said, err = run_app("benchmark", "init", "shop", "--python", "tools.py:Shop")
+    assert code == 0 and "3 example tasks" in said, said + err
+    code, said, err = run_app("benchmark", "tasks", "check", "shop", "--workers", "1")
+    assert "the solution passes" not in said and "does not pass" not in said, said + err
+    code, said, err = run_app("benchmark", "run", "--policy", "expert", "--worlds", "./shop", "--out", "a")
+    assert code == 0 and "100 %" in said, said + err
+
+    reward = "\n    def get_reward(self) -> float:\n        return float(self.wanted in self.cart)\n"
+    Path("shop/tools.py").write_text(SHOP + reward, encoding="utf-8")
+    task = {"id": "t", "split": "test", "instruction": "Put tea.", "row": {"wanted": "tea"}}
+    solved = {**task, "id": "s", "solution": [{"name": "put", "arguments": {"item": "tea"}}]}
+    Path("shop/tasks.jsonl").write_text(json.dumps(task) + "\n" + json.dumps(solved) + "\n", encoding="utf-8")
+    assert run_app("benchmark", "run", "--policy", "say-done", "--worlds", "./shop", "--out", "b")[0] == 2  # other code
+    code, said, err = run_app("benchmark", "run", "--policy", "say-done", "--worlds", "./shop", "--trust", "--out", "b")
+    kpis = json.loads(Path("b/say-done/kpis.json").read_text(encoding="utf-8"))
+    assert kpis["kpis"]["success_rate"]["value"] == 0 and kpis["identity"]["shop"]["judged_by"] == "get_reward", (
+        said + err
+    )
+    code, said, err = run_app("benchmark", "tasks", "check", "shop", "--workers", "1")
+    assert ": refused: the solution passes" not in said and "judged by get_reward" in said, said + err

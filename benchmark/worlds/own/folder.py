@@ -199,6 +199,10 @@ def read_folder(path: Path, *, without_tasks: bool = False) -> Folder:
     if world.state is not None and not (path / world.state.dir).is_dir():
         raise UserError(f"{path / WORLD_FILE}: state.dir: {world.state.dir!r}: there is no such folder")
     rows = [] if without_tasks else [*_read_rows(path / TASKS_FILE), *_read_families(path)]
+    judges_itself = (path / CHECK_FILE).is_file() or any(isinstance(source, PythonSource) for source in world.tools)
+    for row in rows:
+        if not (judges_itself or row.solution or row.check or row.expects):
+            raise UserError(f"{path}: task {row.id!r}: solution is missing: the state after it is what must be reached")
     places: dict[str, int] = {}
     for number, row in enumerate(rows):
         if row.id in places:

@@ -290,7 +290,7 @@ def open_kind(folder: Folder, *, unjudged: bool = False) -> OwnKind:
         UserError: they cannot be started, or world.yaml and the tools do not fit.
     """
     try:
-        toolsets, scratch, _ = open_toolsets(folder, 0, None)
+        toolsets, scratch, _ = open_toolsets(folder, 0, next(iter(folder.rows), None))
     except ServersFault as fault:
         raise UserError(f"{folder.path}: its tools do not start: {fault.reason}: {fault.text}") from None
     try:

@@ -132,8 +132,6 @@ class TaskRow(_Strict):
     def _fits(self) -> TaskRow:
         if self.says and self.expects is None:
             raise ValueError("says decides only where expects: no_change; elsewhere the state does")
-        if self.expects is None and not self.solution and not self.check:
-            raise ValueError("solution is missing: the state after it is what must be reached")
         if self.expects is not None and not self.says:
             raise ValueError("expects: no_change needs says: an answer decides where nothing may change")
         for calls, what in ((self.setup, "setup"), (self.solution, "solution")):
