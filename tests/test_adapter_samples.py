@@ -119,8 +119,8 @@ def test_no_value_in_any_place_makes_an_adapter_fail(name: str) -> None:
             inner[place[-1]] = value
             try:
                 ((_, made),) = adapt_chunk(adapter, Rows("rows", [(1, {"rows": [row]} if adapter.joins_rows else row)]))
-            except UserError as question:  # a weight that is none
-                assert place[-1] in WEIGHT_KEYS, question
+            except UserError as question:  # a weight that is none, a reward that says neither
+                assert place[-1] in (*WEIGHT_KEYS, "reward"), question
                 continue
             assert not isinstance(made, BadLine) or "failed on it" not in made.reason, (place, value, made)
 

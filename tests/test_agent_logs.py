@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from data.sets.prepared import read_prepared
 from data.sets.windows import chat_to_windows, count_by_bytes
 from support.commands import Run
 from support.made_chats import chats
+from support.paths import SAMPLES
 
 
 def write(path: Path, rows: list[Any]) -> Path:
@@ -222,3 +224,20 @@ def test_the_answer_of_a_request_that_failed_is_not_learned_in_the_chat_that_goe
     (chat,) = [result for result in results if isinstance(result, Chat)]
     weights = [m.loss_weight for m in chat.messages if m.role == "assistant"]
     assert weights == [1, 0, 1]
+
+
+# --- archives of Inspect ---
+
+
+def test_samples_of_an_eval_archive_are_rows_and_a_zip_of_something_else_is_told(tmp_path: Path, run: Run) -> None:
+    samples = (SAMPLES / "inspect_log.jsonl").read_text(encoding="utf-8").splitlines()
+    with zipfile.ZipFile(tmp_path / "log.eval", "w") as archive:
+        archive.writestr("header.json", "{}")
+        for n, sample in enumerate(samples):
+            archive.writestr(f"samples/{n}_epoch_1.json", sample)
+    code, out, error = run("convert", tmp_path / "log.eval", "--out", tmp_path / "out.jsonl")
+    assert code == 0, error
+    assert [chat.id for chat in chats_in(tmp_path / "out.jsonl")] == ["s1/1", "2/2", "3/1"]
+    (tmp_path / "no.eval").write_text("no archive", encoding="utf-8")
+    code, _, error = run("convert", tmp_path / "no.eval", "--out", tmp_path / "o.jsonl")
+    assert code == 2 and "no archive of Inspect" in error

@@ -38,6 +38,7 @@ from core.errors import UserError, nearest
 from core.files import open_unpacked
 from core.json_lines import BadLine, json_line_to_object
 from data.formats import json_documents
+from data.formats.eval_archive import samples_in
 from data.formats.file_kinds import refuse_other_kinds
 from data.formats.json_documents import (
     JsonDocument,
@@ -53,7 +54,7 @@ if TYPE_CHECKING:
 
 CHUNK_ROWS = 1000
 
-ROW_SUFFIXES = (".jsonl", ".ndjson", ".json", ".traj", ".csv", ".parquet")
+ROW_SUFFIXES = (".jsonl", ".ndjson", ".json", ".traj", ".csv", ".parquet", ".eval")
 PACKED_SUFFIXES = (".gz", ".zst")
 _NO_ROWS = re.compile(r"dataset_infos?\.json|.*\.counts\.json|.*\.(bad|origins)\.jsonl")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
@@ -354,6 +355,9 @@ def _groups(path: str, numbered: Iterable[NumberedRow], column: str) -> Iterator
 def _file_chunks(path: Path) -> Iterator[Chunk]:
     suffix, packed = _suffixes(path)
     try:
+        if suffix == ".eval" and not packed:
+            yield from _in_chunks(path, samples_in(path))
+            return
         if packed or suffix == ".parquet":
             with open(path, "rb") as file:
                 refuse_other_kinds(path, file.read(json_documents.CHUNK_BYTES), is_one_of=packed or suffix)

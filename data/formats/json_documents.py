@@ -39,6 +39,7 @@ def wrapped_rows(value: Any) -> list[Any] | None:
         if isinstance(item, list) and item and all(isinstance(each, dict) for each in item)
     }
     lists.pop("features", None)  # the viewer's description of the columns
+    lists.pop("reductions", None)  # scores of Inspect over all epochs of a sample
     if len(lists) != 1 or not lists.keys() <= _WRAPPERS:
         return None
     (rows,) = lists.values()
