@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -80,3 +83,20 @@ def test_each_world_of_ours_begins_as_a_task_without_faults(world: str, tmp_path
         source_to_toolset(WorldSource(world=world + "s"), Place(folder=tmp_path))
     with pytest.raises(UserError, match="is no task of"):
         source_to_toolset(WorldSource(world=world, task="nothing"), Place(folder=tmp_path))
+
+
+def test_without_the_extra_everything_else_works_and_a_folder_says_what_is_missing(tmp_path: Path) -> None:
+    code = f"""
+import sys
+for name in ("mcp", "mcp_types", "httpx2", "openapi_pydantic", "jsonschema", "referencing"):
+    sys.modules[name] = None
+import benchmark.runs.options, benchmark.runs.record, benchmark.runs.replay, benchmark.runs.own_tools
+from pathlib import Path
+from benchmark.worlds.own.sources import LookupSource
+from benchmark.worlds.own.toolsets.opening import source_to_toolset
+from benchmark.worlds.own.toolsets.toolset import Place
+source_to_toolset(LookupSource(lookup="results.jsonl"), Place(Path({str(tmp_path)!r})))
+"""
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    assert "UserError: a folder's own tools need the extra `tools`" in done.stderr, done.stderr

@@ -17,6 +17,7 @@ from benchmark.worlds.own.judge import says
 from benchmark.worlds.own.kind import OwnKind
 from benchmark.worlds.own.state import compare_states, state_to_entries
 from benchmark.worlds.own.tasks import SaidNumber
+from benchmark.worlds.world import ToolResult
 from core.errors import UserError
 from data.chats import Message, ToolCall
 from data.records import Outcome, Trajectory
@@ -73,6 +74,25 @@ def test_the_state_after_the_solution_is_what_must_be_reached(tmp_path: Path) ->
     assert score(kind, "change-1", right, ("delete_note", {"id": 2}))[1] < 0.5
     # a title that is right and a text that is not: two of the three entries of the note
     assert score(kind, "add-1", ("add_note", {"title": "title 1", "text": "no"}))[1] == pytest.approx(2 / 3)
+
+
+def test_what_a_server_asked_its_client_is_counted_in_the_record(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kind = open_notes(tmp_path / "notes")
+    call = Notes.call
+
+    def asking(self: Notes, name: str, arguments: dict[str, Any]) -> ToolResult:
+        self.asked_back += 1
+        return call(self, name, arguments)
+
+    right = ("change_note", {"id": 1, "text": "changed 1"})
+    [quiet] = run(kind, calls(right), "change-1")
+    monkeypatch.setattr(Notes, "call", asking)
+    [record] = run(kind, calls(right), "change-1")
+    # The look at the state that judges asks once, too.
+    assert (record.metadata.model_extra or {})["asked_back"] == 2
+    assert "asked_back" not in (quiet.metadata.model_extra or {})
 
 
 def test_a_record_claims_no_licence_but_that_of_its_folder(tmp_path: Path) -> None:

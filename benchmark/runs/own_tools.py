@@ -14,7 +14,6 @@ import yaml
 from pydantic import JsonValue
 
 from benchmark.runs.options import Trust, open_folder, startable_of
-from benchmark.worlds.own.arguments import schema_problem
 from benchmark.worlds.own.folder import WORLD_FILE, read_folder
 from benchmark.worlds.own.kind import OwnKind, open_kind, sounds_read_only
 from benchmark.worlds.own.sources import NamedCall
@@ -107,6 +106,8 @@ def _arguments(tool: ToolSpec) -> list[str]:
 
 def _problems(kind: OwnKind, tools: tuple[ToolSpec, ...], sizes: list[int]) -> Iterator[str]:
     """What is wrong with tools, each with its remedy."""
+    from benchmark.worlds.own.arguments import schema_problem  # noqa: PLC0415 - of the extra `tools`
+
     for tool, size in zip(tools, sizes, strict=True):
         name, told = tool.function.name, tool.function.description.strip()
         if not told:

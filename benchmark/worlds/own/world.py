@@ -13,7 +13,6 @@ from typing import Any, Literal, Protocol
 from pydantic import JsonValue
 
 from benchmark.worlds.expert import Expert, Plan
-from benchmark.worlds.own.arguments import check_call
 from benchmark.worlds.own.faults import WAIT
 from benchmark.worlds.own.folder import Folder, ToolFacts
 from benchmark.worlds.own.judge import Expected, Made, judge, result_fault, says_to_answer
@@ -42,6 +41,13 @@ JudgedBy = Literal["state", "get_reward", "check.py"]
 
 class CannotRun(Exception):
     """A call of a task's setup or solution does not work, and why."""
+
+
+def check_call(tools: Mapping[str, ToolSpec], name: str, arguments: dict[str, Any]) -> None:
+    """Check a call against the schemas of the tools; see `arguments.check_call`."""
+    from benchmark.worlds.own import arguments as own  # noqa: PLC0415 - of the extra `tools`, which our worlds do without
+
+    own.check_call(tools, name, arguments)
 
 
 class KindOfOwn(Protocol):

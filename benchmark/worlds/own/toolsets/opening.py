@@ -17,9 +17,13 @@ def source_to_toolset(source: Source, place: Place) -> Toolset:
     """
     around = Surroundings(place, "world.yaml: tools")
     try:
+        import jsonschema  # noqa: F401, PLC0415 - whatever the kind is, its calls are checked with it
+
         return _toolset(source, around)
     except ImportError as error:
-        raise UserError(f"a folder's own tools need the extra: pip install 'tooltune[tools]' ({error})") from None
+        raise UserError(
+            f"a folder's own tools need the extra `tools`: pip install -c constraints.txt -e '.[tools]' ({error})"
+        ) from None
 
 
 def _toolset(source: Source, around: Surroundings) -> Toolset:
