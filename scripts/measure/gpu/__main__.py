@@ -119,7 +119,10 @@ def check(
     }  # fmt: skip
     if not cuda:
         environment["CUDA_VISIBLE_DEVICES"] = ""
-    _check_device(python, environment, cuda)
+    gpus = _count_gpus(python, environment) if cuda else 0
+    shown = environment.get("CUDA_VISIBLE_DEVICES")
+    if cuda:  # with several in one process the HF Trainer would split batches among them
+        environment["CUDA_VISIBLE_DEVICES"] = shown.split(",")[0] if shown else "0"
     findings: list[Finding] = []
     left = [part for part in PARTS if part in parts]
     roof = 0.0
@@ -128,7 +131,7 @@ def check(
         while left:
             lines.write_text("", encoding="utf-8")
             told = {"cuda": cuda, "parts": "".join(left), "end": end, "tokenizer": tokenizer, "server": server,
-                    "lines": str(lines), "roof": roof}  # fmt: skip
+                    "lines": str(lines), "roof": roof, "gpus": gpus, "shown": shown}  # fmt: skip
             asked.write_text(json.dumps(told), encoding="utf-8")
             worker = [str(python), "-m", "scripts.measure.gpu.worker", str(asked)]
             process = start_command(worker, log=log, environment=environment)
@@ -202,15 +205,15 @@ def _tell(finding: Finding, findings: list[Finding]) -> None:
     print(f"{finding.part}  {finding.verdict:8} {finding.about}: {finding.line}", flush=True)
 
 
-def _check_device(python: Path, environment: dict[str, str], cuda: bool) -> None:
-    asks = "import torch, sys; sys.exit(0 if torch.cuda.is_available() else 3)"
-    if not cuda:
-        return
-    code = subprocess.run([str(python), "-c", asks], env=environment, capture_output=True).returncode
-    if code == 3:
-        raise UserError("torch sees no GPU here (scripts/doctor says more); --device cpu rehearses the check")
-    if code:
+def _count_gpus(python: Path, environment: dict[str, str]) -> int:
+    asks = "import torch; print(torch.cuda.device_count() if torch.cuda.is_available() else 0)"
+    done = subprocess.run([str(python), "-c", asks], env=environment, capture_output=True, text=True)
+    if done.returncode:
         raise UserError(f"{python} cannot import torch; activate the environment that has it")
+    count = int(done.stdout.split()[-1])
+    if count == 0:
+        raise UserError("torch sees no GPU here (scripts/doctor says more); --device cpu rehearses the check")
+    return count
 
 
 if __name__ == "__main__":

@@ -93,7 +93,7 @@ def _card(setting: Setting) -> Finding:
     except (OSError, subprocess.SubprocessError):
         driver = ""
     figures = {
-        "name": facts.name, "count": torch.cuda.device_count(), "memory_bytes": facts.total_memory,
+        "name": facts.name, "count": setting.gpus, "memory_bytes": facts.total_memory,
         "capability": f"{facts.major}.{facts.minor}", "multiprocessors": facts.multi_processor_count, "driver": driver,
         "cuda": torch.version.cuda, "bf16_is_native": setting.half == torch.bfloat16,
     }  # fmt: skip

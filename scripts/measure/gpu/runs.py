@@ -41,6 +41,9 @@ class Process:
         self.log = log
         log.parent.mkdir(parents=True, exist_ok=True)
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+        if launcher and setting.cuda:
+            environment.pop("CUDA_VISIBLE_DEVICES", None)
+            environment |= {} if setting.shown_gpus is None else {"CUDA_VISIBLE_DEVICES": setting.shown_gpus}
         command = [sys.executable, *launcher, str(ROOT / "train" / "sft.py"), *arguments]
         self._forked: Any = None
         self._own: subprocess.Popen[bytes] | None = None
@@ -166,7 +169,7 @@ def _same(about: str, whole: Path, broken: Path, *, deterministic: bool, was_kil
 
 def several(setting: Setting) -> Iterator[Finding]:
     """The same steps by two processes as by one, each way of sharing the work; on a CPU two with gloo."""
-    count = torch.cuda.device_count() if setting.cuda else 2
+    count = setting.gpus if setting.cuda else 2
     ways = ["ddp", "fsdp2", "zero3"] if setting.cuda else ["cpu-2"]
     if count < 2:
         yield Finding("i", "DDP, FSDP2, ZeRO-3, NCCL", "not run", "needs two GPUs, this machine shows one")

@@ -62,6 +62,10 @@ class Setting:
     clock: Clock
     server: str | None = None
     """A command that serves `{model}` at `{port}`, instead of vLLM."""
+    gpus: int = 1
+    """Cards of this machine; this process sees the first."""
+    shown_gpus: str | None = None
+    """CUDA_VISIBLE_DEVICES of the command, for processes that shall see them all."""
     roof: float = 0.0
     """Operations a second of a large matmul in half precision; part a measures it."""
 

@@ -81,13 +81,14 @@ def one_line(error: BaseException) -> str:
 
 
 def main() -> None:
-    """One argument: a JSON file with cuda, parts, end, tokenizer, server and lines, the file to write to."""
+    """One argument: a JSON file that says what `__main__.py` has decided, and the file for the lines."""
     asked = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
     folder = Path(tempfile.mkdtemp(prefix="gpu-check-"))
     try:
         tokenizer = read_tokenizer(Path(asked["tokenizer"]) if asked["tokenizer"] else None)
         cuda = bool(asked["cuda"])
-        setting = Setting(cuda, folder, tokenizer, Clock(asked["end"]), asked["server"], asked["roof"])
+        clock = Clock(asked["end"])
+        setting = Setting(cuda, folder, tokenizer, clock, asked["server"], asked["gpus"], asked["shown"], asked["roof"])
         with open(asked["lines"], "a", encoding="utf-8") as lines:
 
             def tell(line: dict[str, Any]) -> None:
