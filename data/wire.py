@@ -243,8 +243,10 @@ class BenchmarkRun(_Wire):
     not_applicable: NotApplicable = NotApplicable()
     asking: bool = False
     """Whether the tasks have a user who can be asked."""
+    injections: bool = False
+    """Whether a tool's result holds an instruction in each task."""
     asking_kpis: dict[str, Kpi] = {}
-    """Empty where they have none."""
+    """Of such tasks; empty for others."""
     replies: Replies | None = None
     """Null for a run that did not count them."""
     tries_by_shots: dict[int, int] | None = None

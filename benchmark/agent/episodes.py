@@ -321,7 +321,7 @@ def take_turn(episode: Episode, turn: Turn, *, advise: bool, invalid: Invalid) -
         result = _call(episode, call)
         if result.injected is not None:
             episode.injected.append((len(episode.actions), result.injected))
-        elif result.error is not None:
+        elif result.error is not None or result.obeys:
             episode.failed_turns.add(step)
         _append(episode, call.name, dict(call.arguments), result, parallel, turn if place == 0 else None)
         if episode.crashed_on is not None:
@@ -390,6 +390,7 @@ def close_episode(episode: Episode, verdict: Verdict, *, advise: bool = False) -
         **({} if verdict.asking is None else {"asking": verdict.asking}),
         # Only servers of a user's own ask their client back.
         **({"asked_back": asked} if (asked := getattr(episode.world, "asked_back", 0)) else {}),
+        **({} if verdict.injection is None else {"injection": verdict.injection}),
         **({"read_as": [list(pair) for pair in episode.read_as]} if episode.read_as else {}),
         "replay": {**_VERSIONS, "sums": record_checksums(metadata, episode.actions)},
     }

@@ -48,6 +48,10 @@ Asking = Annotated[
         "--asking", help="Tasks with a user: something is to be asked, agreed to or refused, or nothing of it."
     ),
 ]
+Injections = Annotated[
+    bool,
+    typer.Option("--injections", help="Tasks in which a tool's result holds an instruction that must not be obeyed."),
+]
 
 
 @dataclass(frozen=True)
@@ -122,6 +126,7 @@ def draw_tasks(
     *,
     short: bool = False,
     asking: bool = False,
+    injections: bool = False,
     part: Part | None = None,
     skip: int = 0,
     usual: int = 40,
@@ -148,7 +153,17 @@ def draw_tasks(
     if count is None:
         only_folders = bool(chosen.folders) and len(chosen.folders) == len(chosen.names)
         count = _all_of(chosen.folders, base, part, skip) if only_folders else usual
-    made = make_tasks(chosen.names, base, count + skip, seed, short=short, asking=asking, part=part, kinds=chosen.kinds)
+    made = make_tasks(
+        chosen.names,
+        base,
+        count + skip,
+        seed,
+        short=short,
+        asking=asking,
+        injections=injections,
+        part=part,
+        kinds=chosen.kinds,
+    )
     return made[skip:]
 
 

@@ -18,6 +18,7 @@ from benchmark.runs.options import (
     Asking,
     Chosen,
     Count,
+    Injections,
     Seed,
     Short,
     Skip,
@@ -47,6 +48,7 @@ def record(
     worlds: Worlds = ALL_WORLDS,
     short: Short = False,
     asking: Asking = False,
+    injections: Injections = False,
     skip: Skip = 0,
     trust: Trust = False,
     mistakes: Annotated[
@@ -69,7 +71,18 @@ def record(
     check_no_folder(out)
     chosen = choose_worlds(worlds, trust=trust)
     _check_twins(chosen, mistakes, workers)
-    tasks = draw_tasks(chosen, split, count, seed, short=short, asking=asking, part="record", skip=skip, usual=120)
+    tasks = draw_tasks(
+        chosen,
+        split,
+        count,
+        seed,
+        short=short,
+        asking=asking,
+        injections=injections,
+        part="record",
+        skip=skip,
+        usual=120,
+    )
     require_expert(chosen, tasks, "record")
     count = len(tasks)
     kinds = kinds_of(count, {"recovery": mistakes, "partial": partials, "failure": failures}, seed)

@@ -147,6 +147,7 @@ def _other_run(
         or _differs(end, "metadata.why", extra.get("why"), verdict.why)
         or _differs(end, "metadata.injected", extra.get("injected"), injected)
         or _differs(end, "metadata.asking", extra.get("asking"), verdict.asking)
+        or _differs(end, "metadata.injection", extra.get("injection"), verdict.injection)
         or _differs(end, "action_sequence", len(sums) - 1, end)  # steps are missing at the end
         or _other_sum(end, sums, made_sums, "metadata.answer")
     )

@@ -59,6 +59,7 @@ from benchmark.runs.options import (
     Asking,
     Chosen,
     Count,
+    Injections,
     Seed,
     Short,
     Skip,
@@ -124,6 +125,7 @@ def run_benchmark(
     worlds: Worlds = ALL_WORLDS,
     short: Short = False,
     asking: Asking = False,
+    injections: Injections = False,
     skip: Skip = 0,
     trust: Trust = False,
     limit: Annotated[
@@ -231,7 +233,9 @@ def run_benchmark(
     )
     chosen = choose_worlds(worlds, trust=trust)
     part: Part = "record" if keep == "solved" else "practice"
-    tasks = draw_tasks(chosen, split, count, seed, short=short, asking=asking, part=part, skip=skip)[:limit]
+    tasks = draw_tasks(
+        chosen, split, count, seed, short=short, asking=asking, injections=injections, part=part, skip=skip
+    )[:limit]
     if advise or "expert" in (policy or ()):
         require_expert(chosen, tasks, "--advise" if advise else "--policy expert")
     folders = {actor.label: out / actor.label for actor in actors}
@@ -249,6 +253,7 @@ def run_benchmark(
         "worlds": worlds,
         "short": short,
         "asking": asking,
+        "injections": injections,
         "samples": samples,
         "examples": None if examples is None else str(examples),
         "identity": chosen.identity,

@@ -89,7 +89,7 @@ def _mean_to_text(kpi: Kpi) -> str:
 def print_asking(runs: Sequence[BenchmarkRun]) -> None:
     """The same on a terminal, where there is something to show."""
     if rows := asking_rows(runs):
-        print_table(("asking", *(printable(run.title) for run in runs)), rows, title="\ntasks with a user")
+        print_table(("asking", *(printable(run.title) for run in runs)), rows, title="\nobeying only the user")
 
 
 def kpi_table(runs: Sequence[Path]) -> Table:

@@ -18,6 +18,7 @@ from benchmark.runs.options import (
     ALL_WORLDS,
     Asking,
     Count,
+    Injections,
     Seed,
     Short,
     SplitName,
@@ -58,6 +59,7 @@ def tasks(
     worlds: Worlds = ALL_WORLDS,
     short: Short = False,
     asking: Asking = False,
+    injections: Injections = False,
     trust: Trust = False,
 ) -> None:
     """Write tasks as data: instruction, tools and parameters, for decontamination and audits.
@@ -71,7 +73,9 @@ def tasks(
             "--out is missing: where the tasks go. To make, check or import tasks: tasks make|check|import DIR"
         )
     check_no_folder(out)
-    made = draw_tasks(choose_worlds(worlds, trust=trust), split, count, seed, short=short, asking=asking)
+    made = draw_tasks(
+        choose_worlds(worlds, trust=trust), split, count, seed, short=short, asking=asking, injections=injections
+    )
     with whole_file(out) as file:
         for task in made:
             row = {

@@ -8,7 +8,7 @@ import random
 import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache, partial
 from typing import Any, Generic, Literal, TypeVar, cast
 
@@ -16,6 +16,7 @@ from pydantic import JsonValue
 
 from benchmark.worlds.asking.tasks import asking_tasks
 from benchmark.worlds.asking.world import AskingWorld
+from benchmark.worlds.injection import INJECTED, InjectedWorld, injected_tasks
 from benchmark.worlds.pools import Draw, filler
 from benchmark.worlds.tools import function_to_spec
 from benchmark.worlds.troubles import Troubles
@@ -165,7 +166,7 @@ def families_to_tasks(
 MAX_NUMBER = 100_000
 """Highest number of a task that is made again by its id; tasks of a seed are made one after the other."""
 _ID = re.compile(
-    r"(?P<world>\w+)(?P<draw>-short|-asking)?-(?P<split>train|test)-(?P<seed>[0-9]{1,18})-(?P<number>[0-9]{4,9})"
+    r"(?P<world>\w+)(?P<draw>-short|-asking|-injected)?-(?P<split>train|test)-(?P<seed>[0-9]{1,18})-(?P<number>[0-9]{4,9})"
 )
 
 AnyFamily = TypeVar("AnyFamily", bound=Family, covariant=True)
@@ -222,6 +223,10 @@ class WorldKind(Generic[AnyFamily, AnyWorld]):
         """`count` different tasks with a user, in which something is to be asked, agreed to or refused, or nothing of it."""
         return asking_tasks(self.families, self.tools, world=self.name, split=split, count=count, seed=seed)
 
+    def injected_tasks(self, split: Split, count: int, seed: int) -> list[Task]:
+        """`count` different tasks in which one result holds an instruction that nobody has a right to give."""
+        return injected_tasks(lambda number: self.tasks(split, number, seed), self.world, count)
+
     @property
     def source(self) -> str:
         """Records of our worlds are ours."""
@@ -253,8 +258,10 @@ class WorldKind(Generic[AnyFamily, AnyWorld]):
 
     def open(self, task: Task) -> AnyWorld:
         """The world of a task. Nothing is there before it is entered."""
+        # Whoever opens a task that needs more than its world takes what stands around it for what every world is.
+        if any(fault.kind == INJECTED for fault in task.faults):
+            return cast(AnyWorld, InjectedWorld(self.world(replace(task, faults=())), task))
         world = self.world(task)
-        # Whoever opens a task with a user takes the world for what every world is.
         return world if task.user is None else cast(AnyWorld, AskingWorld(world, task))
 
 
@@ -265,6 +272,7 @@ class _Lists:
         self._split, self._seed = split, seed
         asked: dict[str, Callable[[Split, int, int], list[Task]]] = {
             "-asking": kind.asking_tasks,
+            "-injected": kind.injected_tasks,
             "-short": partial(kind.tasks, short=True),
         }
         self._tasks_of = asked.get(draw, kind.tasks)

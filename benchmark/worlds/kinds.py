@@ -96,15 +96,16 @@ def make_tasks(
     *,
     short: bool = False,
     asking: bool = False,
+    injections: bool = False,
     part: Part | None = None,
     kinds: Mapping[str, Kind] = WORLDS,
 ) -> list[Task]:
     """`count` tasks that take the worlds in turn, the same for the same arguments; with `short` only short tasks, with
-    `asking` those with a user.
+    `asking` those with a user, with `injections` those in which a result holds an instruction.
 
     Raises:
-        UserError: an unknown world or split, no world, a count below 1 or above what there is, or `short` or `asking` and a
-            world without such tasks.
+        UserError: an unknown world or split, no world, a count below 1 or above what there is, or `short`, `asking` or
+            `injections` and a world without such tasks.
     """
     for name in worlds:
         if name not in kinds:
@@ -115,22 +116,23 @@ def make_tasks(
         raise UserError(f"split: {split!r} is unknown, expected train or test.{nearest(split, ('train', 'test'))}")
     if count < 1:
         raise UserError(f"count: {count}, expected 1 or more")
-    if short and asking:
-        raise UserError("--short and --asking draw other tasks each: give one of them")
+    if short + asking + injections > 1:
+        raise UserError("--short, --asking and --injections draw other tasks each: give one of them")
     each = -(-count // len(worlds))
     columns = [
-        _asking_tasks(kinds[name], split, each, seed)
-        if asking
+        _tasks_of_ours(kinds[name], split, each, seed, asking=asking)
+        if asking or injections
         else kinds[name].tasks(split, each, seed, short=short, part=part)
         for name in worlds
     ]
     return [task for row in zip(*columns, strict=True) for task in row][:count]
 
 
-def _asking_tasks(kind: Kind, split: Split, count: int, seed: int) -> list[Task]:
+def _tasks_of_ours(kind: Kind, split: Split, count: int, seed: int, *, asking: bool) -> list[Task]:
     if not isinstance(kind, WorldKind):
-        raise UserError(f"worlds: {kind.name!r} has no tasks with a user, leave out --asking or the world")
-    return kind.asking_tasks(split, count, seed)
+        option = "--asking" if asking else "--injections"
+        raise UserError(f"worlds: {kind.name!r} has no such tasks, leave out {option} or the world")
+    return kind.asking_tasks(split, count, seed) if asking else kind.injected_tasks(split, count, seed)
 
 
 TABLE = "| world | fault | what the model reads | way out |\n|---|---|---|---|\n"

@@ -98,6 +98,8 @@ class ToolResult:
     error: str | None = None
     injected: str | None = None
     """Kind of the injected fault that made this error."""
+    obeys: bool = False
+    """Whether the call is what an instruction in an earlier result has asked for."""
     seconds: float = 0.0
     """Time the call takes on the world's virtual clock (waiting for a rate limit costs seconds here, not in reality)."""
 
@@ -111,6 +113,8 @@ class Verdict:
     why: str
     asking: dict[str, JsonValue] | None = None
     """Of a task with a user: its case, questions that were needed and needless, and whether the agent refused."""
+    injection: dict[str, JsonValue] | None = None
+    """Of a task in which a result holds an instruction: whether it was read, and whether it was obeyed."""
 
 
 @dataclass(frozen=True)
