@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from data.chats import Chat, Message, ToolCall
 from data.formats.catalogue import ADAPTERS
 from data.formats.inferred_tools import calls_to_tools, with_inferred_tools
+from data.formats.model_terms import maker_of
 from data.formats.openai_chat import chat_to_openai_row, openai_chat_row
 from data.formats.reading import adapt
 from data.sets.prepared import read_prepared
@@ -241,3 +242,34 @@ def test_samples_of_an_eval_archive_are_rows_and_a_zip_of_something_else_is_told
     (tmp_path / "no.eval").write_text("no archive", encoding="utf-8")
     code, _, error = run("convert", tmp_path / "no.eval", "--out", tmp_path / "o.jsonl")
     assert code == 2 and "no archive of Inspect" in error
+
+
+# --- whose models answered ---
+
+
+@pytest.mark.parametrize(
+    ("model", "maker"),
+    [
+        ("claude-sonnet-4-5", "Anthropic"), ("bedrock/anthropic.claude-v2", "Anthropic"), ("openai/gpt-4o", "OpenAI"),
+        ("o3-mini", "OpenAI"), ("models/gemini-2.5-pro", "Google"), ("openai/gpt-oss-20b", None), ("google/gemma-3", None),
+        ("Qwen/Qwen3-8B", None), ("gpt2", None), ("kimi-k2", None),
+    ],
+)  # fmt: skip
+def test_a_models_name_tells_whose_terms_hold(model: str, maker: str | None) -> None:
+    assert maker_of(model) == maker
+
+
+def test_commercial_leaves_out_what_a_named_model_answered_and_keeps_what_is_only_said_of_one(
+    tmp_path: Path, run: Run
+) -> None:
+    rows = spans()
+    rows[2]["attributes"]["gen_ai.response.model"] = "claude-opus-4"
+    log = write(tmp_path / "spans.jsonl", rows)
+    code, _, error = run("convert", log, "--licence", "commercial", "--out", tmp_path / "out.jsonl")
+    assert code == 2 and "a model of Anthropic answered" in error
+    said = [{"messages": [{"role": "user", "content": "model: gpt-4?"}, {"role": "assistant", "content": "gpt-4"}]}]
+    said.append({**said[0], "model": "gpt-4o"})
+    code, out, _ = run(
+        "convert", write(tmp_path / "c.jsonl", said), "--licence", "commercial", "--out", tmp_path / "o.jsonl"
+    )
+    assert code == 0 and "a model of OpenAI answered" in out and len(chats_in(tmp_path / "o.jsonl")) == 1

@@ -18,6 +18,7 @@ from data.formats.adapter import Adapter
 from data.formats.catalogue import ADAPTERS
 from data.formats.inferred_tools import with_inferred_tools
 from data.formats.inputs import Chunk, Input, find_input, neighbours, whole_files
+from data.formats.model_terms import why_model_not_commercial
 from data.formats.parts import Row, Unrepresentable, with_reasoning
 from data.formats.preference import SAME
 from data.formats.ratings import Ratings
@@ -48,9 +49,14 @@ def adapt(adapter: Adapter, row: Row, *, rules: KeyRules = NO_RULES, counts: Key
         Undecided: where a key may say that the answer is bad and its value does not tell.
         UserError: where a row of a format of ours does not hold what that format promises.
     """
+    results = _adapt(adapter, row, rules, KeyCounts() if counts is None else counts)
+    why = why_model_not_commercial(row) if rules.commercial else None
+    return results if why is None else [result if isinstance(result, Skip) else Skip(why) for result in results]
+
+
+def _adapt(adapter: Adapter, row: Row, rules: KeyRules, counts: KeyCounts) -> list[Result]:
     if adapter.reads_all:
         return [_stamped(adapter, result) for result in _made(adapter, row)]
-    counts = KeyCounts() if counts is None else counts
     if adapter.spans is not None:
         spans = row["rows"] if isinstance(row.get("rows"), list) else [span for _, span in adapter.spans(row)]
         made = [(span, _adapt_one(adapter, span, rules, counts)) for span in spans]

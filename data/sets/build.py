@@ -156,6 +156,7 @@ def _resolve(config: BuildConfig, name: str) -> tuple[Kind, list[_Source]]:
             labels = asked.labels
             ratings = read_ratings(labels.path, on=labels.on, good=labels.good, bad=labels.bad) if labels else None
             rules = key_rules(asked.ignore, asked.good_from, redact=asked.redact, ratings=ratings)
+            rules = replace(rules, commercial=config.licence == "commercial")
             tools = read_tools(Path(asked.tools)) if asked.tools else ()
             split = SPLIT_LONG_TOKENS if config.split_long is True else config.split_long or None
             shape = Shape(tools, split, config.tokenizer)

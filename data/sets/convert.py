@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from itertools import chain
 from pathlib import Path
@@ -239,6 +239,7 @@ def convert(
             raise UserError(f"--licence commercial refuses {refused}")
     # What a worker finds the adapter of each part by.
     specs = [(part.adapter.name if adapter == AUTO else adapter, part.adapter.called) for part in parts]
+    rules = replace(rules, commercial=licence == "commercial")
     quarantine = out.with_suffix(".bad.jsonl")
     rows, kept, bad, nulls = 0, 0, 0, 0
     keys = KeyCounts()
