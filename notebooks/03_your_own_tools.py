@@ -22,6 +22,7 @@
 # %%
 import logging
 import os
+import shutil
 import warnings
 from pathlib import Path
 
@@ -43,12 +44,13 @@ OUT = Path("runs/notebooks/03")
 # %% [markdown]
 # ## The tools
 #
-# Typed public methods are tools, their docstrings what the model reads. A `ToolError` would do as well as any exception: its
-# text is the result, so say what to do next. All state is in the object, and `reset` puts it back.
+# Typed public methods are tools, their docstrings what the model reads. The text of an exception is the result,
+# so say what to do next. All state is in the object, and `reset` puts it back.
 
 # %%
 FOLDER = OUT / "shelf"
-FOLDER.mkdir(parents=True, exist_ok=True)
+shutil.rmtree(FOLDER, ignore_errors=True)
+FOLDER.mkdir(parents=True)
 (FOLDER / "tools.py").write_text('''
 class Shelf:
     """Boxes on a shelf, and how many pieces each holds."""
@@ -83,24 +85,24 @@ class Shelf:
 # %% [markdown]
 # ## The folder
 #
-# `world.yaml` says where the tools come from and which read-only calls show the state: an episode is judged by comparing that
-# with what the solution leaves. `families.yaml` has templates of tasks; values of train and test are disjoint.
-# `python -m benchmark init DIR --python tools.py:Shelf` writes a first `world.yaml` and three tasks.
+# `init` makes `world.yaml`: where the tools come from, and which of them only read, which it found out by calling them. What
+# these show before and after an episode is how it is judged. It also writes three example tasks.
 
 # %%
-(FOLDER / "world.yaml").write_text("""
-name: shelf
-languages: [en, ko]
-tools:
-  - python: tools.py:Shelf
-look:
-  - {name: show_boxes}
-per_tool:
-  show_boxes: {read_only: true}
-  add_box: {idempotent: false}
-  take_pieces: {idempotent: false}
-faults: [busy, timed_out, server_error]
-""")
+from benchmark.runs.own_tools import init_command as init
+
+init(FOLDER, python="tools.py:Shelf")
+with open(FOLDER / "world.yaml", "a") as world:
+    world.write("languages: [en, ko]\nfaults: [busy, timed_out, server_error]\n")
+print((FOLDER / "world.yaml").read_text())
+print((FOLDER / "tasks.jsonl").read_text())
+
+# %% [markdown]
+# Many tasks come from few templates: `families.yaml`. Values of train and test are disjoint, and a family may be held out of
+# training. So the three example tasks are not needed.
+
+# %%
+(FOLDER / "tasks.jsonl").unlink()
 (FOLDER / "families.yaml").write_text("""
 tasks: {train: 60, test: 24}
 korean: 0.4
