@@ -172,7 +172,12 @@ def _try_solving(world: OwnWorld, row: TaskRow, found: Checked) -> None:
         if judged and states[-1] != states[0]:
             found.refuse("the solution changes nothing (expects: no_change)", "the state is another")
         return
-    changing = [place for place in range(len(row.solution)) if not judged or states[place] != states[place + 1]]
+    # what `look` does not show may be seen by a goal of `check`
+    changing = [
+        place
+        for place in range(len(row.solution))
+        if not judged or states[place] != states[place + 1] or verdicts[place] != verdicts[place + 1]
+    ]
     if not changing:
         found.refuse("the solution changes something", "the state is the same after it")
     elif _passes(earlier := verdicts[changing[-1]]):
