@@ -14,6 +14,7 @@ import typer
 from core.command_line import run_command
 from data.commands.contribution import plan_command, redact_command, score_command, validate_command
 from data.commands.curate import curate_app
+from data.commands.look import look_command
 from data.commands.release import release_app, serve_command
 from data.commands.rendering import show_command, templates_command
 from data.commands.sets import (
@@ -39,6 +40,7 @@ app.command("build")(build_command)
 app.command("pairs")(pairs_command)
 app.command("adapters")(adapters_command)
 app.command("convert")(convert_command)
+app.command("look")(look_command)
 app.command("validate")(validate_command)
 app.command("redact")(redact_command)
 app.command("score")(score_command)

@@ -273,3 +273,24 @@ def test_commercial_leaves_out_what_a_named_model_answered_and_keeps_what_is_onl
         "convert", write(tmp_path / "c.jsonl", said), "--licence", "commercial", "--out", tmp_path / "o.jsonl"
     )
     assert code == 0 and "a model of OpenAI answered" in out and len(chats_in(tmp_path / "o.jsonl")) == 1
+
+
+# --- a first look ---
+
+
+def test_a_look_tells_tools_errors_loops_languages_and_models_and_nothing_that_was_said(
+    tmp_path: Path, run: Run
+) -> None:
+    lines = session(2)
+    lines[1]["message"]["model"] = "claude-x"
+    lines[1]["message"]["usage"] = {"input_tokens": 10, "output_tokens": 5}
+    lines[2]["message"]["content"][0]["content"] = "Error: <b>비밀</b>"
+    log = write(tmp_path / "s.jsonl", lines)
+    code, out, error = run("look", log, "--out", tmp_path / "look.html")
+    assert code == 0, error
+    page = (tmp_path / "look.html").read_text(encoding="utf-8")
+    for told in (out, page):
+        assert all(word in told for word in ("claude_code_session", "read", "Korean", "claude-x", "input tokens"))
+        assert "비밀" not in told and "다 읽었어요" not in told
+    assert "<td>results that are errors</td><td>1</td>" in page and "<td>read</td><td>2</td><td>1</td>" in page
+    assert "0 of 1" in page

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Any
 
 _NAMES = frozenset(
@@ -29,23 +30,27 @@ def maker_of(model: str) -> str | None:
     return next((maker for maker, names in _MAKERS if names.search(model)), None)
 
 
-def why_model_not_commercial(row: Any, depth: int = 0) -> str | None:
-    """Why the models that a row names may not teach a commercial one; null where nothing is known against them."""
+def models_in(row: Any, depth: int = 0) -> Iterator[str]:
+    """The names of models that a row holds beside what was said."""
     if depth > _DEEPEST:
-        return None
+        return
     if isinstance(row, list):
-        found = (why_model_not_commercial(item, depth + 1) for item in row)
-        return next((why for why in found if why is not None), None)
-    if not isinstance(row, dict):
-        return None
-    for key, value in row.items():
-        name = key.lower()
-        if name in _NAMES or (name == "key" and isinstance(value, str) and value in _NAMES):
-            held = row.get("value") if name == "key" else value
-            texts = [text for text in (held.values() if isinstance(held, dict) else [held]) if isinstance(text, str)]
-            for text in texts:
-                if (maker := maker_of(text)) is not None:
-                    return f"not commercial: a model of {maker} answered"
-        if name not in _BESIDE and (why := why_model_not_commercial(value, depth + 1)) is not None:
-            return why
-    return None
+        for item in row:
+            yield from models_in(item, depth + 1)
+    elif isinstance(row, dict):
+        for key, value in row.items():
+            name = key.lower()
+            if name in _NAMES or (name == "key" and isinstance(value, str) and value in _NAMES):
+                held = row.get("value") if name == "key" else value
+                yield from (
+                    text for text in (held.values() if isinstance(held, dict) else [held]) if isinstance(text, str)
+                )
+            elif name not in _BESIDE:
+                yield from models_in(value, depth + 1)
+
+
+def why_model_not_commercial(row: Any) -> str | None:
+    """Why the models that a row names may not teach a commercial one; null where nothing is known against them."""
+    makers = (maker_of(model) for model in models_in(row))
+    maker = next((maker for maker in makers if maker is not None), None)
+    return None if maker is None else f"not commercial: a model of {maker} answered"
