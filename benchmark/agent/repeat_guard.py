@@ -33,6 +33,11 @@ class RepeatGuard:
     def __exit__(self, *exc: object) -> None:
         self._world.__exit__(*exc)
 
+    @property
+    def asked_back(self) -> int:
+        """How often a server of the world has asked its client; 0 where it has none."""
+        return int(getattr(self._world, "asked_back", 0))
+
     def call(self, name: str, arguments: dict[str, Any]) -> ToolResult:
         """Make a call, or say that it was tried."""
         said = json.dumps([name, arguments], sort_keys=True)
