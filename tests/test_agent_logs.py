@@ -236,7 +236,7 @@ def test_samples_of_an_eval_archive_are_rows_and_a_zip_of_something_else_is_told
         archive.writestr("header.json", "{}")
         for n, sample in enumerate(samples):
             archive.writestr(f"samples/{n}_epoch_1.json", sample)
-    code, out, error = run("convert", tmp_path / "log.eval", "--out", tmp_path / "out.jsonl")
+    code, _, error = run("convert", tmp_path / "log.eval", "--out", tmp_path / "out.jsonl")
     assert code == 0, error
     assert [chat.id for chat in chats_in(tmp_path / "out.jsonl")] == ["s1/1", "2/2", "3/1"]
     (tmp_path / "no.eval").write_text("no archive", encoding="utf-8")
