@@ -294,3 +294,56 @@ def test_a_look_tells_tools_errors_loops_languages_and_models_and_nothing_that_w
         assert "비밀" not in told and "다 읽었어요" not in told
     assert "<td>results that are errors</td><td>1</td>" in page and "<td>read</td><td>2</td><td>1</td>" in page
     assert "0 of 1" in page
+
+
+# --- streams ---
+
+
+def events_as_text(events: list[dict[str, Any]]) -> str:
+    return "".join(f"event: x\ndata: {json.dumps(event)}\n\n" for event in events) + "data: [DONE]\n"
+
+
+CHUNKS = [
+    {"id": "cc-1", "choices": [{"index": 0, "delta": {"role": "assistant", "content": "잠시"}}]},
+    {"id": "cc-1", "choices": [{"index": 0, "delta": {"content": "만요"}}]},
+    {
+        "choices": [
+            {
+                "index": 0,
+                "delta": {"tool_calls": [{"index": 0, "id": "c1", "function": {"name": "f", "arguments": ""}}]},
+            }
+        ]
+    },
+    {"choices": [{"index": 0, "delta": {"tool_calls": [{"index": 0, "function": {"arguments": '{"a": '}}]}}]},
+    {"choices": [{"index": 0, "delta": {"tool_calls": [{"index": 0, "function": {"arguments": "1}"}}]}}]},
+    {"choices": [{"index": 0, "delta": {}, "finish_reason": "tool_calls"}]},
+    {"choices": [], "usage": {"prompt_tokens": 3}},
+]
+BLOCKS = [
+    {"type": "message_start", "message": {"id": "m", "role": "assistant", "content": []}},
+    {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
+    {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "잠시만요"}},
+    {
+        "type": "content_block_start",
+        "index": 1,
+        "content_block": {"type": "tool_use", "id": "c1", "name": "f", "input": {}},
+    },
+    {"type": "content_block_delta", "index": 1, "delta": {"type": "input_json_delta", "partial_json": '{"a": '}},
+    {"type": "content_block_delta", "index": 1, "delta": {"type": "input_json_delta", "partial_json": "1}"}},
+    {"type": "message_delta", "delta": {"stop_reason": "tool_use"}},
+]
+
+
+@pytest.mark.parametrize("as_text", [True, False])
+@pytest.mark.parametrize(("adapter", "events"), [("openai_request_response", CHUNKS), ("anthropic_messages", BLOCKS)])
+def test_streamed_answers_are_put_together(adapter: str, events: list[dict[str, Any]], as_text: bool) -> None:
+    request = {"messages": [{"role": "user", "content": "go"}]}
+    for body, is_whole in ((events, True), (events[:4], False)):
+        response = events_as_text(body) if as_text else body
+        (made,) = adapt(ADAPTERS[adapter], {"id": "x", "request": request, "response": response})
+        if not is_whole:
+            assert not isinstance(made, Chat)
+            continue
+        assert isinstance(made, Chat)
+        assert made.messages[1].content == "잠시만요"
+        assert [(call.name, call.arguments) for call in made.messages[1].tool_calls] == [("f", {"a": 1})]

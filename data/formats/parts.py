@@ -21,6 +21,7 @@ from core.json_lines import json_to_object
 from data.chats import Chat, Message, Skip, ToolCall
 from data.formats.json_schema import parameters_to_schema
 from data.formats.row_keys import WEIGHT_KEYS, Row, is_nothing, to_weight
+from data.formats.streams import stream_to_response
 from data.records import Outcome, ToolFunction, ToolSpec
 from data.rendering.assistant_text import split_reasoning
 
@@ -164,13 +165,22 @@ def list_of_objects(row: Row, column: str) -> list[Row]:
     return _objects(row.get(column), f"column {column!r} is")
 
 
+def _in_one_piece(value: Any) -> Any:
+    try:
+        return stream_to_response(value)
+    except (ValueError, TypeError, AttributeError, KeyError):
+        raise Unrepresentable("a stream that cannot be put together") from None
+
+
 def request_and_response(row: Row) -> tuple[Row, Row]:
     """The request and the response of a logged row, without the `body` that a proxy or a batch wraps them in."""
     bodies = []
     for column in ("request", "response"):
-        value = value_in(row.get(column), f"a {column} that is no JSON")
+        value = row.get(column) if column == "request" else _in_one_piece(row.get(column))
+        value = value_in(value, f"a {column} that is no JSON")
         if isinstance(value, dict) and value.get("body") is not None:
-            value = value_in(value["body"], f"a {column} that is no JSON")
+            body = value["body"] if column == "request" else _in_one_piece(value["body"])
+            value = value_in(body, f"a {column} that is no JSON")
         if not isinstance(value, dict):
             raise Unrepresentable(f"a {column} that is no object")
         bodies.append(value)
