@@ -125,7 +125,7 @@ ADAPTERS = (
         turn_keys=frozenset(
             {"role", "content", "tool_calls", "tool_call_id", "function", "error", "id", "source", "model"}
         ),
-        schema="public pages",
+        schema="recalled",
         note="Samples of .eval archives and JSON logs. One with a wrong score, an error or a limit that was hit is left out.",
     ),
 )

@@ -182,7 +182,7 @@ ADAPTERS = (
         whole_file=True,
         is_log=True,
         not_read=not_read,
-        schema="public pages",
+        schema="recalled",
         note="Events of OpenHands' SDK; a file is one conversation. What follows a condensation is a chat of its own. "
         "Tools that the SDK writes as its own classes are inferred from their calls.",
     ),

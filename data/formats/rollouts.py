@@ -94,7 +94,7 @@ ADAPTERS = (
         columns=("responses_create_params", "response", "_ng_task_index", "id"),
         harmless=_TRUTHS,
         matches=with_columns("responses_create_params", "response"),
-        schema="public pages",
+        schema="recalled",
         note="rollouts.jsonl of NeMo Gym. The reward is judged; 1 is good, and --good-from reward=NUMBER says more.",
     ),
 )
