@@ -26,7 +26,7 @@ from transformers import AutoTokenizer, TrainerCallback
 from core.errors import UserError
 from support.forking import forked, kill
 from support.training import adapter_hash, forked_two, six_steps, steps
-from train import checkpoints, fit, outcome, sft
+from train import checkpoints, fit, outcome, sft, training_data
 from train.outcome import Diverged, NoCheckpoint, Preempted, run_main
 from train.trainers import ChatTrainer
 
@@ -431,7 +431,7 @@ def test_a_number_that_is_not_finite_stops_the_run_within_the_step(
 ) -> None:
     """The fourth step's loss is NaN, or one of its gradients is infinite. The records named are those of its batch."""
     shown: list[Any] = []
-    collate = fit.UnitCollator.__call__
+    collate = training_data.UnitCollator.__call__
     original = ChatTrainer.training_step
 
     def remember(collator: Any, units: list[Any]) -> Any:
@@ -446,7 +446,7 @@ def test_a_number_that_is_not_finite_stops_the_run_within_the_step(
             next(p for p in model.parameters() if p.grad is not None).grad[0, 0] = float("inf")
         return loss
 
-    monkeypatch.setattr(fit.UnitCollator, "__call__", remember)
+    monkeypatch.setattr(training_data.UnitCollator, "__call__", remember)
     monkeypatch.setattr(ChatTrainer, "training_step", spoil)
     arguments = six_steps(minute_model, sets["chats"], tmp_path / "run")
     with pytest.raises(Diverged, match=r"step 4: the (loss|norm of the gradients) is not a finite number"):

@@ -24,6 +24,7 @@ from benchmark.worlds.own.toolsets.mcp import McpToolset
 from benchmark.worlds.own.toolsets.opening import source_to_toolset
 from benchmark.worlds.own.toolsets.toolset import Hints, Place, ServersFault
 from core.errors import UserError
+from support.signals import HEARS_SIGNALS
 
 SERVER = Path(__file__).parent / "support" / "odd_server.py"
 
@@ -220,7 +221,7 @@ def test_a_server_ends_with_its_runner(number: int, tmp_path: Path) -> None:
     """The runner is killed as a process group, or interrupted while a call is under way."""
     state = tmp_path / "tooltune-scratch" / "state"
     state.mkdir(parents=True)
-    code = f"""
+    code = f"""{HEARS_SIGNALS}
 import sys, time
 from pathlib import Path
 from benchmark.worlds.own.sources import McpServer, McpSource

@@ -28,6 +28,7 @@ from benchmark.worlds.sandbox.sandbox import (
     run_python,
 )
 from core.errors import UserError
+from support.signals import HEARS_SIGNALS
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -412,11 +413,8 @@ stay()
 while True:
     pass
 """
-HEARS_CTRL_C = (
-    "import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"  # not so in a shell's background
-)
 ASKING = (
-    f"{HEARS_CTRL_C}import os, time\nfrom benchmark.worlds.sandbox.sandbox import run_python\nBEFORE\n"
+    f"{HEARS_SIGNALS}import os, time\nfrom benchmark.worlds.sandbox.sandbox import run_python\nBEFORE\n"
     f"run_python({{}}, code={STUBBORN!r})"
 )
 FORKING = "if os.fork() == 0:\n    time.sleep(20)\n    os._exit(0)"
@@ -505,7 +503,7 @@ def test_when_memory_ends_the_sandbox_ends_first() -> None:
 @pytest.mark.parametrize("end", ["kill", "ctrl-c"])
 def test_workers_and_their_code_are_gone_with_the_process_that_started_them(tmp_path: Path, end: str) -> None:
     (tmp_path / "job.py").write_text(
-        f"{HEARS_CTRL_C}from benchmark.runs.record import in_processes\n"
+        f"{HEARS_SIGNALS}from benchmark.runs.record import in_processes\n"
         "from benchmark.worlds.sandbox.sandbox import run_python\n"
         f"def go(part):\n    return run_python({{}}, code={STUBBORN!r})\n"
         "if __name__ == '__main__':\n    print(list(in_processes(go, [1, 2, 3, 4, 5, 6, 7, 8], 2)))\n"
