@@ -115,8 +115,14 @@ def _fault_of(message: Message, index: int, seen: set[str], open_calls: set[str]
     return None
 
 
+Label = Literal["good", "bad"]
+
+
 class Chat(BaseModel):
-    """One conversation to imitate. `id` names the record it came from, `group` what must not be split (a task)."""
+    """One conversation to imitate. `id` names the record it came from, `group` what must not be split (a task).
+
+    `label` is what somebody judged: what a chat says is good, or it is bad and never imitated; null where nobody judged.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -128,6 +134,7 @@ class Chat(BaseModel):
     source: str
     licence: str | None = None
     group: str | None = None
+    label: Annotated[Label | None, Field(exclude_if=lambda label: label is None)] = None
 
     @model_validator(mode="after")
     def _invariants_hold(self) -> Chat:
@@ -138,6 +145,8 @@ class Chat(BaseModel):
 
 class PreferencePair(BaseModel):
     """One history and two continuations; `chosen` is preferred by `margin` (null where the source gives none).
+
+    `weight` is what the pair counts for beside the others: 2 is as much as to have it twice.
 
     Both sides may hold several turns, tool results among them; only the assistant turns are scored. `trunk` names the
     trajectory that step-level pairs share, so that they can be trained as one tree.
@@ -150,6 +159,7 @@ class PreferencePair(BaseModel):
     rejected: tuple[Message, ...] = Field(min_length=1)
     tools: tuple[ToolSpec, ...] = ()
     margin: float | None = None
+    weight: Annotated[float, Field(gt=0, allow_inf_nan=False, exclude_if=lambda weight: weight == 1)] = 1.0
     id: str
     source: str
     licence: str | None = None

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from pydantic import JsonValue
 
-from data.chats import Chat, Message, PreferencePair, Skip, ToolCall, what_is_done, what_is_said
+from data.chats import Chat, Label, Message, PreferencePair, Skip, ToolCall, what_is_done, what_is_said
 from data.records import INVALID_CALL, Action, Advice, Metadata, Outcome, Trajectory
 
 Level = Literal["step", "trajectory"]
@@ -48,12 +48,12 @@ def _turns(actions: Sequence[Action]) -> Iterator[list[tuple[int, Action]]]:
         yield list(group)
 
 
-def actions_to_messages(metadata: Metadata, actions: Sequence[Action]) -> list[Message]:
+def actions_to_messages(metadata: Metadata, actions: Sequence[Action], *, failed_weight: float = 0.0) -> list[Message]:
     """The history after `actions`: system, instruction, then each call with its result.
 
-    A failed turn weighs 0 (it stays as context, its repair is learned) unless the record says otherwise. A turn that
-    held no readable call is the assistant's raw text, answered by a user message that names the fault, because a tool
-    message without a call fits no template.
+    A failed turn weighs `failed_weight` (0: it stays as context, its repair is learned) unless the record says otherwise.
+    A turn that held no readable call is the assistant's raw text, answered by a user message that names the fault, because a
+    tool message without a call fits no template.
     """
     messages: list[Message] = []
     if metadata.system is not None:
@@ -62,12 +62,12 @@ def actions_to_messages(metadata: Metadata, actions: Sequence[Action]) -> list[M
     for turn in _turns(actions):
         first = turn[0][1]
         weights = [
-            action.weight if action.weight is not None else (0.0 if action.error is not None else 1.0)
+            action.weight if action.weight is not None else (failed_weight if action.error is not None else 1.0)
             for _, action in turn
         ]
         if first.command == INVALID_CALL:
             text = input_to_arguments(first.input).get("text", "")
-            messages.append(Message(role="assistant", content=str(text), weight=0.0))
+            messages.append(Message(role="assistant", content=str(text), weight=min(failed_weight, *weights)))
             messages.append(Message(role="user", content=f"Error: {first.error}"))
             continue
         messages.append(
@@ -88,25 +88,31 @@ def actions_to_messages(metadata: Metadata, actions: Sequence[Action]) -> list[M
     return messages
 
 
-def trajectory_to_turns(record: Trajectory) -> list[Message]:
+def trajectory_to_turns(record: Trajectory, *, failed_weight: float = 0.0) -> list[Message]:
     """A record from its first message to its answer."""
     metadata = record.metadata
-    messages = actions_to_messages(metadata, record.action_sequence)
+    messages = actions_to_messages(metadata, record.action_sequence, failed_weight=failed_weight)
     if metadata.answer is not None:
         messages.append(Message(role="assistant", content=metadata.answer, reasoning_content=metadata.answer_reasoning))
     return messages
 
 
 def trajectory_to_chat(
-    record: Trajectory, *, outcomes: frozenset[Outcome] = frozenset({Outcome.SUCCESS})
+    record: Trajectory, *, outcomes: frozenset[Outcome] = frozenset({Outcome.SUCCESS}), labelled: bool = False
 ) -> Chat | Skip:
-    """A record as a chat to imitate. Only `outcomes` are imitated; everything else is a Skip with its reason."""
+    """A record as a chat to imitate. Only `outcomes` are imitated; everything else is a Skip with its reason.
+
+    `labelled` calls a success good and any other outcome bad; of a bad chat the failed turns count, too.
+    """
     metadata = record.metadata
     if record.outcome not in outcomes:
         return Skip(f"outcome is {record.outcome}")
     if not metadata.instruction:
         return NO_INSTRUCTION
-    messages = trajectory_to_turns(record)
+    label: Label | None = None
+    if labelled:
+        label = "good" if record.outcome is Outcome.SUCCESS else "bad"
+    messages = trajectory_to_turns(record, failed_weight=1.0 if label == "bad" else 0.0)
     if not any(message.loss_weight > 0 for message in messages):
         return Skip("nothing to train on: every step failed")
     return Chat(
@@ -116,6 +122,7 @@ def trajectory_to_chat(
         source=metadata.source or record.environment.name,
         licence=metadata.licence,
         group=metadata.group or record.id,
+        label=label,
     )
 
 

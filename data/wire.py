@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError, field_serializer
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_serializer
 
 from core.config import describe_validation_error
 from core.errors import UserError
@@ -82,6 +82,8 @@ class Split(_Wire):
     copies: int = 0
     """Rows of it that are there again, because of a weight over 1."""
     groups: int = 0
+    labels: Annotated[dict[str, int], Field(exclude_if=lambda labels: not labels)] = {}
+    """Rows by label, of a set of labelled chats."""
     sha256: str
 
 

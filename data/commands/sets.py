@@ -320,7 +320,8 @@ def build_command(
 ) -> None:
     """Mix sources into a prepared set for training: train.jsonl, validation.jsonl and manifest.json.
 
-    A group (a task) never stands on both sides of the split.
+    A group (a task) never stands on both sides of the split. With `labelled: true` in the config it is a set of good and bad
+    chats for KTO, from chats with labels, pairs (chosen is good, rejected is bad) and trajectories (by their outcome).
 
     \b
     Example:
@@ -335,7 +336,8 @@ def build_command(
     for source in manifest["sources"]:
         print_keys(source)
     for split, counts in manifest["splits"].items():
-        print(f"{split}: {counts['rows']} rows in {counts['groups']} groups")
+        labels = ", ".join(f"{count} {label}" for label, count in counts.get("labels", {}).items())
+        print(f"{split}: {counts['rows']} rows{labels and f' ({labels})'} in {counts['groups']} groups")
     if not manifest["splits"]["validation"]["rows"] and manifest["config"]["validation_share"]:
         print("validation is empty, because all rows belong to one group")
     print(f"wrote {manifest['config']['out']}")

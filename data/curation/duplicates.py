@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from data.chats import Message, what_is_said
+from data.chats import Chat, Message, what_is_said
 from data.curation.rows import CuratedRow
 from data.curation.shards import ShardStage, Work, at_once, per_shard
 from data.curation.text import Words, hash_words
@@ -68,11 +68,13 @@ class Near(BaseModel):
 
 
 def said_hash(row: CuratedRow) -> bytes:
-    """128-bit hash of the canonical JSON of what is said, of which turns are trained and of the tools that could be called."""
+    """128-bit hash of the canonical JSON of what is said, of which turns are trained and of the tools that could be called;
+    and of the label of a chat that has one."""
     tools = [json.dumps(tool.model_dump(), sort_keys=True, ensure_ascii=False) for tool in row.tools]
     said = [what_is_said(part) for part in row.parts]
     trained = [[message.loss_weight > 0 for message in part] for part in row.parts]
-    text = json.dumps([said, trained, tools], sort_keys=True, ensure_ascii=False)
+    labels = [row.record.label] if isinstance(row.record, Chat) and row.record.label is not None else []
+    text = json.dumps([said, trained, tools, *labels], sort_keys=True, ensure_ascii=False)
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 

@@ -89,7 +89,8 @@ class CuratedRow:
 
     @property
     def trained_calls(self) -> str:
-        """The calls that are trained, as canonical JSON: turn by turn, of a pair those of chosen and those of rejected.
+        """The calls that are trained, as canonical JSON: turn by turn, of a pair those of chosen and those of rejected; and
+        the label of a chat that has one.
 
         Rows in which it differs are different examples, however alike their words are.
         """
@@ -102,7 +103,8 @@ class CuratedRow:
             ]
             for side in sides
         ]
-        return json.dumps(calls, sort_keys=True, ensure_ascii=False)
+        label = self.record.label if isinstance(self.record, Chat) else None
+        return json.dumps(calls if label is None else [label, calls], sort_keys=True, ensure_ascii=False)
 
     @property
     def metadata(self) -> dict[str, Any]:

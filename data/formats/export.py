@@ -103,5 +103,9 @@ def _exported(
         row = write(result)
         if isinstance(row, Skip):
             yield row
+        elif isinstance(result, Chat) and result.label == "bad" and (bare or format != "openai"):
+            yield Skip("labelled bad, and so no example to imitate")
         else:
+            if isinstance(result, Chat) and result.label is not None and format == "openai" and not bare:
+                row = {**row, "label": result.label == "good"}  # as TRL's rows for KTO have it
             yield (_bare(row, format) if bare else _with_origin(row, origin, format)), origin

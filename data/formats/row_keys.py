@@ -144,6 +144,8 @@ class KeyRules:
     """Whether secrets in logs of agents become placeholders as they are read (`Adapter.is_log`)."""
     ratings: Ratings | None = None
     """What another file says of the answers."""
+    labelled: bool = False
+    """Whether answers that are called bad are kept, as chats that are labelled so."""
     commercial: bool = False
     """Whether answers of models are left out whose makers forbid training competing ones on them."""
 

@@ -27,9 +27,11 @@ def _row_to_model(row: Row, model: type[Model]) -> Model:
         raise UserError(describe_validation_error(error, model)) from None
 
 
-def trajectory_row(row: Row, *, outcomes: frozenset[Outcome] = frozenset({Outcome.SUCCESS})) -> Chat | Skip:
-    """One line as `benchmark record` and `benchmark run` write it. Only `outcomes` are imitated."""
-    return trajectory_to_chat(_row_to_model(row, Trajectory), outcomes=outcomes)
+def trajectory_row(
+    row: Row, *, outcomes: frozenset[Outcome] = frozenset({Outcome.SUCCESS}), labelled: bool = False
+) -> Chat | Skip:
+    """One line as `benchmark record` and `benchmark run` write it. Only `outcomes` are taken."""
+    return trajectory_to_chat(_row_to_model(row, Trajectory), outcomes=outcomes, labelled=labelled)
 
 
 def chat_row(row: Row) -> Chat:

@@ -5,6 +5,7 @@
 Every row that was read is kept or dropped for a reason, and both are counted in the manifest:
 
 * an adapter's Skip, and "no turn to train on" for a chat in which no assistant turn has a weight above 0;
+* a chat that is labelled bad, unless the set is of labelled chats (`labelled: true`); in such a set, one without a label;
 * `max_rows: N` stops reading a source once N of its rows are kept, from the top;
 * `weight: 0.5` then keeps half of those rows, chosen by a hash and not by their place; `weight: 2.0` takes each twice,
   `weight: 1.5` takes every row once and half of them twice. Copies go into train only; validation holds each row once.
@@ -42,19 +43,22 @@ from data.formats.ratings import read_ratings
 from data.formats.reading import not_commercial, read_adapted, why_not_commercial
 from data.formats.recognise import AUTO, RecognisedPart, find_parts
 from data.formats.row_keys import KeyCounts, KeyRules, key_rules
-from data.records import SCHEMA_VERSION, OutcomeName
+from data.records import SCHEMA_VERSION, Outcome, OutcomeName
 from data.release.manifest import find_release
 from data.sets.convert import Licence, Shape, names_of
+from data.sets.labelled import BAD_IS_NOT_IMITATED, to_labelled
 from data.sets.windows import SPLIT_LONG_TOKENS
 
 if TYPE_CHECKING:
     pass
 
 Example = Chat | PreferencePair
-Kind = Literal["chat", "pair"]
-ROW_MODEL: dict[str, type[Example]] = {"chat": Chat, "pair": PreferencePair}
+Kind = Literal["chat", "pair", "labelled chat"]
+ROW_MODEL: dict[str, type[Example]] = {"chat": Chat, "pair": PreferencePair, "labelled chat": Chat}
 
 NOTHING_TO_TRAIN = Skip("no turn to train on")
+JUDGED = frozenset({Outcome.SUCCESS, Outcome.FAILURE})
+"""Outcomes that label a trajectory where nobody names them; a partial one is neither good nor bad."""
 
 
 def _as_list(value: object) -> object:
@@ -91,7 +95,8 @@ class SourceConfig(BaseModel):
     weight: float = Field(default=1.0, gt=0, strict=True, allow_inf_nan=False)
     max_rows: Annotated[int, Field(gt=0, strict=True)] | None = None
     outcomes: Annotated[list[OutcomeName], Field(min_length=1)] | None = None
-    """Which trajectories are imitated; null means successful ones. Only for adapters whose rows are trajectories."""
+    """Which trajectories are taken; null means successful ones, and in a set of labelled chats failed ones as bad chats, too.
+    Only for adapters whose rows are trajectories."""
     ignore: list[str] = Field(default_factory=list)
     """Keys that may say that an answer is bad and are read past."""
     good_from: dict[str, float] = Field(default_factory=dict)
@@ -116,6 +121,8 @@ class BuildConfig(BaseModel):
     """Share of the groups that are kept apart for validation."""
     licence: Licence | None = None
     """`commercial` refuses sources, and leaves out rows, that may not be used for a commercial model."""
+    labelled: Annotated[bool, Field(strict=True, exclude_if=lambda labelled: not labelled)] = False
+    """A set of good and bad chats for KTO (data/sets/labelled.py), from chats with labels, pairs and trajectories alike."""
     split_long: Annotated[bool | Annotated[int, Field(gt=0)], Field(exclude_if=lambda split: not split)] = False
     """Cut chats that are longer than so many tokens (true: 8192) into windows that repeat system, tools and task."""
     tokenizer: Annotated[str | None, Field(exclude_if=lambda model: model is None)] = None
@@ -144,6 +151,7 @@ class _Source:
     licence: Licence | None
     rules: KeyRules
     shape: Shape
+    labelled: bool
 
 
 def _resolve(config: BuildConfig, name: str) -> tuple[Kind, list[_Source]]:
@@ -156,7 +164,7 @@ def _resolve(config: BuildConfig, name: str) -> tuple[Kind, list[_Source]]:
             labels = asked.labels
             ratings = read_ratings(labels.path, on=labels.on, good=labels.good, bad=labels.bad) if labels else None
             rules = key_rules(asked.ignore, asked.good_from, redact=asked.redact, ratings=ratings)
-            rules = replace(rules, commercial=config.licence == "commercial")
+            rules = replace(rules, commercial=config.licence == "commercial", labelled=config.labelled)
             tools = read_tools(Path(asked.tools)) if asked.tools else ()
             split = SPLIT_LONG_TOKENS if config.split_long is True else config.split_long or None
             shape = Shape(tools, split, config.tokenizer)
@@ -167,37 +175,49 @@ def _resolve(config: BuildConfig, name: str) -> tuple[Kind, list[_Source]]:
                     raise UserError(f"`licence: commercial` refuses {refused}")
         except UserError as error:
             raise UserError(f"{name}: sources.{index}: {error}") from None
-        sources.append(_Source(asked, parts, inputs, config.licence, rules, shape))
+        sources.append(_Source(asked, parts, inputs, config.licence, rules, shape, config.labelled))
+    if config.labelled:
+        return "labelled chat", sources
     kinds: dict[Kind, str] = {
         "pair" if part.adapter.kind == "pair" else "chat": part.adapter.name for s in sources for part in s.parts
     }
     if len(kinds) > 1:
         raise UserError(
             f"{name}: sources are of two kinds: {kinds['chat']!r} gives chats, {kinds['pair']!r} gives pairs. "
-            "Build one set for SFT and one for DPO or ORPO."
+            "Build one set for SFT and one for DPO or ORPO, or a set of labelled chats for KTO (`labelled: true`)."
         )
     return next(iter(kinds)), sources
 
 
-def _with_outcomes(adapter: Adapter, asked: SourceConfig) -> Adapter:
-    if asked.outcomes is None:
-        return adapter
-    function: Callable[..., Any] = adapter.function  # one of trajectories, and these take outcomes
-    return replace(adapter, function=partial(function, outcomes=frozenset(asked.outcomes)))
+def _with_outcomes(adapter: Adapter, asked: SourceConfig, *, labelled: bool) -> Adapter:
+    function: Callable[..., Any] = adapter.function  # those of trajectories take outcomes, and label by them
+    if adapter.kind == "trajectory" and labelled:
+        function = partial(function, outcomes=JUDGED, labelled=True)
+    if asked.outcomes is not None:
+        function = partial(function, outcomes=frozenset(asked.outcomes))
+    return replace(adapter, function=function)
 
 
 def _results(source: _Source, counts: KeyCounts) -> Iterator[Result]:
     adapted = chain.from_iterable(
-        read_adapted(_with_outcomes(part.adapter, source.asked), part.source, rules=source.rules, counts=counts)
+        read_adapted(
+            _with_outcomes(part.adapter, source.asked, labelled=source.labelled),
+            part.source,
+            rules=source.rules,
+            counts=counts,
+        )
         for part in source.parts
     )
-    for result in chain.from_iterable(source.shape.results(result) for _, result in adapted):
+    results = chain.from_iterable(source.shape.results(result) for _, result in adapted)
+    for result in chain.from_iterable(map(to_labelled, results)) if source.labelled else results:
         if isinstance(result, Skip):
             yield result
         elif source.licence is not None and (refused := not_commercial(result)) is not None:
             yield refused
         elif isinstance(result, Chat) and not any(message.loss_weight > 0 for message in result.messages):
             yield NOTHING_TO_TRAIN
+        elif isinstance(result, Chat) and result.label == "bad" and not source.labelled:
+            yield BAD_IS_NOT_IMITATED
         else:
             yield result
 
@@ -264,17 +284,19 @@ def _build(
     staged = partial_path(folder / "train.jsonl")
     sources: list[wire.Source] = []
     groups: list[str] = []  # of each staged row
+    labels: list[str | None] = []
     copies: list[int] = []
     try:
         with open(staged, "wb") as file:
             for index, source in enumerate(resolved):
-                counts = _stage(source, groups, copies, file.write, seed=config.seed, index=index)
+                counts = _stage(source, groups, labels, copies, file.write, seed=config.seed, index=index)
                 sources.append(counts)
         if not any(copies):
             raise UserError(f"{name}: {_why_empty(sources)}")
         kept_groups = {group for group, times in zip(groups, copies, strict=True) if times}
         held_out = _validation_groups(kept_groups, seed=config.seed, share=config.validation_share)
         rows: Counter[str] = Counter()
+        labelled: dict[str, Counter[str]] = {"train": Counter(), "validation": Counter()}
         copied = 0
         splits = {split: result.open(folder / f"{split}.jsonl") for split in ("train", "validation")}
         hashes = {split: hashlib.sha256() for split in splits}
@@ -284,14 +306,13 @@ def _build(
             hashes[split].update(text)
 
         with open(staged, "rb") as lines:
-            for line, group, times in zip(lines, groups, copies, strict=True):
-                if group in held_out:
-                    write("validation", line * min(times, 1))
-                    rows["validation"] += min(times, 1)
-                else:
-                    write("train", line * times)
-                    rows["train"] += times
-                    copied += max(times - 1, 0)
+            for line, group, label, times in zip(lines, groups, labels, copies, strict=True):
+                split, taken = ("validation", min(times, 1)) if group in held_out else ("train", times)
+                write(split, line * taken)
+                rows[split] += taken
+                copied += max(taken - 1, 0)
+                if label is not None and config.labelled and taken:
+                    labelled[split][label] += taken
     finally:
         staged.unlink(missing_ok=True)
 
@@ -302,7 +323,11 @@ def _build(
         sources=sources,
         splits={
             split: wire.Split(
-                rows=rows[split], copies=copies_in_split, groups=len(of_split), sha256=hashes[split].hexdigest()
+                rows=rows[split],
+                copies=copies_in_split,
+                groups=len(of_split),
+                labels=dict(sorted(labelled[split].items())),
+                sha256=hashes[split].hexdigest(),
             )
             for split, of_split, copies_in_split in (
                 ("train", kept_groups - held_out, copied),
@@ -316,9 +341,16 @@ def _build(
 
 
 def _stage(
-    source: _Source, groups: list[str], copies: list[int], write: Callable[[bytes], object], *, seed: int, index: int
+    source: _Source,
+    groups: list[str],
+    labels: list[str | None],
+    copies: list[int],
+    write: Callable[[bytes], object],
+    *,
+    seed: int,
+    index: int,
 ) -> wire.Source:
-    """Read one source, write its rows one a line, note each row's group and copies, and return the source's counts."""
+    """Read one source, write its rows one a line, note each row's group, label and copies, and return the source's counts."""
     read = 0
     stopped = False
     dropped: Counter[str] = Counter()
@@ -333,6 +365,7 @@ def _stage(
             continue
         write(result.model_dump_json().encode() + b"\n")
         groups.append(result.group or f"{result.source}:{result.id}")
+        labels.append(result.label if isinstance(result, Chat) else None)
         licences.add(result.licence or "not stated")
         named.append(result.source)
         order.append(_hash_fraction(seed, "row", index, result.id, len(order)))
