@@ -77,7 +77,7 @@ def test_a_folder_is_read(tmp_path: Path) -> None:
         ({"tasks": [{**TASK, "split": "trian"}]}, "tasks.jsonl:1: field 'split'"),
         ({"tasks": [{**TASK, "solution": []}]}, "solution is missing"),
         ({"tasks": [{**TASK, "says": ["3"]}]}, "only where expects: no_change"),
-        ({"tasks": [{**TASK, "user": {"persona": "x"}}]}, "reserved"),
+        ({"tasks": [{**TASK, "user": {"persona": "x"}}]}, "user.persona"),
         (
             {"tasks": [{**TASK, "solution": [{"name": "a", "arguments": {"x": {"$from": [0, "/id"]}}}]}]},
             "no earlier one",

@@ -152,7 +152,7 @@ def draw_tasks(
         part = named
     if count is None:
         only_folders = bool(chosen.folders) and len(chosen.folders) == len(chosen.names)
-        count = _all_of(chosen.folders, base, part, skip) if only_folders else usual
+        count = _all_of(chosen.folders, base, part, skip, asking=asking) if only_folders else usual
     made = make_tasks(
         chosen.names,
         base,
@@ -167,13 +167,14 @@ def draw_tasks(
     return made[skip:]
 
 
-def _all_of(folders: Sequence[OwnKind], split: Split, part: Part | None, skip: int) -> int:
+def _all_of(folders: Sequence[OwnKind], split: Split, part: Part | None, skip: int, *, asking: bool) -> int:
     """How many tasks there are, each folder giving as many as the smallest."""
-    least = min((len(kind.rows_of(split, part)) for kind in folders), default=0)
+    least = min((len(kind.rows_of(split, part, asking=asking)) for kind in folders), default=0)
     count = least * len(folders) - skip
     if count < 1:
         of = f"{part} part of the training" if part and split == "train" else split
-        raise UserError(f"worlds: there is no task in the {of} split of {', '.join(kind.name for kind in folders)}")
+        what = "task with a user" if asking else "task"
+        raise UserError(f"worlds: there is no {what} in the {of} split of {', '.join(kind.name for kind in folders)}")
     return count
 
 

@@ -150,6 +150,8 @@ def _show_families(kind: OwnKind, checked: Sequence[Checked], refusals: Sequence
         for name, of in rows.items()
     ])  # fmt: skip
     parts = ", ".join(f"{part} {len(kind.rows_of('train', part))}" for part in PARTS)
+    asking = sum(row.user is not None for row in kind.folder.rows)
+    parts += f"; with a user, drawn with --asking: {asking}" if asking else ""
     judged = "" if kind.judged_by == "state" else f"; judged by {kind.judged_by}, not by the state"
     print(f"{len(checked)} tasks of {kind.name}: training by use: {parts}; {len(refused)} refused{judged}")
 

@@ -197,9 +197,21 @@ class WorldKind(Generic[AnyFamily, AnyWorld]):
         return self.world.troubles  # type: ignore[attr-defined]  # a class of its own has them
 
     def tasks(
-        self, split: Split, count: int, seed: int, *, short: bool = False, part: Part | None = None
+        self,
+        split: Split,
+        count: int,
+        seed: int,
+        *,
+        short: bool = False,
+        asking: bool = False,
+        injections: bool = False,
+        part: Part | None = None,
     ) -> list[Task]:
         """`count` distinct tasks over all families, or those that have short tasks; the same for the same arguments."""
+        if injections:
+            return self.injected_tasks(split, count, seed)
+        if asking:
+            return self.asking_tasks(split, count, seed)
         return families_to_tasks(
             self.families,
             self.tools,

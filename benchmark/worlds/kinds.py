@@ -62,9 +62,22 @@ class Kind(Protocol):
     def troubles(self) -> Troubles[Any, Any]: ...
 
     def tasks(
-        self, split: Split, count: int, seed: int, *, short: bool = False, part: Part | None = None
+        self,
+        split: Split,
+        count: int,
+        seed: int,
+        *,
+        short: bool = False,
+        asking: bool = False,
+        injections: bool = False,
+        part: Part | None = None,
     ) -> list[Task]:
-        """`count` distinct tasks, the same for the same arguments. Of ours, seeds keep parts of the training tasks apart."""
+        """`count` distinct tasks, the same for the same arguments. Of ours, seeds keep parts of the training tasks apart.
+
+        Args:
+            asking: those with a user; without it none of them.
+            injections: those in which a result holds an instruction.
+        """
         ...
 
     def task(self, task_id: str) -> Task | None:
@@ -120,19 +133,10 @@ def make_tasks(
         raise UserError("--short, --asking and --injections draw other tasks each: give one of them")
     each = -(-count // len(worlds))
     columns = [
-        _tasks_of_ours(kinds[name], split, each, seed, asking=asking)
-        if asking or injections
-        else kinds[name].tasks(split, each, seed, short=short, part=part)
+        kinds[name].tasks(split, each, seed, short=short, asking=asking, injections=injections, part=part)
         for name in worlds
     ]
     return [task for row in zip(*columns, strict=True) for task in row][:count]
-
-
-def _tasks_of_ours(kind: Kind, split: Split, count: int, seed: int, *, asking: bool) -> list[Task]:
-    if not isinstance(kind, WorldKind):
-        option = "--asking" if asking else "--injections"
-        raise UserError(f"worlds: {kind.name!r} has no such tasks, leave out {option} or the world")
-    return kind.asking_tasks(split, count, seed) if asking else kind.injected_tasks(split, count, seed)
 
 
 TABLE = "| world | fault | what the model reads | way out |\n|---|---|---|---|\n"

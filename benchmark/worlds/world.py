@@ -41,26 +41,46 @@ class Fault:
 
 
 @dataclass(frozen=True)
+class Answer:
+    """What a user says to certain questions."""
+
+    when: tuple[str, ...]
+    """What is asked for: first a slot of `knows`, a tool of `confirms`, or words, then further words."""
+    say: str
+
+
+@dataclass(frozen=True)
 class User:
     """Who answers `ask_user` in a task, as data; see `benchmark/worlds/asking/`."""
 
     case: str
     """What the task is about: something missing, two that fit, an agreement, a refusal ..."""
     acts: tuple[str, ...]
-    """Tools that change the world. Before they are used, everything that is needed must have been asked."""
+    """Tools that change the world. Before they are used, what the user knows must have been asked."""
     is_to_act: bool = True
-    """Whether something is to be changed in the end."""
+    """Whether something is to be done in the end, or told."""
     knows: dict[str, str] = field(default_factory=dict)
     """Values that the user tells when asked, by what they are called."""
+    answers: tuple[Answer, ...] = ()
+    """How the user says it, where that is not said by itself, and what else they answer."""
+    otherwise: str = ""
+    """What they say to any other question; empty is a plain sentence."""
+    changes_mind_after: int | None = None
+    """Answers of what they know after which the next question hears of `changes`."""
     changes: dict[str, str] = field(default_factory=dict)
-    """Values that the user changes their mind to, when asked once more."""
+    """Values that the user changes their mind to."""
     confirms: tuple[str, ...] = ()
-    """Tools before which the user wants to be asked."""
+    """Tools before which the user wants to be asked; one answer is for all of them."""
     agrees: bool = True
     told: tuple[str, ...] = ()
     """What the instruction tells already: to ask for it is needless."""
     questions: tuple[str, ...] = ()
     """How the expert asks for what is needed, in turn."""
+
+    @property
+    def is_to_refuse(self) -> bool:
+        """Whether the agent has to see by itself that nothing can or may be done."""
+        return not self.is_to_act and not self.questions
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from typing import Any, Literal, Protocol
 
 from pydantic import JsonValue
 
+from benchmark.worlds.asking.user import needs
 from benchmark.worlds.asking.world import ASK
 from benchmark.worlds.pools import Draw
 from benchmark.worlds.world import SYSTEM, Split, Task, User
@@ -26,10 +27,11 @@ Language = Literal["en", "ko"]
 Told = tuple[str, str]
 """Something in English and in Korean."""
 
-ASKING_SYSTEM = (
-    f"{SYSTEM} Ask the user with ask_user for what only the user knows, and before you act where the user wants to be asked; "
+ASKING_GUIDE = (
+    "Ask the user with ask_user for what only the user knows, and before you act where the user wants to be asked; "
     "never guess, and do not ask for what you were told. What no tool can do, or what the policy forbids, do not do: say so."
 )
+ASKING_SYSTEM = f"{SYSTEM} {ASKING_GUIDE}"
 _BEFORE: Told = (" Ask me before you do it.", " 하기 전에 저에게 물어보세요.")
 _ONCE_MORE: Told = (" Ask me once more before you do it.", " 하기 전에 한 번 더 확인해 주세요.")
 _EITHER: Told = ('"{}" or "{}" (one of them, I know which)', '"{}" 또는 "{}"(둘 중 하나, 저에게 물어보세요)')
@@ -179,6 +181,17 @@ _HELD_OUT: tuple[Case, ...] = ("ambiguous", "forbidden")
 """Of the second base of each world these are drawn for the test split only."""
 
 
+def with_policy(system: str, policy: str | None) -> str:
+    """A system prompt with a rule at its end."""
+    return f"{system} Policy: {policy}" if policy else system
+
+
+def expert_questions(user: User, language: Language) -> tuple[str, ...]:
+    """How the expert asks for what a user is needed for, in turn."""
+    at = 1 if language == "ko" else 0
+    return tuple(_WHAT[at].format(need.slot) if need.sort == "value" else _MAY[at] for need in needs(user, language))
+
+
 def asking_tasks(
     families: Sequence[Drawn], tools: Mapping[str, ToolSpec], *, world: str, split: Split, count: int, seed: int
 ) -> list[Task]:
@@ -252,7 +265,8 @@ def _make(
     elif case == "mind":
         instruction = marked.replace(_MARK, f"[{label}]") + _ONCE_MORE[at]
         asked = (_WHAT[at].format(label), _MAY[at])
-        user |= {"knows": {label: decoy}, "changes": {label: value}, "confirms": base.acts, "questions": asked}
+        user |= {"knows": {label: decoy}, "changes": {label: value}, "changes_mind_after": 1, "confirms": base.acts}
+        user["questions"] = asked
     elif case == "impossible":
         act = rng.choice(_ACTS)[at]
         instruction = act.format(city=draw.city(), person=draw.person())
@@ -271,6 +285,6 @@ def _make(
         instruction=instruction,
         tools=(*(tools[name] for name in family.tools), ASK),
         parameters=parameters,
-        system=ASKING_SYSTEM + (f" Policy: {policy[at]}" if policy else ""),
+        system=with_policy(ASKING_SYSTEM, policy[at] if policy else None),
         user=User(**user),
     )

@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import JsonValue
 
+from benchmark.worlds.own.check_asking import check_asking
 from benchmark.worlds.own.judge import says
 from benchmark.worlds.own.kind import OwnKind
 from benchmark.worlds.own.sources import NamedCall
@@ -69,6 +70,11 @@ def check_task(kind: OwnKind, row: TaskRow, *, vary: bool = False) -> Checked:
         found.refuse("its tools are there", f"there is no tool {unknown[0]!r}")
         return found
     try:
+        if row.user is not None:
+            for goal, seen in check_asking(kind, row):
+                found.refuse(goal, seen)
+            if row.expects is not None and not row.says:
+                return found  # there is nothing to do, so there is no solution to try
         expected = kind.expected(row) if kind.judged_by == "state" else None
         world = kind.without_faults(row)
         with world:
@@ -253,11 +259,14 @@ def check_together(kind: OwnKind) -> list[Refusal]:
     """What only all tasks show: values that stand in both splits, and too many tasks that an answer decides."""
     rows = kind.folder.rows
     refusals = []
-    answered = [row for row in rows if row.expects == "no_change"]
-    if len(answered) > MOST_ANSWERED * len(rows):
-        refusals.append(
-            Refusal("(all)", "at most a fifth of the tasks expects no change", f"{len(answered)} of {len(rows)} do")
-        )
+    for asking, most, what in (
+        (False, MOST_ANSWERED, "a fifth of the tasks"),
+        (True, 1 / 2, "half of those with a user"),
+    ):
+        of = [row for row in rows if (row.user is not None) is asking]
+        answered = [row for row in of if row.expects == "no_change"]
+        if len(answered) > most * len(of):
+            refusals.append(Refusal("(all)", f"at most {what} expects no change", f"{len(answered)} of {len(of)} do"))
     first: dict[str, dict[str, str]] = {"train": {}, "test": {}}
     shared = {text for row in rows for text in row.shared}
     for row in rows:

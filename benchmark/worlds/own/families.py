@@ -23,6 +23,7 @@ from core.config import describe_validation_error
 from core.errors import UserError, nearest
 
 Split = Literal["train", "test"]
+Language = Literal["en", "ko"]
 _TRAIN_SHARE = 0.6
 _DRAWN = 400
 """Draws of one task until the pools count as empty."""
@@ -88,11 +89,24 @@ class FamilyTemplate(_Strict):
     row: dict[str, JsonValue] = Field(default_factory=dict)
     held_out: bool = False
     """In the test split only."""
+    user: dict[str, JsonValue] | None = None
+    """Who can be asked, as in tasks.jsonl; `{en: ..., ko: ...}` where the languages differ. Such families are drawn with
+    --asking only."""
+    policy: str | dict[Literal["en", "ko"], str] | None = None
+    """A rule at the end of the system prompt, in one language or two; goes with user."""
 
     @model_validator(mode="after")
     def _says_something(self) -> FamilyTemplate:
         if not self.en and not self.ko:
             raise ValueError("a family has instructions: en, ko or both")
+        if self.policy is not None and self.user is None:
+            raise ValueError("policy goes with user; an empty user is {}")
+        spoken = {language for language, told in (("en", self.en), ("ko", self.ko)) if told}
+        for what, told in (("user", self.user), ("policy", self.policy)):
+            if isinstance(told, dict) and told and told.keys() <= {"en", "ko"} and not spoken <= told.keys():
+                raise ValueError(
+                    f"{what}: {', '.join(sorted(spoken - told.keys()))} is missing, the family is told in it"
+                )
         return self
 
 
@@ -103,11 +117,20 @@ class Counts(_Strict):
     test: int = Field(default=100, ge=0)
 
 
+class AskingCounts(_Strict):
+    """How many tasks with a user of each split."""
+
+    train: int = Field(default=80, ge=0)
+    test: int = Field(default=40, ge=0)
+
+
 class Families(_Strict):
     """families.yaml."""
 
     tasks: Counts = Counts()
     """How many tasks are made; the families take turns."""
+    asking: AskingCounts = AskingCounts()
+    """How many are made of the families with a user, beside these."""
     korean: float = Field(default=0.5, ge=0, le=1)
     """Share told in Korean, of families that have both languages."""
     pools: dict[str, Pool] = Field(default_factory=dict)
@@ -145,9 +168,18 @@ def families_to_rows(families: Families, read: Mapping[str, list[JsonValue]], *,
         UserError: a pool that was not asked for yet, one that is too small, a row that is no task.
     """
     rows: list[TaskRow] = []
-    splits: tuple[tuple[Split, int], ...] = (("train", families.tasks.train), ("test", families.tasks.test))
-    for split, count in splits:
-        used = [family for family in families.families if split == "test" or not family.held_out]
+    splits: tuple[tuple[Split, bool, int], ...] = (
+        ("train", False, families.tasks.train),
+        ("test", False, families.tasks.test),
+        ("train", True, families.asking.train),
+        ("test", True, families.asking.test),
+    )
+    for split, asking, count in splits:
+        used = [
+            family
+            for family in families.families
+            if (family.user is not None) is asking and (split == "test" or not family.held_out)
+        ]
         seen: set[str] = set()
         for number in range(count if used else 0):
             family = used[number % len(used)]
@@ -185,11 +217,12 @@ def _row(
         )
     seen.add(key)
     is_korean = bool(family.ko) and (not family.en or chance.random() < families.korean)
+    language: Language = "ko" if is_korean else "en"
     row = {
         "id": f"{family.name}-{split}-{number:03d}",
         "split": split,
         "family": family.name,
-        "language": "ko" if is_korean else "en",
+        "language": language,
         "instruction": chance.choice(family.ko if is_korean else family.en),
         "solution": [call.model_dump() for call in family.solution],
         "setup": [call.model_dump() for call in family.setup],
@@ -197,6 +230,8 @@ def _row(
         "check": family.check,
         "expects": family.expects,
         "row": family.row,
+        "user": _in_language(family.user, language),
+        "policy": _in_language(family.policy, language),
     }
     try:
         return TaskRow.model_validate({**_filled(row, drawn), "shared": family.shared})
@@ -204,6 +239,11 @@ def _row(
         raise UserError(f"{where}: family {family.name}: {describe_validation_error(error, TaskRow)}") from None
     except KeyError as missing:
         raise UserError(f"{where}: family {family.name}: a drawn row has no column {missing}") from None
+
+
+def _in_language(told: Any, language: Language) -> Any:
+    """What a family says in a language, if it says it in each."""
+    return told[language] if isinstance(told, dict) and told and told.keys() <= {"en", "ko"} else told
 
 
 def _values_of(

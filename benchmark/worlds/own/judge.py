@@ -62,6 +62,10 @@ def judge(
             goals += 1
             if not says(said or "", wanted):
                 missing.append(f"the answer does not say {_said_text(wanted)}")
+    if row.expects == "no_change" and row.user is not None and not (row.says or goals):
+        goals = 1  # that nothing changes; what has to be asked or said for it is the user's matter
+        if damage:
+            return _shortened(Verdict(Outcome.FAILURE, 0.0, "; ".join(damage)))
     if not goals:
         return Verdict(Outcome.FAILURE, 0.0, "the solution changes nothing, so there is no goal")
     return _shortened(score_to_verdict(goals, missing, damage))

@@ -15,17 +15,20 @@ from typing import Any, Literal, cast
 
 from pydantic import JsonValue
 
+from benchmark.worlds.asking.tasks import ASKING_GUIDE, with_policy
+from benchmark.worlds.asking.world import ASK, AskingWorld
+from benchmark.worlds.own.asking import row_to_user
 from benchmark.worlds.own.families import Pool
 from benchmark.worlds.own.faults import WAIT, draw_fault, troubles
 from benchmark.worlds.own.folder import Folder, ToolFacts
 from benchmark.worlds.own.judge import Expected
 from benchmark.worlds.own.sources import McpConfigSource, McpSource, OpenApiSource, PythonSource, Source, WorldSource
 from benchmark.worlds.own.state import point_all
-from benchmark.worlds.own.tasks import TaskRow
+from benchmark.worlds.own.tasks import TaskRow, row_to_text
 from benchmark.worlds.own.toolsets.toolset import Hints, ServersFault, Toolset
 from benchmark.worlds.own.world import WAIT_TOOL, CannotRun, JudgedBy, OwnWorld, open_toolsets
 from benchmark.worlds.troubles import Troubles
-from benchmark.worlds.world import PARTS, Part, Split, Task
+from benchmark.worlds.world import PARTS, Part, Split, Task, World
 from core.errors import UserError, nearest
 from core.files import write_whole
 from data.records import Category, ToolSpec
@@ -128,16 +131,26 @@ class OwnKind:
         """The rows of all tasks by their ids."""
         return {row.id: row for row in self.folder.rows}
 
-    def rows_of(self, split: Split, part: Part | None) -> list[TaskRow]:
-        """The tasks of a split, or of a part of the training tasks."""
+    def rows_of(self, split: Split, part: Part | None, *, asking: bool = False) -> list[TaskRow]:
+        """The tasks of a split, or of a part of the training tasks; with `asking` those with a user, else those without."""
         return [
             row
             for row in self.folder.rows
-            if row.split == split and (part is None or split == "test" or row.part == part)
+            if row.split == split
+            and (part is None or split == "test" or row.part == part)
+            and (row.user is not None) is asking
         ]
 
     def tasks(
-        self, split: Split, count: int, seed: int, *, short: bool = False, part: Part | None = None
+        self,
+        split: Split,
+        count: int,
+        seed: int,
+        *,
+        short: bool = False,
+        asking: bool = False,
+        injections: bool = False,
+        part: Part | None = None,
     ) -> list[Task]:
         """`count` tasks, families in turn. The seed orders them and moves none to another part.
 
@@ -146,15 +159,20 @@ class OwnKind:
         """
         if short:
             raise UserError(f"worlds: {self.name!r} has no short tasks, leave out --short or the world")
-        rows = self.rows_of(split, part)
+        if injections:
+            raise UserError(f"worlds: {self.name!r} has no such tasks, leave out --injections or the world")
+        rows = self.rows_of(split, part, asking=asking)
         if count > len(rows):
             parts = "".join(
-                f", {each} {len(self.rows_of('train', each))}" for each in PARTS
+                f", {each} {len(self.rows_of('train', each, asking=asking))}" for each in PARTS
             ) if split == "train" else ""  # fmt: skip
             of = f"{part} part of the training" if part and split == "train" else split
+            what = "tasks with a user" if asking else "tasks"
+            train, test = (len(self.rows_of(each, None, asking=asking)) for each in ("train", "test"))
             raise UserError(
-                f"count: {count}, but world {self.name!r} has {len(rows)} tasks in its {of} split (train "
-                f"{len(self.rows_of('train', None))}{parts}; test {len(self.rows_of('test', None))}); ask for fewer"
+                f"count: {count}, but world {self.name!r} has {len(rows)} {what} in its {of} split (train {train}{parts}; test "
+                f"{test}); "
+                + ("ask for fewer" if rows or not asking else "give tasks or families a user, or leave out --asking")
             )
         families: dict[str, list[TaskRow]] = {}
         for row in sorted(rows, key=lambda each: _sha256(f"{seed}:{each.id}")):
@@ -177,6 +195,9 @@ class OwnKind:
             if isinstance(value, str | int | float) and not isinstance(value, bool)
         }
         known = [call for call in row.solution if call.name in self.facts]
+        user = row_to_user(row, lambda name: not self.is_read_only(name), [*self.tools])
+        if user is not None:  # what else makes such a task what it is
+            values = {**values, "task_sha256": _sha256(row_to_text(row))}
         return Task(
             id=row.id,
             world=self.name,
@@ -186,23 +207,25 @@ class OwnKind:
             tier=len(row.solution),
             language=cast(Literal["en", "ko"], row.language),
             instruction=row.instruction,
-            tools=self.task_tools,
+            tools=self.task_tools if user is None else (*self.task_tools, ASK),
             parameters=values,
             faults=draw_fault(
                 row.id, known, world.faults, world.share, [self.is_read_only(call.name) for call in known]
             ),
-            system=world.system,
+            system=world.system if user is None else with_policy(f"{world.system} {ASKING_GUIDE}", row.policy),
+            user=user,
         )
 
     def has_expert(self, task: Task) -> bool:
         """Whether the task has a solution, or words that are to be said."""
         row = self.rows[task.id]
-        return bool(row.solution or row.says)
+        return bool(row.solution or row.says or (row.user and row.expects))
 
     # Worlds.
 
-    def open(self, task: Task) -> OwnWorld:
-        return OwnWorld(self, task, self.rows[task.id])
+    def open(self, task: Task) -> World:
+        own = OwnWorld(self, task, self.rows[task.id])
+        return own if task.user is None else AskingWorld(own, task, own.entries)
 
     def take_slot(self) -> int:
         """A number that no other live episode of this process has."""
@@ -247,7 +270,7 @@ class OwnKind:
             ServersFault: the twin does not start, or the solution does not work.
         """
         key = _sha256(
-            json.dumps([self.identity["world"], self.identity["tools"], row.model_dump(mode="json")], sort_keys=True)
+            json.dumps([self.identity["world"], self.identity["tools"], json.loads(row_to_text(row))], sort_keys=True)
         )
         path = _cache() / f"{key}.json"
         try:
@@ -424,6 +447,15 @@ def _check_names(kind: OwnKind, *, unjudged: bool) -> None:
     world, path = kind.folder.world, kind.folder.path / "world.yaml"
     if world.wait and WAIT in kind.origins:
         raise UserError(f"{path}: wait: the tools have one of this name already, leave it out")
+    if ASK.function.name in kind.origins and any(row.user is not None for row in kind.folder.rows):
+        raise UserError(f"{path}: tools: one is called {ASK.function.name!r}, as that of tasks with a user; rename it")
+    for row in kind.folder.rows:
+        for name in row.user.confirms if row.user else ():
+            if name not in kind.origins:
+                raise UserError(
+                    f"{kind.folder.path}: task {row.id!r}: user.confirms: tool {name!r} is unknown."
+                    f"{nearest(name, kind.origins)}"
+                )
     for what, names in (("look", [call.name for call in world.look]), ("per_tool", world.per_tool)):
         for name in names:
             if name not in kind.origins:

@@ -101,6 +101,46 @@ Check = Annotated[
 ]
 
 
+Known = str | int | float
+
+
+class AnswerRow(_Strict):
+    """What the user says to certain questions."""
+
+    when: Annotated[list[str], BeforeValidator(lambda value: [value] if isinstance(value, str) else value)] = Field(
+        min_length=1
+    )
+    """What is asked for: a slot of `knows`, a tool of `confirms`, or words. One text or several; each may stand for the others,
+    and all words of a text must stand in the question."""
+    say: str = Field(min_length=1)
+
+
+class UserRow(_Strict):
+    """Who answers `ask_user`: a script, so that the same questions get the same answers."""
+
+    knows: dict[str, Known] = Field(default_factory=dict)
+    """Values that only the user knows, by what they are called. Whatever the question's words, it gets them."""
+    answers: list[AnswerRow] = Field(default_factory=list)
+    """How the user says it, where that is not said by itself, and what else they answer. The first that fits counts."""
+    otherwise: str = ""
+    """What is said to any other question; empty is a plain sentence."""
+    changes_mind_after: int | None = Field(default=None, ge=0)
+    """After so many answers of what the user knows, the next question hears of `changes`."""
+    changes: dict[str, Known] = Field(default_factory=dict)
+    """Values that the user changes their mind to, by what they are called."""
+    confirms: list[str] = Field(default_factory=list)
+    """Tools before which the user wants to be asked. One answer is for all of them."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> UserRow:
+        if (self.changes_mind_after is None) == bool(self.changes):
+            raise ValueError("changes_mind_after and changes go together: after how many answers, and to which values")
+        known = {name: value for name, value in self.knows.items() if name in self.changes}
+        if unchanged := next((name for name, value in known.items() if self.changes[name] == value), None):
+            raise ValueError(f"changes.{unchanged}: is what the user knew before, expected another value")
+        return self
+
+
 class TaskRow(_Strict):
     """One task: what the model is asked, and a way to do it. The state after that way is what must be reached."""
 
@@ -125,14 +165,18 @@ class TaskRow(_Strict):
     """Values that may stand in both splits."""
     row: dict[str, JsonValue] = Field(default_factory=dict)
     """What `reset(**row)` of a Python source gets."""
-    user: Annotated[None, BeforeValidator(lambda value: _reserved(value))] = None
-    """Reserved for tasks in which the model asks back; must be null."""
+    user: UserRow | None = None
+    """Who can be asked with `ask_user`. Such tasks are drawn with --asking only."""
+    policy: str | None = Field(default=None, min_length=1)
+    """A rule that stands at the end of the system prompt; goes with user."""
 
     @model_validator(mode="after")
     def _fits(self) -> TaskRow:
         if self.says and self.expects is None:
             raise ValueError("says decides only where expects: no_change; elsewhere the state does")
-        if self.expects is not None and not self.says:
+        if self.policy is not None and self.user is None:
+            raise ValueError("policy goes with user: such tasks are drawn with --asking only; an empty user is {}")
+        if self.expects is not None and not self.says and self.user is None:
             raise ValueError("expects: no_change needs says: an answer decides where nothing may change")
         for calls, what in ((self.setup, "setup"), (self.solution, "solution")):
             for place, call in enumerate(calls):
@@ -153,10 +197,9 @@ class TaskRow(_Strict):
         return part_of(self.id)
 
 
-def _reserved(value: Any) -> Any:
-    if value is not None:
-        raise ValueError("user is reserved: simulated users are not supported yet")
-    return value
+def row_to_text(row: TaskRow) -> str:
+    """A row as JSON, to be hashed; what tasks without a user do not have leaves no trace in theirs."""
+    return row.model_dump_json(exclude=None if row.user is not None else {"policy"})
 
 
 def part_of(task_id: str) -> Part:
