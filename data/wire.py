@@ -272,6 +272,8 @@ class BenchmarkRun(_Wire):
         """The label, what helped the model beside its weights unless the label says it, and who judged if not the state."""
         shots = self.options.get("shots") or 0
         helps = [f"{shots}-shot" if shots else "", "repeat guard" if self.options.get("repeat_guard") else ""]
+        if rule := self.options.get("intervene"):
+            helps.append(f"expert at {rule}")
         judges = {identity["judged_by"] for identity in self.identity.values() if "judged_by" in identity}
         told = [each for each in helps if each and each not in self.label] + [
             f"judged by {each}" for each in sorted(judges)

@@ -14,7 +14,7 @@ import json
 import platform
 import zlib
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
@@ -91,6 +91,8 @@ class Episode:
     injected: list[tuple[int, str]] = field(default_factory=list)
     experts: list[tuple[int, Move, bool]] = field(default_factory=list)
     """Per turn, when advice is wanted: its first action, the expert's move there, and whether the model did the same."""
+    interventions: list[tuple[int, str]] = field(default_factory=list)
+    """First action of each turn that was the expert's in the model's place, and by which rule."""
     failed_turns: set[int] = field(default_factory=set)
     read_as: list[tuple[int, str]] = field(default_factory=list)
     """First action of each turn whose calls were read in another form than the template's own, and that form."""
@@ -159,6 +161,7 @@ def run_tasks(
     invalid: Invalid = "retry",
     start: datetime | None = None,
     repeat_guard: bool = False,
+    step_in: Callable[[Episode, Turn], Turn] | None = None,
     invalid_tries: list[InvalidTry] | None = None,
 ) -> Iterator[Trajectory]:
     """Carry out every try and yield its record, in the order in which they end. A bare task is tried once.
@@ -174,6 +177,7 @@ def run_tasks(
         invalid: whether a turn that cannot be read goes back to the model as an error or ends the episode.
         start: time of the first action of every record; null is now.
         repeat_guard: whether a call that has failed is not made again as long as nothing has changed.
+        step_in: what is done instead of what the policy would do; see `benchmark/agent/interventions.py`.
         invalid_tries: where tries go that a server spoilt twice. A first time they are tried once more; without such a list the
             second fault is raised.
 
@@ -220,6 +224,7 @@ def run_tasks(
                 if turn is None:
                     continue
                 try:
+                    turn = turn if step_in is None else step_in(episode, turn)
                     take_turn(episode, turn, advise=advise, invalid=invalid)
                 except ServersFault as fault:
                     drop(episode, fault)
@@ -301,7 +306,7 @@ def take_turn(episode: Episode, turn: Turn, *, advise: bool, invalid: Invalid) -
         turn = Unreadable(json.dumps(turn.to_template(), ensure_ascii=False), f"{INVALID_CALL!r} is no tool's name")
     if advise:
         move = episode.world.expert(episode.actions)
-        episode.experts.append((step, move, _is_move(turn, move)))
+        episode.experts.append((step, move, is_move(turn, move)))
     episode.turns += 1
     if isinstance(turn, Unreadable):
         _append(episode, INVALID_CALL, {"text": turn.text}, ToolResult(error=turn.reason), None, None)
@@ -392,6 +397,7 @@ def close_episode(episode: Episode, verdict: Verdict, *, advise: bool = False) -
         **({"asked_back": asked} if (asked := getattr(episode.world, "asked_back", 0)) else {}),
         **({} if verdict.injection is None else {"injection": verdict.injection}),
         **({"read_as": [list(pair) for pair in episode.read_as]} if episode.read_as else {}),
+        **({"interventions": [list(pair) for pair in episode.interventions]} if episode.interventions else {}),
         "replay": {**_VERSIONS, "sums": record_checksums(metadata, episode.actions)},
     }
     kind = episode.kind
@@ -424,7 +430,7 @@ def record_checksums(metadata: Metadata, actions: Sequence[Action]) -> list[int]
     return [zlib.crc32(json.dumps(each, sort_keys=True).encode()) for each in said]
 
 
-def _is_move(turn: Turn, move: Move) -> bool:
+def is_move(turn: Turn, move: Move) -> bool:
     """Whether a turn does what the expert would. Any final answer equals any other: only the world's state counts."""
     if isinstance(turn, Unreadable):
         return False

@@ -135,6 +135,10 @@ def _read_rows(folders: Sequence[Path]) -> list[BoardRow]:
                 f"{folder}: {run.label!r} was run with --repeat-guard, which helps where a leaderboard compares models; "
                 "leave it out, or run it without"
             )
+        if run.options.get("intervene"):
+            raise UserError(
+                f"{folder}: in {run.label!r} the expert has made some of the turns; it is no model's result"
+            )
         runs.append(run)
     names = file_names(run.label for run in runs)
     entries = [

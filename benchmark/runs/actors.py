@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from benchmark.agent.episodes import Invalid, Policy
+from benchmark.agent.interventions import Rule
 from benchmark.agent.policies import policy_named
 from benchmark.agent.transformers_model import Dtype, TransformersPolicy, read_renderer
 from core.errors import UserError
@@ -45,6 +46,8 @@ class Options:
     examples_sha256: str | None = None
     """Of the file that they are taken from."""
     repeat_guard: bool = False
+    intervene: Rule | None = None
+    """Where the expert takes a turn in the model's place (`benchmark headroom`)."""
 
 
 @dataclass(frozen=True)

@@ -134,6 +134,7 @@ DECIDING_CODE = (
     *("core/**/*", "benchmark/agent/**/*", "benchmark/worlds/**/*", "data/rendering/**/*"),
     *("data/chats.py", "data/models.py", "data/records.py", "data/trajectories.py", "data/curation/__init__.py"),
     "data/curation/text.py",  # decides which examples are shown
+    "data/sets/pair_kinds.py",  # decides when the expert steps in
 )
 """What makes prompts, reads replies and runs worlds; a change elsewhere makes no record another one."""
 

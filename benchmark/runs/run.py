@@ -19,6 +19,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -34,6 +35,7 @@ from benchmark.agent.episodes import (
     try_to_record_id,
 )
 from benchmark.agent.examples import read_examples
+from benchmark.agent.interventions import step_in
 from benchmark.agent.policies import POLICIES, Expert
 from benchmark.agent.started_server import StartedServers
 from benchmark.agent.transformers_model import Dtype, Model
@@ -411,6 +413,7 @@ def carry_out(
             advise=options.advise,
             invalid=options.invalid,
             repeat_guard=options.repeat_guard,
+            step_in=None if options.intervene is None else partial(step_in, options.intervene),
             kinds=kinds,
             invalid_tries=done.invalid,
         )
