@@ -23,6 +23,7 @@ from benchmark.reports.compare import compare_command
 from benchmark.reports.failures import failures_command
 from benchmark.reports.foreign import kpis_command
 from benchmark.reports.leaderboard import leaderboard_command
+from benchmark.runs.completing import complete_command
 from benchmark.runs.headroom import headroom_command
 from benchmark.runs.options import Trust, Worlds, check_no_folder, choose_worlds
 from benchmark.runs.own_tools import init_command, tools_command
@@ -53,6 +54,7 @@ _SHOWN = 20
 app.command("record")(record)
 app.command("run")(run_benchmark)
 app.command("headroom")(headroom_command)
+app.command("complete")(complete_command)
 app.command("bfcl")(bfcl_command)
 app.command("kpis")(kpis_command)
 

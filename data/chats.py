@@ -165,6 +165,8 @@ class PreferencePair(BaseModel):
     licence: str | None = None
     group: str | None = None
     trunk: str | None = None
+    kind: Annotated[str | None, Field(exclude_if=lambda kind: kind is None)] = None
+    """What kind of mistake the rejected side is (`python -m data pairs --kinds`)."""
 
     @model_validator(mode="after")
     def _invariants_hold(self) -> PreferencePair:

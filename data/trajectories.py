@@ -34,7 +34,7 @@ def input_to_arguments(value: dict[str, JsonValue] | str) -> dict[str, JsonValue
     return {"input": value} if isinstance(value, str) else value
 
 
-def _turns(actions: Sequence[Action]) -> Iterator[list[tuple[int, Action]]]:
+def group_turns(actions: Sequence[Action]) -> Iterator[list[tuple[int, Action]]]:
     """Actions with their indices, grouped into the assistant messages that made them.
 
     A turn without a readable call is the model's raw text, so it is always a message of its own.
@@ -59,7 +59,7 @@ def actions_to_messages(metadata: Metadata, actions: Sequence[Action], *, failed
     if metadata.system is not None:
         messages.append(Message(role="system", content=metadata.system))
     messages.append(Message(role="user", content=metadata.instruction or ""))
-    for turn in _turns(actions):
+    for turn in group_turns(actions):
         first = turn[0][1]
         weights = [
             action.weight if action.weight is not None else (failed_weight if action.error is not None else 1.0)
@@ -133,7 +133,7 @@ def _advice_to_message(advice: Advice) -> Message:
     return Message(role="assistant", content=advice.answer or "", tool_calls=(call,))
 
 
-def _said_at(record: Trajectory, step: int) -> Message | None:
+def said_at(record: Trajectory, step: int) -> Message | None:
     """What the model said at `step`: the turn that starts there, or its final answer."""
     actions, metadata = record.action_sequence, record.metadata
     if step == len(actions):
@@ -185,12 +185,12 @@ def trajectory_to_pairs(record: Trajectory) -> Iterator[PreferencePair | Skip]:
     if not metadata.instruction:
         yield NO_INSTRUCTION
         return
-    score = _score(record)
+    score = score_of(record)
     advice_at = {advice.step: advice for advice in metadata.advice}
     failed = {index for index, action in enumerate(record.action_sequence) if action.error is not None}
     struck = struck_steps(record)
     for step in sorted(failed | set(advice_at)):
-        rejected = _said_at(record, step) if step <= len(record.action_sequence) else None
+        rejected = said_at(record, step) if step <= len(record.action_sequence) else None
         if rejected is None:
             yield Skip("nothing was said at the advised step")
             continue
@@ -213,7 +213,7 @@ def trajectory_to_pairs(record: Trajectory) -> Iterator[PreferencePair | Skip]:
             rejected=(rejected,),
             margin=1 - score if step in advice_at and score is not None and score < 1 else None,
             id=f"{record.id}#{step}",
-            **_common(record),
+            **common_fields(record),
         )
 
 
@@ -244,7 +244,7 @@ def trajectories_to_pair(success: Trajectory, failed: Trajectory, *, level: Leve
         return SAME_DEED
     if not any(message.loss_weight > 0 for message in chosen):
         return Skip("the successful record's step failed too")
-    scores = _score(success), _score(failed)
+    scores = score_of(success), score_of(failed)
     margin = None if scores[0] is None or scores[1] is None else scores[0] - scores[1]
     if margin is not None and margin <= 0:
         return Skip("the successful record has no higher score")
@@ -257,11 +257,11 @@ def trajectories_to_pair(success: Trajectory, failed: Trajectory, *, level: Leve
         rejected=tuple(rejected),
         margin=margin,
         id=f"{failed.id}#{step}:{success.id}",
-        **_common(failed),
+        **common_fields(failed),
     )
 
 
-def _common(record: Trajectory) -> dict[str, Any]:
+def common_fields(record: Trajectory) -> dict[str, Any]:
     """What every pair of a failed record says of it."""
     metadata = record.metadata
     return {
@@ -273,7 +273,7 @@ def _common(record: Trajectory) -> dict[str, Any]:
     }
 
 
-def _score(record: Trajectory) -> float | None:
+def score_of(record: Trajectory) -> float | None:
     """The partial score that the benchmark's verdict left in the metadata."""
     score = (record.metadata.model_extra or {}).get("score")
     return float(score) if isinstance(score, int | float) and not isinstance(score, bool) and 0 <= score <= 1 else None

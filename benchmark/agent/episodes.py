@@ -27,9 +27,10 @@ from benchmark.agent.repeat_guard import RepeatGuard
 from benchmark.worlds.kinds import WORLDS, Kind
 from benchmark.worlds.own.toolsets.toolset import ServersFault
 from benchmark.worlds.world import Move, Task, ToolResult, Verdict, World
+from core.errors import UserError
 from data.chats import Message, ToolCall
 from data.records import INVALID_CALL, Action, Advice, Environment, Metadata, Outcome, Trajectory
-from data.trajectories import actions_to_messages
+from data.trajectories import actions_to_messages, group_turns, input_to_arguments
 
 LATENCY_SECONDS = 0.5
 FROZEN_START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -62,6 +63,26 @@ Turn = Message | Unreadable
 
 
 @dataclass(frozen=True)
+class Beginning:
+    """Where in a record a try begins: its actions are done again, weigh nothing, and then somebody goes on."""
+
+    record: str
+    actions: tuple[Action, ...]
+    kind: str | None = None
+    """What is wrong there, where that is why it begins there."""
+
+    @property
+    def name(self) -> str:
+        """Names the state."""
+        return f"{self.record}#{len(self.actions)}"
+
+    def to_metadata(self) -> dict[str, JsonValue]:
+        """As records tell it."""
+        told: dict[str, JsonValue] = {"record": self.record, "step": len(self.actions)}
+        return told if self.kind is None else {**told, "kind": self.kind}
+
+
+@dataclass(frozen=True)
 class Try:
     """A task to be tried. Where it is tried more than once, `sample` counts the tries and `seed` makes them differ."""
 
@@ -71,11 +92,18 @@ class Try:
     """What a model that samples draws from in this try; null for one that does not."""
     examples: tuple[Trajectory, ...] = ()
     """Records that the model is shown before the task, the nearest last."""
+    beginning: Beginning | None = None
+    """Where it begins, if not at the start."""
+
+    @property
+    def name(self) -> str:
+        """Names the state in which it begins."""
+        return self.task.id if self.beginning is None else self.beginning.name
 
     @property
     def key(self) -> str:
         """Names the try among all tries of a run."""
-        return self.task.id if self.sample is None else f"{self.task.id}-s{self.sample}"
+        return self.name if self.sample is None else f"{self.name}-s{self.sample}"
 
 
 @dataclass(eq=False)
@@ -183,6 +211,7 @@ def run_tasks(
 
     Raises:
         ServersFault: see `invalid_tries`.
+        UserError: a try begins in a record whose calls give other results now.
     """
     waiting = iter(tasks)
     again: deque[tuple[Task | Try, str | None]] = deque()
@@ -278,13 +307,51 @@ def open_episode(
             **({} if attempt.seed is None else {"sampling": {"sample": attempt.sample, "seed": attempt.seed}}),
             **({"examples": [record.id for record in attempt.examples]} if attempt.examples else {}),
             **({"repeat_guard": True} if repeat_guard else {}),
+            **({} if attempt.beginning is None else {"begins": attempt.beginning.to_metadata()}),
         }
     )
     world: World = kind.open(task)
     if repeat_guard:
         world = RepeatGuard(world)
     world.__enter__()
-    return Episode(attempt, kind, world, metadata, start or datetime.now(UTC).replace(microsecond=0))
+    episode = Episode(attempt, kind, world, metadata, start or datetime.now(UTC).replace(microsecond=0))
+    if attempt.beginning is not None:
+        try:
+            _do_again(episode, attempt.beginning)
+        except BaseException:
+            world.__exit__(None, None, None)
+            raise
+    return episode
+
+
+def _do_again(episode: Episode, beginning: Beginning) -> None:
+    """Bring a fresh world to where a record was, by the record's own actions."""
+    for turn in actions_to_turns(beginning.actions):
+        take_turn(episode, turn, advise=False, invalid="retry")
+    for step, (was, now) in enumerate(zip(beginning.actions, episode.actions, strict=True)):
+        if json.dumps([was.output, was.error], sort_keys=True) != json.dumps([now.output, now.error], sort_keys=True):
+            raise UserError(f"{beginning.record}: step {step}: the call gives another result now than in the record")
+        episode.actions[step] = now.model_copy(update={"weight": 0.0})
+    episode.over = False
+
+
+def actions_to_turns(actions: Sequence[Action]) -> list[Turn]:
+    """What was said, turn by turn."""
+    turns: list[Turn] = []
+    for group in group_turns(actions):
+        first = group[0][1]
+        if first.command == INVALID_CALL:
+            text = first.input.get("text", "") if isinstance(first.input, dict) else first.input
+            turns.append(Unreadable(str(text), first.error or ""))
+            continue
+        calls = tuple(
+            ToolCall(id=f"call_{place}", name=action.command, arguments=input_to_arguments(action.input))
+            for place, (_, action) in enumerate(group)
+        )
+        turns.append(
+            Message(role="assistant", content=first.text or "", reasoning_content=first.reasoning, tool_calls=calls)
+        )
+    return turns
 
 
 def task_to_metadata(task: Task) -> dict[str, object]:
@@ -416,7 +483,7 @@ def close_episode(episode: Episode, verdict: Verdict, *, advise: bool = False) -
 
 def try_to_record_id(attempt: Try, *, label: str) -> str:
     """The id of the record of a try by `label`."""
-    return f"{attempt.task.id}-{label}" + ("" if attempt.sample is None else f"-s{attempt.sample}")
+    return f"{attempt.name}-{label}" + ("" if attempt.sample is None else f"-s{attempt.sample}")
 
 
 def record_checksums(metadata: Metadata, actions: Sequence[Action]) -> list[int]:

@@ -46,6 +46,26 @@ _UNKNOWN = "; give its folder: --worlds ./FOLDER"
 
 def replay(record: Trajectory, kinds: Mapping[str, Kind] = WORLDS) -> Replay | CannotReplay:
     """Run one record again, in the worlds of `kinds`."""
+    task = record_to_task(record, kinds)
+    if isinstance(task, CannotReplay):
+        return task
+    extra = record.metadata.model_extra or {}
+    told, made_with = extra["task"], extra["replay"]
+    kind = kinds[task.world]
+    try:
+        difference = _other_task(record, told, task, kind) or _other_run(record, extra, made_with["sums"], task, kind)
+    except ServersFault as fault:
+        return CannotReplay(record.id, f"the server's fault: {fault.reason}")
+    python = str(made_with.get("python"))
+    if difference is not None and python.split(".")[:2] != platform.python_version().split(".")[:2]:
+        # What Python prints, such as a traceback, changes from version to version.
+        return CannotReplay(record.id, f"made under Python {python!r}, this is {platform.python_version()!r}")
+    steps = len(record.action_sequence)
+    return Replay(id=record.id, ok=difference is None, steps=steps, first_difference=difference)
+
+
+def record_to_task(record: Trajectory, kinds: Mapping[str, Kind] = WORLDS) -> Task | CannotReplay:
+    """The task of a record, if the worlds of `kinds` are those in which it was made."""
     extra = record.metadata.model_extra or {}
     told = extra.get("task")
     if not isinstance(told, dict):
@@ -68,17 +88,7 @@ def replay(record: Trajectory, kinds: Mapping[str, Kind] = WORLDS) -> Replay | C
     task = next(filter(None, (each.task(str(told.get("id"))) for each in places)), None)
     if task is None:
         return CannotReplay(record.id, "metadata.task.id names no task of this benchmark")
-    kind = kinds[task.world]
-    try:
-        difference = _other_task(record, told, task, kind) or _other_run(record, extra, made_with["sums"], task, kind)
-    except ServersFault as fault:
-        return CannotReplay(record.id, f"the server's fault: {fault.reason}")
-    python = str(made_with.get("python"))
-    if difference is not None and python.split(".")[:2] != platform.python_version().split(".")[:2]:
-        # What Python prints, such as a traceback, changes from version to version.
-        return CannotReplay(record.id, f"made under Python {python!r}, this is {platform.python_version()!r}")
-    steps = len(record.action_sequence)
-    return Replay(id=record.id, ok=difference is None, steps=steps, first_difference=difference)
+    return task
 
 
 def _differs(step: int, field: str, recorded: Any, replayed: Any) -> ReplayDifference | None:

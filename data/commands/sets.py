@@ -27,6 +27,7 @@ from data.formats.row_keys import KeyCounts, key_rules
 from data.records import read_trajectories, trajectory_json_schema
 from data.sets.build import BuildConfig, build
 from data.sets.convert import Licence, Shape, convert
+from data.sets.pair_kinds import KINDS, kinds_to_counts, read_kinds, records_to_kinds, with_shares
 from data.trajectories import pairs_by_record
 
 Ignore = Annotated[
@@ -357,6 +358,10 @@ def pairs_command(
         LevelName, typer.Option(help="Sides of one turn each, or of all that follows the first divergence.")
     ] = LevelName.step,
     first: Annotated[int | None, typer.Option(min=1, help="Keep only the first N pairs of each record.")] = None,
+    kinds: Annotated[
+        str | None,
+        typer.Option(help=f"Pairs by what is wrong, some of {','.join(KINDS)}; with shares: stuck=0.6,stop=0.4."),
+    ] = None,
 ) -> None:
     """Extract preference pairs: one history, then what failed against what should have been done.
 
@@ -365,10 +370,20 @@ def pairs_command(
     record did from the first divergence on, and rejected all that the failed one did. Sides that call the same tools with
     the same arguments give no pair. Counts are printed and saved beside OUT as .counts.json.
 
+    With --kinds the files are tries and how they are gone on with (`python -m benchmark complete`, `run --prove`): a failed
+    call made again (stuck), an end at the wrong place (stop), the first step from which success is lost (pit), an instruction
+    in a result that is obeyed (injection), each against a way on to success; and whole failed tries against successes (try).
+
     \b
-    Example:
+    Examples:
         python -m data pairs runs/quickstart/round-1/practice/sft/trajectories.jsonl --out runs/pairs.jsonl
+        python -m data pairs practice.jsonl completed.jsonl --kinds stuck,stop --out runs/pairs.jsonl
     """
+    if kinds is not None:
+        if level is not LevelName.step or first is not None:
+            raise UserError("--kinds says itself what sides are made of: leave out --level and --first")
+        _pairs_by_kind(files, out, read_kinds(kinds))
+        return
     records, without, steps, dropped = 0, 0, 0, Counter[str]()
 
     def lines() -> Iterator[str]:
@@ -409,6 +424,35 @@ def pairs_command(
     print(f"{records} records, {without} of them without a {nothing}")
     what = "failed or advised steps" if level is LevelName.step else "failed records"
     print_table(("source", "steps" if level is LevelName.step else "records", "count"), count_rows(what, counts))
+    print(f"wrote {out} and {saved}")
+
+
+def _pairs_by_kind(files: list[Path], out: Path, shares: dict[str, float | None]) -> None:
+    records = [record for path in files for record in with_progress(read_trajectories(path), f"reading {path}")]
+    found = records_to_kinds(records, list(shares))
+    pairs = with_shares(found.pairs, shares)
+    for kind, of_kind in pairs.items():
+        if beyond := len(found.pairs[kind]) - len(of_kind):
+            found.dropped[f"{kind}: beyond its share"] += beyond
+    kept = sum(map(len, pairs.values()))
+    counts = {
+        "inputs": [str(path) for path in files],
+        "records": len(records),
+        "read": kept + found.dropped.total(),
+        "kept": kept,
+        "dropped": dict(found.dropped),
+        "kinds": kinds_to_counts(pairs),
+    }
+    with whole_result(out) as result:
+        write_lines(result, out, (pair.model_dump_json() for of_kind in pairs.values() for pair in of_kind))
+        saved = save_counts(result, out, counts)
+        if not kept:
+            result.remove(out)  # of other records: the counts beside it would not be its own
+    if not kept:
+        raise UserError(f"no pair of {', '.join(shares)} in {len(records)} records:\n{_reasons(found.dropped)}")
+    print_table(("source", "results", "count"), count_rows("tries", counts))
+    rows = [(kind, *told.values()) for kind, told in kinds_to_counts(pairs).items()]
+    print_table(("kind", "pairs", "share", "chosen characters", "rejected characters"), rows)
     print(f"wrote {out} and {saved}")
 
 
