@@ -170,6 +170,15 @@ def struck_steps(record: Trajectory) -> set[int]:
     return {step for step in each if isinstance(step, int)}
 
 
+def proved_until(record: Trajectory) -> int:
+    """The last step from whose state some try has succeeded, by `metadata.proof` (`benchmark run --prove`); 0 without one."""
+    proof = (record.metadata.model_extra or {}).get("proof")
+    states = proof.get("states") if isinstance(proof, dict) else None
+    told = [state for state in states if isinstance(state, dict)] if isinstance(states, list) else []
+    steps = [state.get("step") for state in told if state.get("successes")]
+    return max((step for step in steps if isinstance(step, int)), default=0)
+
+
 def trajectory_to_pairs(record: Trajectory) -> Iterator[PreferencePair | Skip]:
     """Step-level pairs of one record: rejected is the failed step, chosen is what should have been done there.
 
@@ -196,6 +205,9 @@ def trajectory_to_pairs(record: Trajectory) -> Iterator[PreferencePair | Skip]:
             continue
         if step in struck and step not in advice_at:
             yield Skip("an injected fault made the step fail, not the model")
+            continue
+        if step in advice_at and step not in failed and step < proved_until(record):
+            yield Skip("another way, from which success was still reached")
             continue
         chosen = _advice_to_message(advice_at[step]) if step in advice_at else _repair_at(record, step)
         if chosen is None:

@@ -46,6 +46,10 @@ class Options:
     examples_sha256: str | None = None
     """Of the file that they are taken from."""
     repeat_guard: bool = False
+    prove: int = 0
+    """Tries from each state of a failed try that is proved (benchmark/runs/proving.py)."""
+    prove_states: int = 0
+    """At most so many states."""
     intervene: Rule | None = None
     """Where the expert takes a turn in the model's place (`benchmark headroom`)."""
 

@@ -93,6 +93,16 @@ def unfinished(key: str) -> str:
     return f"unfinished-{key[:16]}.jsonl"
 
 
+def unfinished_rollouts(key: str) -> str:
+    """The same for tries from states of these."""
+    return f"unfinished-rollouts-{key[:16]}.jsonl"
+
+
+def has_key(folder: Path, key: str) -> bool:
+    """Whether a folder holds a finished run of a key."""
+    return _read_result(folder, key) is not None
+
+
 def _read_result(folder: Path, key: str) -> BenchmarkRun | None:
     """What kpis.json says of a finished run of this key, whose records are still those that it counts."""
     try:

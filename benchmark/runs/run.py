@@ -47,11 +47,13 @@ from benchmark.runs.done import (
     ROOT,
     Done,
     find_done,
+    has_key,
     is_finished,
     records_in,
     refuse_other_worlds,
     run_key,
     unfinished,
+    unfinished_rollouts,
     versions,
 )
 from benchmark.runs.invalid import end_if_too_many, invalid_to_text
@@ -72,6 +74,7 @@ from benchmark.runs.options import (
     draw_tasks,
     require_expert,
 )
+from benchmark.runs.proving import MOST_STATES, ROLLOUTS, prove_records
 from benchmark.runs.results import RECORDS, read_run
 from benchmark.runs.shown import kpi_table, print_asking
 from benchmark.worlds.kinds import WORLDS, Kind
@@ -162,6 +165,13 @@ def run_benchmark(
         str | None, typer.Option("--chat_template_path", help="Chat template file instead of the models' own.")
     ] = None,
     advise: Annotated[bool, typer.Option("--advise", help="Store the expert's move at each failed step.")] = False,
+    prove: Annotated[
+        int | None,
+        typer.Option(min=1, help="Find the step at which a failed try lost success, by so many tries from its states."),
+    ] = None,
+    prove_states: Annotated[
+        int, typer.Option(min=1, help="With --prove: at most so many states, those of the first failed tries.")
+    ] = MOST_STATES,
     examples: Annotated[
         Path | None, typer.Option(help="Records of training; the nearest successes are shown before each task.")
     ] = None,
@@ -232,6 +242,8 @@ def run_benchmark(
         shots=shots,
         examples_sha256=None if shown is None else shown.sha256,
         repeat_guard=repeat_guard,
+        prove=prove or 0,
+        prove_states=prove_states if prove else 0,
     )
     chosen = choose_worlds(worlds, trust=trust)
     part: Part = "record" if keep == "solved" else "practice"
@@ -350,6 +362,11 @@ def _run_actor(
     if left := done.left(wanted):
         carry_out(actor, left, options, done, folder / unfinished(key), chosen)
     records = done.records_of(wanted)
+    rollouts: list[Trajectory] = []
+    if options.prove:
+        earlier = [folder / ROLLOUTS] if has_key(folder, key) else []
+        kept = folder / unfinished_rollouts(key)
+        records, rollouts = prove_records(actor, records, wanted, options, chosen, kept=kept, earlier=earlier)
     lines = [record.to_json().encode() + b"\n" for record in records]
     beyond = [attempt.task for attempt in tries if attempt.task.id in done.beyond]
     result = BenchmarkRun(
@@ -391,6 +408,10 @@ def _run_actor(
         files.open(folder / RECORDS).writelines(lines)
         text = json.dumps(result.model_dump(mode="json"), indent=2, ensure_ascii=False) + "\n"
         files.write(folder / "kpis.json", text)
+        if options.prove:
+            files.write(folder / ROLLOUTS, "".join(record.to_json() + "\n" for record in rollouts))
+        else:
+            files.remove(folder / ROLLOUTS)  # of an earlier run
     for file_of_a_stopped_run in folder.glob(unfinished("*")):
         file_of_a_stopped_run.unlink()
 
