@@ -130,7 +130,9 @@ def _chat(request: Row, messages: list[Row], id: str) -> Chat:
 
 
 def holds_anthropic_blocks(row: Row) -> bool:
-    """Whether a message has a block as no other API has them."""
+    """Whether a message has a block as no other API has them, and none is written in the way of another."""
+    if any(message["role"] == "tool" or message.get("tool_calls") for message in row["messages"]):
+        return False
     blocks = [
         block for message in row["messages"] if isinstance(message["content"], list) for block in message["content"]
     ]

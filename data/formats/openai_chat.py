@@ -29,7 +29,7 @@ from data.formats.parts import (
     with_columns,
     with_content,
 )
-from data.formats.turns import TURN_KEYS, say_messages
+from data.formats.turns import TURN_KEYS, holds_call_parts, say_messages
 
 
 @skip_if_unrepresentable
@@ -53,6 +53,7 @@ def holds_openai_calls(row: Row) -> bool:
         speaker_of(message.get("role")) in ("call", "result")
         or message["role"] == "developer"
         or any(message.get(key) for key in ("tool_calls", "function_call", "function_calls"))
+        or holds_call_parts(message)
         for message in row["messages"]
     )
 

@@ -17,7 +17,6 @@ cannot hold: pictures, tools that the service runs, replies that were cut off or
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -25,6 +24,7 @@ from typing import Any
 from core.json_lines import json_to_object
 from data.chats import Chat, Skip
 from data.formats.adapter import Adapter
+from data.formats.anthropic_messages import message_to_turns
 from data.formats.parts import (
     Conversation,
     Row,
@@ -39,6 +39,7 @@ from data.formats.parts import (
     value_in,
     with_content,
 )
+from data.formats.results import result_to_text
 from data.formats.traces import FAILED, text_in
 from data.formats.turns import AssistantParts, say_messages
 
@@ -168,7 +169,7 @@ def _as_conventions(attributes: Row, events: Sequence[Row]) -> Row:
         else:
             rest[key] = value
     for key, places in numbered.items():
-        rest.setdefault(key, [_with_parts(_unwrapped(places[place])) for place in sorted(places)])
+        rest.setdefault(key, _with_thoughts([_with_parts(_unwrapped(places[place])) for place in sorted(places)]))
     if not numbered:
         rest |= _messages_in_events(events)
     return rest
@@ -177,12 +178,25 @@ def _as_conventions(attributes: Row, events: Sequence[Row]) -> Row:
 def _with_parts(message: Any) -> Any:
     """A message whose parts OpenLLMetry wrote as one text."""
     content = message.get("content") if isinstance(message, dict) else None
-    if not isinstance(content, str) or not content.startswith('[{"type":'):
+    is_nothing_beside_calls = content == "[]" and message.get("tool_calls")
+    if not isinstance(content, str) or not (content.startswith('[{"type":') or is_nothing_beside_calls):
         return message
     try:
         return {**message, "content": json_to_object(content)}
     except ValueError:
         return message
+
+
+def _with_thoughts(messages: list[Any]) -> list[Any]:
+    """Messages with what OpenLLMetry writes as a message of the role `thinking` in the one that follows it."""
+    made: list[Any] = []
+    for message in messages:
+        before = made[-1] if made and isinstance(made[-1], dict) and isinstance(message, dict) else {}
+        if before.get("role") == "thinking" and message.get("role") == "assistant":
+            made[-1] = {**message, "reasoning_content": before.get("content")}
+        else:
+            made.append(message)
+    return made
 
 
 def _put(holder: Row, path: list[str], value: Any) -> None:
@@ -276,9 +290,7 @@ def _other_turns(role: Any, parts: list[Row]) -> list[Row]:
     for part in parts:
         kind, text = part.get("type"), _text_in(part)
         if kind == "tool_call_response" and speaker != "system":
-            result = _first(part, "response", "result")
-            if not isinstance(result, str):
-                result = "" if result is None else json.dumps(result, ensure_ascii=False)
+            result = result_to_text(_first(part, "response", "result"))
             turns.append({"role": "tool", "content": result, "tool_call_id": part.get("id"), "name": part.get("name")})
         elif kind != "text" or not isinstance(text, str):
             raise _not_held(kind)
@@ -289,9 +301,15 @@ def _other_turns(role: Any, parts: list[Row]) -> list[Row]:
     return turns or [{"role": role, "content": ""}]
 
 
+_ANTHROPIC_BLOCKS = frozenset({"tool_use", "tool_result", "redacted_thinking"})
+
+
 def _turns_of(message: Row) -> list[Row]:
-    if message.get("parts") is None:  # as OpenAI's API writes it
-        return [message]
+    if message.get("parts") is None:  # as the API of the model writes it
+        content = message.get("content")
+        blocks = content if isinstance(content, list) else []
+        is_anthropic = any(isinstance(block, dict) and block.get("type") in _ANTHROPIC_BLOCKS for block in blocks)
+        return message_to_turns(message) if is_anthropic else [message]
     parts = objects_in(message["parts"], "parts") if message["parts"] != [] else []
     speaker = speaker_of(message.get("role"))
     if speaker == "assistant":

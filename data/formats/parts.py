@@ -20,7 +20,7 @@ from pydantic_core import to_json
 from core.json_lines import json_to_object
 from data.chats import Chat, Message, Skip, ToolCall
 from data.formats.json_schema import parameters_to_schema
-from data.formats.row_keys import WEIGHT_KEYS, Row, is_nothing, to_weight
+from data.formats.row_keys import WEIGHT_DETAILS, WEIGHT_KEYS, Row, is_nothing, to_weight
 from data.formats.streams import stream_to_response
 from data.records import Outcome, ToolFunction, ToolSpec
 from data.rendering.assistant_text import split_reasoning
@@ -201,15 +201,16 @@ def require_outcome(succeeded: bool | None, outcomes: frozenset[Outcome]) -> Non
 
 
 def text_of(content: Any) -> str:
-    """A content as text: null is empty, a list of text parts is joined, anything else cannot be held."""
+    """A content as text: null is empty, a list of text parts is joined, anything else cannot be held. LLaMA-Factory writes the
+    text of a part under `value`."""
     if content is None:
         return ""
     if isinstance(content, str):
         return content
-    if isinstance(content, list) and all(
-        isinstance(part, dict) and part.get("type") == "text" and isinstance(part.get("text"), str) for part in content
-    ):
-        return "".join(part["text"] for part in content)
+    if isinstance(content, list) and all(isinstance(part, dict) and part.get("type") == "text" for part in content):
+        texts = [part.get("text", part.get("value")) for part in content]
+        if all(isinstance(text, str) for text in texts):
+            return "".join(texts)
     raise Unrepresentable("content that is not text")
 
 
@@ -219,18 +220,34 @@ def objects_in(value: Any, what: str) -> list[Row]:
 
 
 def weight_of(turn: Row) -> float | None:
-    """The loss weight of an assistant's turn under any of its names, null where the row gives none."""
-    weight = None
-    for key in WEIGHT_KEYS:
-        if is_nothing(turn.get(key)):
-            continue
-        number = to_weight(turn[key])
-        if number is None:
-            raise Unrepresentable("weight is no number from 0 to 1")
-        if weight not in (None, number):
-            raise Unrepresentable("one turn with two weights")
-        weight = number
-    return weight
+    """The loss weight of an assistant's turn under any of its names, null where the row gives none. Where parts of the turn
+    have weights of their own (axolotl), all must have the same one, which is then that of the turn."""
+    told = {to_weight(turn[key]) for key in WEIGHT_KEYS if not is_nothing(turn.get(key))}
+    if None in told:
+        raise Unrepresentable("weight is no number from 0 to 1")
+    if len(told) > 1:
+        raise Unrepresentable("one turn with two weights")
+    weight = told.pop() if told else None
+    if not isinstance(turn.get("content"), list) and turn.keys().isdisjoint(WEIGHT_DETAILS):
+        return weight
+    return _weight_of_parts(turn, weight)
+
+
+def _weight_of_parts(turn: Row, weight: float | None) -> float | None:
+    """The weight that all parts of a turn have; one without its own has that of the turn."""
+    lists = [value_in(turn.get(key), "weights that are no JSON") for key in WEIGHT_DETAILS] + [turn.get("content")]
+    parts = [part for each in lists if isinstance(each, list) for part in each if isinstance(part, dict)]
+    marks = [[part[key] for key in WEIGHT_KEYS if not is_nothing(part.get(key))] for part in parts]
+    if not any(marks):
+        return weight
+    weights = {to_weight(mark) for part in marks for mark in part}
+    if None in weights:
+        raise Unrepresentable("weight is no number from 0 to 1")
+    if not all(marks):
+        weights.add(1.0 if weight is None else weight)
+    if len(weights) > 1:
+        raise Unrepresentable("a turn of which only a part is learned")
+    return weights.pop()
 
 
 def text_to_object(text: str) -> Any:

@@ -19,10 +19,11 @@ from data.formats.catalogue import ADAPTERS
 from data.formats.inferred_tools import with_inferred_tools
 from data.formats.inputs import Chunk, Input, find_input, neighbours, whole_files
 from data.formats.model_terms import why_model_not_commercial
-from data.formats.parts import Row, Unrepresentable, with_reasoning
+from data.formats.parts import Row, Unrepresentable, tools_of, value_in, with_reasoning
 from data.formats.preference import SAME
 from data.formats.ratings import Ratings
 from data.formats.row_keys import (
+    CONTAINERS,
     NO_RULES,
     KeyCounts,
     KeyRules,
@@ -84,7 +85,25 @@ def _adapt_one(adapter: Adapter, row: Row, rules: KeyRules, counts: KeyCounts) -
     if isinstance(facts, Skip):
         return [facts]
     made = _rated([facts.put_into(result) for result in _made(adapter, row)], row, rules)
-    return [_stamped(adapter, result) for result in made]
+    return [_stamped(adapter, result) for result in _with_tools_in_details(adapter, row, made)]
+
+
+def _with_tools_in_details(adapter: Adapter, row: Row, results: Sequence[Result]) -> Sequence[Result]:
+    """Results whose row has its tools in a column of details (`metadata`, as NVIDIA's sets) and nowhere else."""
+    if all(isinstance(result, Skip) or result.tools for result in results):
+        return results
+    for column in sorted(CONTAINERS - adapter.reader.columns):
+        try:
+            details = value_in(row.get(column), "")
+            tools = tools_of(details.get("tools")) if isinstance(details, dict) else ()
+        except Unrepresentable:
+            continue
+        if tools:
+            return [
+                result if isinstance(result, Skip) or result.tools else result.model_copy(update={"tools": tools})
+                for result in results
+            ]
+    return results
 
 
 def _rated(results: Sequence[Result], row: Row, rules: KeyRules) -> Sequence[Result]:

@@ -51,7 +51,10 @@ def result_to_text(content: Any) -> str:
     parts = content if isinstance(content, list) else [content]
     if any(_is_media(part) for part in parts):
         raise Unrepresentable("content that is not text")
-    if content and all(isinstance(part, dict) and part.get("type") == "text" and "text" in part for part in parts):
+    if content and all(
+        isinstance(part, dict) and part.get("type") == "text" and not part.keys().isdisjoint(("text", "value"))
+        for part in parts
+    ):
         return text_of(parts)
     try:
         return json.dumps(content, ensure_ascii=False, allow_nan=False)

@@ -81,6 +81,11 @@ _WORDS = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|[-\s]+")
 
 WEIGHT_KEYS = ("weight", "loss_weight", "loss", "train", "training", "loss_mask", "trainable")
 """How formats spell the loss weight of a turn: OpenAI and TRL, LLaMA-Factory, ms-swift, axolotl, masks (1 is learned)."""
+WEIGHT_DETAILS = ("train_detail", "training_detail")
+"""Where axolotl writes weights of parts of a turn."""
+NOT_PARSED = ("invalid_tool_calls", "unparsed_tool_calls")
+"""Where LangChain and tinker put calls of a turn that they could not parse."""
+A_CALL_NOT_PARSED = "a call that cannot be read"
 
 GOOD_TEXTS, BAD_TEXTS = frozenset({"true", "1", "1.0"}), frozenset({"false", "0", "0.0", "-1", "-1.0"})
 _ASSISTANTS = frozenset(
@@ -455,7 +460,7 @@ class _Look:
                 self._at_licence(path, item)
             elif meaning is Meaning.TRUTH and not is_nothing(item):
                 self._at_truth(path, item)
-            else:
+            elif inner != "tools":  # which are read where a row has no others (data/formats/reading.py)
                 unread = unread or not is_nothing(item)
         return not unread
 
@@ -525,7 +530,9 @@ class _Look:
         value, meaning = turn[key], meaning_of(key)
         if is_nothing(value):
             return
-        if key in self.rules.ignore or path in self.rules.ignore or meaning is None:
+        if key in NOT_PARSED:
+            self._leave_out(A_CALL_NOT_PARSED)
+        elif key in self.rules.ignore or path in self.rules.ignore or meaning is None:
             self.unread.add(path)
         elif meaning is Meaning.MEDIA:
             self._at_media(path, value)
@@ -556,7 +563,9 @@ def _is_models(turn: Row) -> bool:
 def without_ignored_weights(row: Row, reader: Reader, rules: KeyRules, counts: KeyCounts) -> Row:
     """The row without the weights of turns that the user told to read past, which its adapter would read."""
     for column in reader.turns:
-        ignored = {key for key in WEIGHT_KEYS if not rules.ignore.isdisjoint((key, f"{column}[].{key}"))}
+        ignored = {
+            key for key in (*WEIGHT_KEYS, *WEIGHT_DETAILS) if not rules.ignore.isdisjoint((key, f"{column}[].{key}"))
+        }
         turns = turns_in(row.get(column)) if ignored else []
         if found := ignored & {key for turn in turns for key in turn if not is_nothing(turn[key])}:
             counts.unread.update(f"{column}[].{key}" for key in found)

@@ -4,7 +4,8 @@
 "tools"}` with messages, or `{"prompt": "...", "completion": "..."}` with texts. TRL computes the loss on the completion only,
 so assistant turns inside the prompt are context (weight 0).
 
-Both may have a boolean `label` (TRL's unpaired preferences, for KTO), which row_keys.py judges.
+axolotl's KTO rows have an `instruction` or a `question` in the place of the prompt. All may have a boolean `label` (TRL's
+unpaired preferences, for KTO), which row_keys.py judges.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from data.formats.parts import (
     Conversation,
     Row,
     Unrepresentable,
+    first_fit,
     list_of_objects,
     row_id,
     skip_if_unrepresentable,
@@ -23,6 +25,9 @@ from data.formats.parts import (
 )
 from data.formats.row_keys import WEIGHT_KEYS
 from data.formats.turns import TURN_KEYS, say_messages
+
+QUESTIONS = ("prompt", "instruction", "question")
+"""Where the prompt stands: TRL's column, and those that axolotl's KTO formats have in its place."""
 
 
 def _as_context(turn: Row) -> Row:
@@ -33,10 +38,11 @@ def _as_context(turn: Row) -> Row:
 def trl_prompt_completion_row(row: Row) -> Chat:
     """A row in either of TRL's forms. A plain prompt is a user's message, a plain completion the answer to it, as written."""
     conversation = Conversation()
-    for column, role in (("prompt", "user"), ("completion", "assistant")):
+    asked = next((column for column in QUESTIONS if row.get(column) is not None), "prompt")
+    for column, role in ((asked, "user"), ("completion", "assistant")):
         said = row.get(column)
         messages = [{"role": role, "content": said}] if isinstance(said, str) else list_of_objects(row, column)
-        if column == "prompt":
+        if column == asked:
             messages = [_as_context(turn) if turn.get("role") == "assistant" else turn for turn in messages]
         elif messages[0].get("role") != "assistant":
             raise Unrepresentable("a completion that does not begin with the assistant")
@@ -49,8 +55,8 @@ ADAPTERS = (
         name="trl_prompt_completion",
         kind="chat",
         function=trl_prompt_completion_row,
-        columns=("prompt", "completion", "tools", "id"),
-        matches=with_columns("prompt", "completion"),
+        columns=(*QUESTIONS, "completion", "tools", "id"),
+        matches=first_fit(*(with_columns(column, "completion") for column in QUESTIONS)),
         turns=("prompt", "completion"),
         turn_keys=TURN_KEYS,
         schema="public pages",

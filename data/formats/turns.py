@@ -10,6 +10,8 @@ A turn is `{"role", "content"}`, or ShareGPT's `{"from", "value"}`. Beside OpenA
 * calls in the assistant's text as `<tool_call>` blocks, as Hermes and Qwen write them, and results as `<tool_response>`,
   also in the user's name; tools in the system prompt's `<tools>`;
 * `functions` and `function_calls` of AllenAI's sets, the latter in Python;
+* an assistant's content as typed parts: `text`, `thinking` (tinker) or `reasoning` (LLaMA-Factory's v1), `tool_call`;
+* calls and thoughts in `additional_kwargs`, where LangChain repeats what a service answered;
 * tools as a key of the system message (GLM).
 
 Thoughts may stand in a key or as a `<think>` block that opens the assistant's text (data/rendering/assistant_text.py). What may
@@ -40,7 +42,7 @@ from data.formats.parts import (
 )
 from data.formats.python_calls import python_calls
 from data.formats.results import GivenResult, result_in, result_to_text, results_in
-from data.formats.row_keys import WEIGHT_KEYS
+from data.formats.row_keys import A_CALL_NOT_PARSED, NOT_PARSED, WEIGHT_DETAILS, WEIGHT_KEYS, is_nothing
 from data.rendering.assistant_text import tagged_blocks
 
 REASONING = ("reasoning_content", "reasoning", "thinking")
@@ -49,7 +51,8 @@ REASONING = ("reasoning_content", "reasoning", "thinking")
 TURN_KEYS = frozenset(
     {
         *("role", "content", "from", "value", "name", "tool_name", "tool_call_id", "tools", "functions"),
-        *("tool_calls", "function_call", "function_calls", *ARGUMENTS, *REASONING, *WEIGHT_KEYS),
+        *("tool_calls", "function_call", "function_calls", *ARGUMENTS, *REASONING, *WEIGHT_KEYS, *WEIGHT_DETAILS),
+        *("additional_kwargs", *NOT_PARSED),
     }
 )
 """Keys of a turn that `say_messages` reads."""
@@ -222,7 +225,52 @@ def _say_results(conversation: Conversation, turn: Row, text: str, *, is_last: b
         conversation.answer(result.text, own_id=result.own_id, name=result.name)
 
 
+def _in_one_text(turn: Row) -> Row:
+    """An assistant's turn whose content is typed parts as one with a text, and with thoughts and calls in keys of their own."""
+    parts = content_of(turn)
+    if not isinstance(parts, list) or not any(isinstance(part, dict) and part.get("type") in _PARTS for part in parts):
+        return turn
+    made = AssistantParts()
+    for part in parts:
+        kind = part.get("type") if isinstance(part, dict) else None
+        if kind == "text":
+            made.speak(text_of([part]))
+        elif kind in ("thinking", "reasoning"):
+            made.think(next((part[key] for key in (kind, "text", "value") if part.get(key) is not None), None))
+        elif kind == "tool_call":
+            call = value_in(part.get("tool_call", part.get("value", part)), "a call that is no JSON")
+            if not isinstance(call, dict):
+                raise Unrepresentable("a call without a name")
+            made.call(call.get("id"), *call_in(call["function"] if call.get("function") is not None else call))
+        else:
+            raise Unrepresentable(A_CALL_NOT_PARSED if kind in _PARTS else "content that is not text")
+    said = made.turn({})
+    if said["tool_calls"] and not is_nothing(turn.get("tool_calls")):
+        raise Unrepresentable("a call in the content beside tool_calls")
+    if said["reasoning_content"] and any(not is_nothing(turn.get(key)) for key in REASONING):
+        raise Unrepresentable("a thought in the content beside another")
+    said = {key: value for key, value in said.items() if value or key == "content"}
+    return {**turn, **said, "weight": weight_of(turn)}
+
+
+_PARTS = ("thinking", "reasoning", "tool_call", "unparsed_tool_call")
+"""Parts of an assistant's content that are no text and no media."""
+
+
+def _with_extra(turn: Row) -> Row:
+    """A turn with what stands only in its `additional_kwargs`."""
+    extra = turn.get("additional_kwargs")
+    if not isinstance(extra, dict):
+        return turn
+    keys = ("tool_calls",) if extra.get("tool_calls") else ("function_call",)
+    known = () if any(not is_nothing(turn.get(key)) for key in ("tool_calls", "function_call")) else keys
+    return turn | {key: extra[key] for key in (*known, *REASONING) if extra.get(key) and is_nothing(turn.get(key))}
+
+
 def _say_assistant(conversation: Conversation, turn: Row, *, is_answered: bool) -> None:
+    if any(not is_nothing(turn.get(key)) for key in NOT_PARSED):
+        raise Unrepresentable(A_CALL_NOT_PARSED)
+    turn = _in_one_text(_with_extra(turn))
     calls = calls_of(turn)
     reasoning = next((turn[key] for key in REASONING if turn.get(key) is not None), None)
     if not isinstance(reasoning, str | None):
@@ -295,6 +343,14 @@ class AssistantParts:
         turn = {key: message[key] for key in WEIGHT_KEYS if key in message}
         turn |= {"role": "assistant", "content": "".join(self._words)}
         return turn | {"reasoning_content": "\n".join(self._thoughts) or None, "tool_calls": self._calls}
+
+
+def holds_call_parts(turn: Row) -> bool:
+    """Whether a turn's content has a call among its parts, as tinker and LLaMA-Factory's v1 write them."""
+    content = turn.get("content")
+    return isinstance(content, list) and any(
+        isinstance(part, dict) and part.get("type") == "tool_call" for part in content
+    )
 
 
 def holds_function_calls(row: Row) -> bool:
