@@ -123,7 +123,7 @@ def test_openai_skips(messages: list[Any], reason: str) -> None:
 def test_a_single_result_needs_no_id_and_ids_may_repeat_between_turns() -> None:
     chat = openai(USER, calls("a"), result("1"), calls("a"), result("2", tool_call_id="a"), SAID)
     assert isinstance(chat, Chat)
-    assert [c.id for m in chat.messages for c in m.tool_calls] == ["call_0", "call_1"]
+    assert [c.id for m in chat.messages for c in m.tool_calls] == ["a", "call_1"]
 
 
 @pytest.mark.parametrize(

@@ -390,7 +390,7 @@ def test_atif_steps_subagents_and_what_is_not_imitated() -> None:
         ("assistant", ""),
     ]
     assert [m.loss_weight for m in chat.messages if m.role == "assistant"] == [0.0, 1.0, 0.0, 0.5, 1.0]
-    assert [m.tool_call_id for m in chat.messages[5:7]] == ["call_1", "call_0"]
+    assert [m.tool_call_id for m in chat.messages[5:7]] == ["b", "a"]
     assert (chat.licence, chat.group) == ("mit", "weather") and (subagent.id, subagent.group) == ("t-sub", "weather")
     assert subagent.licence == "mit", "a subagent's steps are part of the run that says under which licence it stands"
 
@@ -416,7 +416,7 @@ def test_openhands_events_with_and_without_the_models_message() -> None:
         ("tool", "a"),
         ("assistant", "Done."),
     ]
-    assert [m.tool_call_id for m in with_message.messages[3:5]] == ["call_1", "call_0"]
+    assert [m.tool_call_id for m in with_message.messages[3:5]] == ["tc2", "tc1"]
     assert len(with_message.tools) == 1
     assert with_message.messages[2].reasoning_content == "Two at once."
 

@@ -49,7 +49,8 @@ def results(*told: tuple[str | None, str]) -> list[dict[str, Any]]:
 
 def answers(made: Chat) -> dict[str, str]:
     """The text of the result of each call, by its number."""
-    return {m.tool_call_id: m.content for m in made.messages if m.role == "tool" and m.tool_call_id}
+    numbers = {call.id: number for number, call in enumerate(call for m in made.messages for call in m.tool_calls)}
+    return {f"call_{numbers[m.tool_call_id]}": m.content for m in made.messages if m.role == "tool" and m.tool_call_id}
 
 
 # --- which call a result answers ---

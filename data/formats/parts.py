@@ -12,6 +12,7 @@ import json
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import wraps
+from itertools import chain, count
 from typing import Any, Concatenate, Literal, NamedTuple, ParamSpec, TypeVar
 
 from pydantic import ValidationError
@@ -413,7 +414,7 @@ def unknown_role(role: Any) -> Unrepresentable:
 
 
 def _said(chat: Chat) -> tuple[list[Any], list[Any]]:
-    # As JSON text, because 1 == 1.0 == True in Python. Ids are made anew, so a result names the place of its call.
+    # As JSON text, because 1 == 1.0 == True in Python. Few formats have ids, so a result names the place of its call.
     places = {call.id: place for place, call in enumerate(call for m in chat.messages for call in m.tool_calls)}
     messages = [
         (
@@ -468,13 +469,14 @@ def with_reasoning(messages: Sequence[Message], before: Sequence[Message] = ()) 
 class Conversation:
     """A chat in the making: turns are said one after the other, and results find the calls they answer.
 
-    Formats name calls differently (an id, the function's name, nothing), so calls are numbered anew: call_0, call_1.
+    A call keeps the id that it has in the row. One without an id, or with that of an earlier call, gets that of its place:
+    call_0, call_1.
     """
 
     def __init__(self) -> None:
         self.messages: list[Message] = []
         self._open: list[tuple[str | None, ToolCall]] = []
-        self._calls = 0
+        self._places: dict[str, int] = {}  # of all calls, by id
         self.tools: tuple[ToolSpec, ...] = ()
         """Definitions that stood in what was said, such as a system prompt's; used where the row has no others."""
         self._answered: list[int] = []  # numbers of the turn's answered calls, in the order of their results
@@ -499,7 +501,7 @@ class Conversation:
         ids = [own_id for own_id, _, _ in calls if own_id is not None]
         if len(set(ids)) != len(ids):
             raise Unrepresentable("two calls of one id in one turn")
-        self._open = [(own_id, self._numbered(name, arguments)) for own_id, name, arguments in calls]
+        self._open = [(own_id, self._call(own_id, name, arguments)) for own_id, name, arguments in calls]
         self.messages.append(
             Message(
                 role=role,  # type: ignore[arg-type]  # checked by pydantic
@@ -518,7 +520,7 @@ class Conversation:
             return
         if last.weight != weight:
             raise Unrepresentable("one turn with two weights")
-        call = self._numbered(name, arguments)
+        call = self._call(None, name, arguments)
         self._open.append((None, call))
         self.messages[-1] = last.model_copy(update={"tool_calls": (*last.tool_calls, call)})
 
@@ -558,7 +560,7 @@ class Conversation:
         if name and name != call.name:
             raise Unrepresentable("a result under another tool's name")
         del self._open[place]
-        self._answered.append(int(call.id.removeprefix("call_")))
+        self._answered.append(self._places[call.id])
         self.messages.append(Message(role="tool", content=content, tool_call_id=call.id, name=call.name))
         return call
 
@@ -580,9 +582,11 @@ class Conversation:
         self._check_order()
         return self.messages
 
-    def _numbered(self, name: str, arguments: dict[str, Any]) -> ToolCall:
+    def _call(self, own_id: str | None, name: str, arguments: dict[str, Any]) -> ToolCall:
         if not name:
             raise Unrepresentable("a call without a name")
-        call = ToolCall(id=f"call_{self._calls}", name=name, arguments=arguments)
-        self._calls += 1
-        return call
+        place = len(self._places)
+        made = (f"call_{number}" for number in count(place))
+        id = next(free for free in chain([own_id] if own_id else [], made) if free not in self._places)
+        self._places[id] = place
+        return ToolCall(id=id, name=name, arguments=arguments)

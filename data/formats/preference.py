@@ -58,9 +58,12 @@ def conversations_to_pair(
             are not the model's; then they are answers to different prompts.
     """
     shared = 0
+    same_ids: dict[str | None, str | None] = {None: None}  # a call's id in the chosen conversation and in the other
     for one, other in zip(chosen, rejected, strict=False):
-        if one.tool_call_id != other.tool_call_id or what_is_said([one]) != what_is_said([other]):
+        is_answer_to_same = same_ids.get(one.tool_call_id, one.tool_call_id) == other.tool_call_id
+        if not is_answer_to_same or what_is_said([one]) != what_is_said([other]):
             break
+        same_ids |= {call.id: same.id for call, same in zip(one.tool_calls, other.tool_calls, strict=True)}
         shared += 1
     if shared == len(chosen) == len(rejected):
         raise Unrepresentable(SAME)

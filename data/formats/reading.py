@@ -175,6 +175,7 @@ def _of_log(adapter: Adapter, results: Sequence[Result], row: Row, rules: KeyRul
         written = result.model_dump(mode="json", include={"messages", "tools"})
         made, found = redact_value(written)
         counts.redacted.update(finding.kind for finding in found)
+        _keep_ids_apart(result, made["messages"])
         for message in made["messages"] if names else ():
             for key in ("content", "reasoning_content"):
                 message[key] = names.without(message[key])
@@ -188,6 +189,16 @@ def _of_log(adapter: Adapter, results: Sequence[Result], row: Row, rules: KeyRul
         redacted.append(Chat.model_validate({**dict(result), **made}) if is_changed else result)
     counts.redacted.update(names.found)
     return redacted
+
+
+def _keep_ids_apart(chat: Chat, redacted: list[Row]) -> None:
+    """Give calls with a secret in their id another one, since placeholders of two secrets may be the same."""
+    ids: dict[str | None, str | None] = {None: None}
+    for message, made in zip(chat.messages, redacted, strict=True):
+        for call, written in zip(message.tool_calls, made["tool_calls"], strict=True):
+            ids[call.id] = written["id"] if written["id"] == call.id else f"redacted_{len(ids)}"
+            written["id"] = ids[call.id]
+        made["tool_call_id"] = ids[message.tool_call_id]
 
 
 def _commands_of(chat: Chat) -> Iterator[tuple[str, str]]:

@@ -99,12 +99,21 @@ def without_beginnings(results: Sequence[Result], bad: Sequence[Chat] = ()) -> l
     return made
 
 
+_NOT_COMPARED: Any = {
+    "reasoning_content": True, "weight": True, "tool_call_id": True, "tool_calls": {"__all__": {"id"}},
+}  # fmt: skip
+
+
 def _beginnings(chat: Chat) -> list[bytes]:
-    """A digest for each of the chat's beginnings, the whole chat last; thoughts and weights do not count."""
+    """A digest for each of the chat's beginnings, the whole chat last. Thoughts, weights and ids of calls do not count, which
+    services leave out of what they are sent again. Results count with the place of their call."""
     digest = hashlib.sha256("\n".join(tool.model_dump_json() for tool in chat.tools).encode())
     digests = []
+    places: dict[str | None, int] = {}
     for message in chat.messages:
-        digest.update(b"\n" + message.model_dump_json(exclude={"reasoning_content", "weight"}).encode())
+        for call in message.tool_calls:
+            places[call.id] = len(places)
+        digest.update(f"\n{places.get(message.tool_call_id)} {message.model_dump_json(exclude=_NOT_COMPARED)}".encode())
         digests.append(digest.digest())
     return digests
 
