@@ -16,7 +16,8 @@ from benchmark.runs.asking_kpis import asking_kpis
 from benchmark.runs.replay import replay
 from benchmark.worlds.asking.user import NEEDLESS_COST, Conversation
 from benchmark.worlds.asking.world import AskingWorld
-from benchmark.worlds.own.check_tasks import check_task, check_together
+from benchmark.worlds.own.check_tasks import check_task
+from benchmark.worlds.own.check_together import check_together
 from benchmark.worlds.own.folder import read_folder
 from benchmark.worlds.own.kind import OwnKind
 from benchmark.worlds.world import Answer, User

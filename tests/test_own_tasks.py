@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 import yaml
 
-from benchmark.worlds.own.check_tasks import Checked, check_task, check_together
+from benchmark.worlds.own.check_tasks import Checked, check_task
+from benchmark.worlds.own.check_together import check_together
+from benchmark.worlds.world import ToolResult
 from support.commands import Run
 from support.own_tools import TASKS, Notes, open_notes, play_notes, write_notes
 
@@ -83,7 +85,52 @@ def test_a_check_py_that_always_holds_is_found(tmp_path: Path) -> None:
 
 def test_what_differs_from_run_to_run_is_proposed_as_volatile(tmp_path: Path) -> None:
     found = checked(tmp_path, solution=[ADD], world={"volatile": []})
-    assert found.volatile == ["/list_notes/*/at"] and found.refusals
+    assert found.volatile == ["/list_notes/*/at"] and found.refusals == []
+
+
+def test_what_differs_is_ready_to_paste_and_the_tasks_are_checked_without_it(run_app: Run, tmp_path: Path) -> None:
+    write_notes(tmp_path / "notes", volatile=[])
+    code, said, err = run_app("benchmark", "tasks", "check", "notes", "--trust", "--workers", "1")
+    assert code == 1 and "0 refused" in said, said + err
+    line = said[said.index("volatile: [") :].split("\n")[0]
+    assert line == 'volatile: ["/list_notes/*/at"]'
+    write_notes(tmp_path / "notes", **yaml.safe_load(line))
+    code, said, _ = run_app("benchmark", "tasks", "check", "notes", "--trust", "--workers", "1")
+    assert code == 0 and "volatile" not in said
+
+
+def play_varying(monkeypatch: pytest.MonkeyPatch, change: Any) -> None:
+    """Have `change(tool, result, start)` alter the results of notes; `start` counts the servers."""
+    call = Notes.call
+
+    def varying(self: Notes, name: str, arguments: dict[str, Any]) -> ToolResult:
+        result = call(self, name, arguments)
+        return result if result.error is not None else ToolResult(change(name, result.output, Notes.starts))
+
+    monkeypatch.setattr(Notes, "call", varying)
+
+
+def test_results_that_differ_are_proposed_or_else_the_world_is_not_deterministic(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        play_varying(
+            patch, lambda tool, result, n: {"done": True, "at": n, "log": [n]} if tool == "add_note" else result
+        )
+        found = checked(tmp_path, solution=[ADD])
+        assert (found.volatile_results, found.not_deterministic) == (["/add_note/at", "/add_note/log/*"], "")
+    play_varying(monkeypatch, lambda tool, result, n: f"made at {n}" if tool == "add_note" else result)
+    found = checked(tmp_path, solution=[ADD])
+    assert found.refusals == [] and found.not_deterministic.startswith('add_note gives "made at ')
+    assert checked(tmp_path, solution=[ADD], world={"deterministic": False}).not_deterministic == ""
+
+
+def test_a_state_that_is_never_the_same_is_refused_with_what_differs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    play_varying(monkeypatch, lambda tool, result, n: f"{n}: {result}" if tool == "list_notes" else result)
+    [refusal] = checked(tmp_path, solution=[ADD]).refusals
+    assert refusal.goal == "the state after the solution is the same each time" and "/list_notes" in refusal.seen
 
 
 def test_which_arguments_and_which_order_matter_is_told(tmp_path: Path) -> None:
@@ -104,6 +151,9 @@ def test_values_of_both_splits_and_too_many_questions_are_refused(tmp_path: Path
         "'title 0' stands in other, too",
         "'words 0' stands in other, too",
     }
+    plain = {**TASKS[0], "solution": [{"name": "delete_note", "arguments": {"id": 1}}], "shared": []}
+    [refusal] = check_together(open_notes(tmp_path / "d", tasks=[plain, {**plain, "id": "other", "split": "train"}]))
+    assert refusal.goal == "no task stands in both splits" and "other" in refusal.seen
     assert (
         check_together(open_notes(tmp_path / "b", tasks=[{**TASKS[0], "shared": ["title 0", "words 0"]}, both])) == []
     )

@@ -2,8 +2,12 @@
 
 The task is made anew from the world, split, seed and number that the record names, and must be the recorded one to the last
 parameter and fault. Then every call is made again with the recorded input; the world never sees a recorded output. Compared are
-the output, the error and the time of each step, and at the end the outcome, the score and its reason. Inputs and words that
-change nothing of that are found by the checksums that `benchmark.agent.episodes.close_episode` puts into `metadata.replay`.
+the output, the error and the time of each step, and at the end the outcome, the score and its reason. Of a folder's tools
+what is `volatile` is left out; where they are not deterministic, only keys, types, lengths and whether there is an error are
+compared. An id that is another one now is used in later calls in the place of the one that was recorded.
+
+Inputs and words that change nothing of that are found by the checksums that `benchmark.agent.episodes.close_episode` puts into
+`metadata.replay`.
 """
 
 from __future__ import annotations
@@ -23,7 +27,9 @@ from benchmark.agent.repeat_guard import RepeatGuard
 from benchmark.runs.record import in_processes
 from benchmark.runs.results import identity_changes
 from benchmark.worlds.kinds import WORLDS, Kind, with_folders
+from benchmark.worlds.own.kind import OwnKind
 from benchmark.worlds.own.toolsets.toolset import ServersFault
+from benchmark.worlds.own.varying import Sameness
 from benchmark.worlds.world import Task, ToolResult, World
 from core.json_lines import BadLine
 from data.contribution.quality import Replay, ReplayDifference
@@ -60,8 +66,13 @@ def replay(record: Trajectory, kinds: Mapping[str, Kind] = WORLDS) -> Replay | C
     if difference is not None and python.split(".")[:2] != platform.python_version().split(".")[:2]:
         # What Python prints, such as a traceback, changes from version to version.
         return CannotReplay(record.id, f"made under Python {python!r}, this is {platform.python_version()!r}")
-    steps = len(record.action_sequence)
-    return Replay(id=record.id, ok=difference is None, steps=steps, first_difference=difference)
+    return Replay(
+        id=record.id,
+        ok=difference is None,
+        steps=len(record.action_sequence),
+        first_difference=difference,
+        structure_only=_sameness_of(kind).structure_only,
+    )
 
 
 def record_to_task(record: Trajectory, kinds: Mapping[str, Kind] = WORLDS) -> Task | CannotReplay:
@@ -131,10 +142,11 @@ def _other_run(
     injected: list[list[Any]] = []
     opened: World = kind.open(task)
     crashed = False
+    sameness = _sameness_of(kind)
     with RepeatGuard(opened) if extra.get("repeat_guard") is True else opened as world:
         for step, action in enumerate(actions):
             if action.command != INVALID_CALL:  # text that was no call reached no world
-                given = dict(action.input) if isinstance(action.input, dict) else {}
+                given = sameness.translated(action.input) if isinstance(action.input, dict) else {}
                 try:
                     result = world.call(action.command, given)
                 except ServersFault as fault:
@@ -143,8 +155,9 @@ def _other_run(
                     result, crashed = ToolResult(error=CRASHED), True
                 if result.injected is not None:
                     injected.append([step, result.injected])
-                if difference := _other_result(step, action, result):
+                if difference := _other_result(step, action, result, sameness):
                     return difference
+                sameness.learn(action.output, result.output)
             if difference := _other_sum(step, sums, made_sums, "input"):
                 return difference
         if metadata.answer is not None:
@@ -154,7 +167,7 @@ def _other_run(
     return (
         _differs(end, "outcome", str(record.outcome), str(verdict.outcome))
         or _differs(end, "metadata.score", extra.get("score"), verdict.score)
-        or _differs(end, "metadata.why", extra.get("why"), verdict.why)
+        or (None if sameness.structure_only else _differs(end, "metadata.why", extra.get("why"), verdict.why))
         or _differs(end, "metadata.injected", extra.get("injected"), injected)
         or _differs(end, "metadata.asking", extra.get("asking"), verdict.asking)
         or _differs(end, "metadata.injection", extra.get("injection"), verdict.injection)
@@ -163,14 +176,24 @@ def _other_run(
     )
 
 
-def _other_result(step: int, action: Action, result: ToolResult) -> ReplayDifference | None:
+def _other_result(step: int, action: Action, result: ToolResult, sameness: Sameness) -> ReplayDifference | None:
     seconds = (action.end_time - action.start_time).total_seconds()
     replayed_s = timedelta(seconds=LATENCY_SECONDS + result.seconds).total_seconds()
+    errors: list[str | None] = [action.error, result.error]
+    if sameness.structure_only or (result.injected is not None and not sameness.is_exact):
+        # an error may quote what differs: how an output began, for one
+        errors = [None if error is None else "an error" for error in errors]
+    outputs = [sameness.compared(action.command, output) for output in (action.output, result.output)]
     return (
-        _differs(step, "error", action.error, result.error)
-        or _differs(step, "output", action.output, result.output)
+        _differs(step, "error", *errors)
+        or _differs(step, "output", *outputs)
         or _differs(step, "end_time - start_time", seconds, replayed_s)
     )
+
+
+def _sameness_of(kind: Kind) -> Sameness:
+    """What a run has to share with the record: of our worlds everything, of a folder what world.yaml says."""
+    return kind.sameness() if isinstance(kind, OwnKind) else Sameness()
 
 
 def _other_sum(step: int, sums: list[Any], made: list[int], field: str) -> ReplayDifference | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -30,11 +30,13 @@ from benchmark.runs.options import (
     open_folder,
 )
 from benchmark.runs.record import in_processes
-from benchmark.worlds.own.check_tasks import Checked, Refusal, check_task, check_together
+from benchmark.worlds.own.check_tasks import Checked, Refusal, check_task
+from benchmark.worlds.own.check_together import check_together
 from benchmark.worlds.own.families import Families, families_to_rows
 from benchmark.worlds.own.folder import FAMILIES_FILE, POOLS_FILE, TASKS_FILE, WORLD_FILE, read_folder, read_pools
 from benchmark.worlds.own.imports import Project, import_tasks
-from benchmark.worlds.own.kind import OwnKind, ask_pools
+from benchmark.worlds.own.kind import OwnKind
+from benchmark.worlds.own.pools import ask_pools
 from benchmark.worlds.own.tasks import TaskRow
 from benchmark.worlds.world import PARTS
 from core.config import read_config
@@ -112,12 +114,7 @@ def check_command(
     if not rows:
         raise UserError(f"{folder}: has no tasks; write tasks.jsonl or families.yaml")
     one = 1 if kind.parallel is not None else workers or min(4, os.cpu_count() or 1)
-    families: dict[str, str] = {}
-    for row in rows:
-        families.setdefault(row.family, row.id)
-    parts = [(row, families[row.family] == row.id) for row in rows]
-    checked: list[Checked] = []
-    checked += with_progress(in_processes(partial(_check_one, kind), parts, one), "checking", total=len(rows))
+    checked = list(with_progress(_check_all(kind, rows, one), "checking", total=len(rows)))
     refusals = [*check_together(kind), *(refusal for found in checked for refusal in found.refusals)]
     if out is not None:
         with whole_file(out) as file:
@@ -127,10 +124,47 @@ def check_command(
         print(printable(f"{refusal.task}: refused: {refusal.goal}: {refusal.seen}"))
     if len(refusals) > _SHOWN:
         print(f"... and {len(refusals) - _SHOWN} more")
-    if volatile := sorted({pointer for found in checked for pointer in found.volatile}):
-        print(f"differs from run to run; if it says nothing, write into world.yaml:\nvolatile: {json.dumps(volatile)}")
-    if refusals:
+    if unproved := [found.task for found in checked if found.unproved]:
+        print(printable(f"{len(unproved)} have no solution, so nothing shows that they can be solved ({unproved[0]})"))
+    _show_what_differs(kind, checked)
+    if refusals or any(found.volatile for found in checked):
         raise typer.Exit(1)
+
+
+def _check_all(kind: OwnKind, rows: Sequence[TaskRow], workers: int) -> Iterator[Checked]:
+    """What was found about each task; the first of each way to solve has its arguments and order changed, too."""
+    shapes: set[str] = set()
+    parts: list[tuple[TaskRow, bool]] = []
+    for row in rows:
+        calls = [[call.name, *call.arguments] for call in row.solution]
+        shape = json.dumps([row.family, calls, [check.call for check in row.check]])
+        parts.append((row, shape not in shapes))
+        shapes.add(shape)
+    first = _check_one(kind, parts[0])
+    yield first
+    # what differs from run to run in one task does in the others, and is not looked for in each again
+    rest = kind.with_volatile(first.volatile) if first.volatile else kind
+    for found in in_processes(partial(_check_one, rest), parts[1:], workers):
+        found.volatile = sorted({*first.volatile, *found.volatile})
+        yield found
+
+
+def _show_what_differs(kind: OwnKind, checked: Sequence[Checked]) -> None:
+    """What to write into world.yaml."""
+    of_state = sorted({pointer for found in checked for pointer in found.volatile})
+    more = sorted({*of_state, *(pointer for found in checked for pointer in found.volatile_results)})
+    world = kind.folder.world
+    if more:
+        what = "the state" if of_state else "results, which replay compares"
+        print(printable(
+            f"differs in {what} from run to run; the tasks were checked without it. Write into world.yaml:\n"
+            f"volatile: {json.dumps([*world.volatile, *more], ensure_ascii=False)}"
+        ))  # fmt: skip
+    if world.deterministic and (found := next((each for each in checked if each.not_deterministic), None)):
+        print(printable(
+            f"the world is not deterministic: {found.task}: {found.not_deterministic}. No pointer names that; so that replay "
+            "compares structure only, write into world.yaml:\ndeterministic: false"
+        ))  # fmt: skip
 
 
 def _check_one(kind: OwnKind, part: tuple[TaskRow, bool]) -> Checked:

@@ -57,6 +57,8 @@ class Replay(BaseModel):
     steps: int = Field(ge=0)
     """Actions that the record holds."""
     first_difference: ReplayDifference | None = None
+    structure_only: bool = False
+    """Whether only keys, types, lengths and errors were compared, because the tools are not deterministic."""
 
     @property
     def share_reproduced(self) -> float:

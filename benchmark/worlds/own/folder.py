@@ -100,7 +100,11 @@ class WorldFile(_Strict):
     look: list[NamedCall] = []
     """Read-only calls whose results are the state. Without them it is the files of `state.dir`."""
     volatile: list[str] = []
-    """JSON Pointers into the state, with `*` for any one part, of what differs from run to run."""
+    """JSON Pointers into the state (or into the results of a tool, after its name), with `*` for any one part, of what differs
+    from run to run. It is not compared."""
+    deterministic: bool = True
+    """False where the same calls give other results in ways that `volatile` cannot name: `replay` compares keys, types, lengths
+    and errors only."""
     ignore_case: bool = False
     """Whether texts of the state are compared without regard to case."""
     faults: list[FaultKind] = []

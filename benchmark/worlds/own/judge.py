@@ -11,6 +11,7 @@ from typing import Any
 
 from pydantic import JsonValue
 
+from benchmark.worlds.own.said_back import without_results
 from benchmark.worlds.own.state import Entries, compare_states, point
 from benchmark.worlds.own.tasks import Before, CalledCheck, ResultCheck, Said, SaidNumber, TaskRow
 from benchmark.worlds.tools import score_to_verdict
@@ -39,6 +40,7 @@ class Made:
     name: str
     arguments: dict[str, Any]
     worked: bool
+    output: JsonValue = None
 
 
 Ask = Callable[[str, dict[str, Any]], ToolResult]
@@ -58,10 +60,12 @@ def judge(
             (damage if held_before else missing).append(fault)
     damage += filter(None, (_broken(check, made) for check in row.check if isinstance(check, CalledCheck)))
     if row.expects == "no_change":
+        answer = answer_alone(said or "", row, made)
         for wanted in row.says:
             goals += 1
-            if not says(said or "", wanted):
-                missing.append(f"the answer does not say {_said_text(wanted)}")
+            if not says(answer, wanted):
+                beside = " beside results that it says back whole" if says(said or "", wanted) else ""
+                missing.append(f"the answer does not say {_said_text(wanted)}{beside}")
     if row.expects == "no_change" and row.user is not None and not (row.says or goals):
         goals = 1  # that nothing changes; what has to be asked or said for it is the user's matter
         if damage:
@@ -125,6 +129,15 @@ def _broken(check: CalledCheck, made: Sequence[Made]) -> str | None:
 
 
 # ---- what was said ----
+
+
+def answer_alone(said: str, row: TaskRow, made: Sequence[Made]) -> str:
+    """An answer without the results that it says back whole, where these hold more than is asked for."""
+
+    def is_asked(value: str) -> bool:
+        return any(says(value, wanted) for wanted in row.says) or says(row.instruction, value)
+
+    return without_results(said, [call.output for call in made if call.worked], is_asked)
 
 
 def says(answer: str, wanted: Said) -> bool:

@@ -18,14 +18,14 @@ from pydantic import JsonValue
 from benchmark.worlds.asking.tasks import ASKING_GUIDE, with_policy
 from benchmark.worlds.asking.world import ASK, AskingWorld
 from benchmark.worlds.own.asking import row_to_user
-from benchmark.worlds.own.families import Pool
 from benchmark.worlds.own.faults import WAIT, draw_fault, troubles
-from benchmark.worlds.own.folder import Folder, ToolFacts
+from benchmark.worlds.own.folder import Folder, ToolFacts, WorldFile
 from benchmark.worlds.own.judge import Expected
 from benchmark.worlds.own.sources import McpConfigSource, McpSource, OpenApiSource, PythonSource, Source, WorldSource
-from benchmark.worlds.own.state import point_all
+from benchmark.worlds.own.state import state_to_entries
 from benchmark.worlds.own.tasks import TaskRow, row_to_text
 from benchmark.worlds.own.toolsets.toolset import Hints, ServersFault, Toolset
+from benchmark.worlds.own.varying import Sameness
 from benchmark.worlds.own.world import WAIT_TOOL, CannotRun, JudgedBy, OwnWorld, open_toolsets
 from benchmark.worlds.troubles import Troubles
 from benchmark.worlds.world import PARTS, Part, Split, Task, World
@@ -53,6 +53,25 @@ _SAFE = (
 """How the names of tools begin that most often change nothing."""
 
 
+@dataclass(frozen=True)
+class Solved:
+    """What a task's solution has done in a twin."""
+
+    before: JsonValue
+    after: JsonValue
+    """The states before and after it."""
+    held: tuple[bool, ...]
+    outputs: list[JsonValue]
+
+    def expected(self, world: WorldFile) -> Expected:
+        """What is compared of it."""
+        before, after = (
+            state_to_entries(state, volatile=world.volatile, ignore_case=world.ignore_case)
+            for state in (self.before, self.after)
+        )
+        return Expected(before, after, self.held)
+
+
 @dataclass
 class OwnKind:
     """A folder whose tools are known. It holds no process: each episode starts its own."""
@@ -67,6 +86,8 @@ class OwnKind:
     judged_by: JudgedBy
     hints: Mapping[str, Hints] = field(default_factory=dict)
     """What the sources say of their tools."""
+    is_trial: bool = False
+    """world.yaml says something else, so no state of it is kept."""
     _slots: set[int] = field(default_factory=set, repr=False, compare=False)
 
     @property
@@ -241,9 +262,20 @@ class OwnKind:
         """The names under which a model sees the tools of opened toolsets."""
         return _names(self.folder.world.tools, toolsets)
 
-    def without_faults(self, row: TaskRow) -> OwnWorld:
+    def without_faults(self, row: TaskRow, expected: Expected | None = None) -> OwnWorld:
         """A twin of a task's world that nothing strikes; for its solution, and for `tasks check`."""
-        return OwnWorld(self, replace(self._task(row), faults=()), row)
+        return OwnWorld(self, replace(self._task(row), faults=()), row, expected)
+
+    def with_volatile(self, pointers: Sequence[str]) -> OwnKind:
+        """The same with more that is left out of the state; for `tasks check`."""
+        world = self.folder.world
+        more = world.model_copy(update={"volatile": [*world.volatile, *pointers]})
+        return replace(self, folder=replace(self.folder, world=more), is_trial=True)
+
+    def sameness(self) -> Sameness:
+        """What two runs of the same calls have to share."""
+        world = self.folder.world
+        return Sameness(tuple(world.volatile), structure_only=not world.deterministic)
 
     @contextmanager
     def unjudged_world(self, row: TaskRow) -> Iterator[OwnWorld]:
@@ -269,12 +301,8 @@ class OwnKind:
         Raises:
             ServersFault: the twin does not start, or the solution does not work.
         """
-        key = _sha256(
-            json.dumps([self.identity["world"], self.identity["tools"], json.loads(row_to_text(row))], sort_keys=True)
-        )
-        path = _cache() / f"{key}.json"
         try:
-            kept = json.loads(path.read_text(encoding="utf-8"))
+            kept = {} if self.is_trial else json.loads(self._kept_at(row).read_text(encoding="utf-8"))
             return Expected(kept["before"], kept["after"], tuple(kept["held"]))
         except (OSError, ValueError, KeyError, TypeError):
             pass
@@ -282,9 +310,20 @@ class OwnKind:
             made = self.make_expected(row)
         except CannotRun as error:
             raise ServersFault("broke", f"task {row.id}: {error}") from None
+        self.keep_expected(row, made)
+        return made
+
+    def keep_expected(self, row: TaskRow, made: Expected) -> None:
+        """Keep the states of a task, so that an episode starts its server once."""
+        if self.is_trial:
+            return
+        path = self._kept_at(row)
         path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, json.dumps({"before": made.before, "after": made.after, "held": made.held}))
-        return made
+
+    def _kept_at(self, row: TaskRow) -> Path:
+        told = [self.identity["world"], self.identity["tools"], json.loads(row_to_text(row))]
+        return _cache() / f"{_sha256(json.dumps(told, sort_keys=True))}.json"
 
     def make_expected(self, row: TaskRow) -> Expected:
         """The same, made anew in a twin.
@@ -293,12 +332,22 @@ class OwnKind:
             CannotRun: a call of the solution does not work.
             ServersFault: the twin does not start.
         """
+        return self.run_solution(row).expected(self.folder.world)
+
+    def run_solution(self, row: TaskRow) -> Solved:
+        """A task's solution in a twin. The states are empty where something else than the state judges.
+
+        Raises:
+            CannotRun: a call of the solution does not work.
+            ServersFault: the twin does not start.
+        """
         twin = self.without_faults(row)
         twin.start()
         try:
-            before, held = twin.entries(), twin.goals_held()
-            twin.do(row.solution, "solution")
-            return Expected(before, twin.entries(), held)
+            judged = self.judged_by == "state"
+            before, held = twin.state() if judged else {}, twin.goals_held()
+            outputs = twin.do(row.solution, "solution")
+            return Solved(before, twin.state() if judged else {}, held, outputs)
         finally:
             twin.__exit__()
 
@@ -335,46 +384,6 @@ def open_kind(folder: Folder, *, unjudged: bool = False) -> OwnKind:
     kind = OwnKind(folder, tools, origins, facts, judged_by, hints)
     _check_names(kind, unjudged=unjudged)
     return kind
-
-
-def ask_pools(kind: OwnKind, pools: Mapping[str, Pool]) -> dict[str, list[JsonValue]]:
-    """The values that pools have from read-only calls, in one start of the tools.
-
-    Raises:
-        UserError: a call that does not work, changes something, or gives nothing at its pointer.
-    """
-    where = kind.folder.path / "families.yaml"
-    toolsets, scratch, _ = open_toolsets(kind.folder, 0, None)
-    try:
-        for toolset in toolsets:
-            toolset.reset()
-        values: dict[str, list[JsonValue]] = {}
-        for name, pool in pools.items():
-            assert pool.call is not None
-            if pool.call.name not in kind.origins:
-                told = nearest(pool.call.name, kind.origins)
-                raise UserError(f"{where}: pool {name!r}: tool {pool.call.name!r} is unknown.{told}")
-            if not kind.is_read_only(pool.call.name):
-                raise UserError(
-                    f"{where}: pool {name!r}: {pool.call.name} may change something; a pool needs a read-only call"
-                )
-            place, own = kind.origins[pool.call.name]
-            result = toolsets[place].call(own, pool.call.arguments)
-            found = [] if result.error is not None else point_all(result.output, pool.pointer)
-            if not found:
-                raise UserError(
-                    f"{where}: pool {name!r}: {result.error or f'the result holds nothing at {pool.pointer}'}"
-                )
-            values[name] = [
-                json.loads(text) for text in dict.fromkeys(json.dumps(each, sort_keys=True) for each in found)
-            ]
-        return values
-    except ServersFault as fault:
-        raise UserError(f"{where}: {fault.reason}: {fault.text}") from None
-    finally:
-        for toolset in toolsets:
-            toolset.close()
-        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _judged_by(folder: Folder, toolsets: Sequence[Toolset]) -> JudgedBy:

@@ -174,7 +174,7 @@ def _flatten(value: JsonValue, pointer: str, entries: Entries, ignore_case: bool
         for key, each in value.items():
             _flatten(each, pointer + part_to_pointer(key), entries, ignore_case)
     elif isinstance(value, list) and value:
-        name = _naming(value)
+        name = naming(value)
         for place, each in enumerate(value):
             part = f"[{name}={each[name]}]" if name and isinstance(each, dict) else str(place)
             _flatten(each, pointer + part_to_pointer(part), entries, ignore_case)
@@ -182,7 +182,7 @@ def _flatten(value: JsonValue, pointer: str, entries: Entries, ignore_case: bool
         entries[pointer] = value.casefold() if ignore_case and isinstance(value, str) else value
 
 
-def _naming(values: Sequence[JsonValue]) -> str | None:
+def naming(values: Sequence[JsonValue]) -> str | None:
     """The key that names each object of a list, if one does."""
     if not all(isinstance(each, dict) for each in values):
         return None

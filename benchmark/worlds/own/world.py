@@ -15,7 +15,7 @@ from pydantic import JsonValue
 from benchmark.worlds.expert import Expert, Plan
 from benchmark.worlds.own.faults import WAIT
 from benchmark.worlds.own.folder import Folder, ToolFacts
-from benchmark.worlds.own.judge import Expected, Made, judge, result_fault, says_to_answer
+from benchmark.worlds.own.judge import Expected, Made, answer_alone, judge, result_fault, says_to_answer
 from benchmark.worlds.own.sources import NamedCall, PythonSource
 from benchmark.worlds.own.state import Entries, files_to_state, point, state_to_entries, text_to_value
 from benchmark.worlds.own.tasks import FROM, ResultCheck, TaskRow
@@ -65,6 +65,8 @@ class KindOfOwn(Protocol):
 
     def names_of(self, toolsets: Sequence[Toolset]) -> dict[str, tuple[int, str]]: ...
 
+    def is_read_only(self, name: str) -> bool: ...
+
     def take_slot(self) -> int: ...
 
     def give_slot_back(self, slot: int) -> None: ...
@@ -73,7 +75,7 @@ class KindOfOwn(Protocol):
 class OwnWorld(ToolWorld):
     """A live world of one task of a folder. Entering it starts what the folder starts; leaving it ends all of that."""
 
-    def __init__(self, kind: KindOfOwn, task: Task, row: TaskRow) -> None:
+    def __init__(self, kind: KindOfOwn, task: Task, row: TaskRow, expected: Expected | None = None) -> None:
         super().__init__(task)
         self.kind, self.row = kind, row
         self.troubles = kind.troubles  # type: ignore[misc]  # of ours a class has them, here a folder does
@@ -83,7 +85,7 @@ class OwnWorld(ToolWorld):
         self.asked_back = 0
         """How often servers asked their client for something and were refused; known when the world is left."""
         self._tools = {tool.function.name: tool for tool in task.tools}
-        self._expected: Expected | None = None
+        self._expected = expected
         self._toolsets: list[Toolset] = []
         self._scratch: Path | None = None
         self._place: Place | None = None
@@ -92,7 +94,7 @@ class OwnWorld(ToolWorld):
     # Beginning and end.
 
     def __enter__(self) -> OwnWorld:
-        if self.kind.judged_by == "state":
+        if self.kind.judged_by == "state" and self._expected is None:
             self._expected = self.kind.expected(self.row)
         self.start()
         return self
@@ -181,7 +183,7 @@ class OwnWorld(ToolWorld):
     def call(self, name: str, arguments: dict[str, Any]) -> ToolResult:
         """Run one tool call; see `World`."""
         result = super().call(name, arguments)
-        self.made.append(Made(name, arguments, result.error is None))
+        self.made.append(Made(name, arguments, result.error is None, result.output))
         return result
 
     def answer(self, text: str) -> None:
@@ -248,7 +250,9 @@ class OwnWorld(ToolWorld):
             {"name": each.name, "arguments": each.arguments, "worked": each.worked} for each in self.made
         ]
         row = self.row.model_dump(mode="json")
-        told = run_check(self._place, row, answer=self.said or "", actions=actions, call=self.ask)
+        said = self.said or ""
+        answer = answer_alone(said, self.row, self.made) if self.row.expects == "no_change" else said
+        told = run_check(self._place, row, answer=answer, actions=actions, call=self.ask)
         if isinstance(told, float):
             return share_to_verdict(told, "check.py")
         return score_to_verdict(len(told), [f"{goal}: {why}" for goal, held, why in told if not held], [])
