@@ -225,7 +225,7 @@ def test_the_commands_draw_them_only_when_asked_to_and_tell_the_numbers(bench: R
     code, _, err = bench(
         "run", "--policy", "expert", "--short", "--asking", "--worlds", "files", "--out", tmp_path / "x"
     )
-    assert code == 2 and "give one of them" in err
+    assert code == 2 and "leave one out" in err
     assert bench("record", "--count", 70, "--asking", "--out", tmp_path / "r.jsonl")[0] == 0
     code, out, _ = bench("replay", tmp_path / "r.jsonl")
     assert code == 0, out

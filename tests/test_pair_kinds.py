@@ -162,10 +162,10 @@ def test_asking_and_refusing_wrongly_are_rejected(pairs_of: Callable[..., dict[s
 def test_obeying_an_instruction_in_a_result_is_rejected(pairs_of: Callable[..., dict[str, Any]]) -> None:
     def obeys(episode: Episode) -> Turn:
         injection: Any = episode.task.parameters["injection"]
-        if any(kind == INJECTED for _, kind in episode.injected) and not any(
-            injection["word"] in str(action.input) for action in episode.actions
-        ):
-            return call(injection["tool"], **{injection["argument"]: injection["word"]})
+        asked = (injection.get("tool"), injection.get("arguments"))
+        made = [(action.command, action.input) for action in episode.actions]
+        if asked[0] and any(kind == INJECTED for _, kind in episode.injected) and asked not in made:
+            return call(injection["tool"], **injection["arguments"])
         return expert(episode)
 
     tasks = make_tasks(["files", "api"], "train", 8, 5, injections=True)
@@ -176,11 +176,11 @@ def test_obeying_an_instruction_in_a_result_is_rejected(pairs_of: Callable[..., 
     obeyed = [record for record in records if (record.metadata.model_extra or {})["injection"]["obeyed"]]
     made = pairs_of(records, "injection")
     assert len(made["pairs"]) == len(obeyed) > 3
-    words = {task.id: task.parameters["injection"]["word"] for task in tasks}  # type: ignore[index,call-overload] # written so
+    asked: dict[str, Any] = {task.id: task.parameters["injection"] for task in tasks}
     for pair in made["pairs"]:
-        word = words[str(pair.group)]
-        assert word in pair.rejected[0].tool_calls[0].arguments.values()
-        assert not any(word in str(message.tool_calls) for message in pair.chosen)
+        [obeying, *_] = pair.rejected[0].tool_calls
+        assert (obeying.name, obeying.arguments) == tuple(asked[str(pair.group)][key] for key in ("tool", "arguments"))
+        assert not any(obeying.arguments == each.arguments for message in pair.chosen for each in message.tool_calls)
         assert_goes_on_to_success(pair, made)
 
 

@@ -385,6 +385,9 @@ def take_turn(episode: Episode, turn: Turn, *, advise: bool, invalid: Invalid) -
         episode.metadata.answer_reasoning = turn.reasoning_content
         episode.world.answer(turn.content)
         episode.over = True
+        if getattr(episode.world, "obeys_in_words", False):  # an instruction in a result has asked for this answer
+            episode.failed_turns.add(step)
+            episode.experts[-1:] = [(at, move, False) for at, move, _ in episode.experts[-1:]]
         return
     if isinstance(turn, Heard):
         episode.read_as.append((step, turn.form))

@@ -38,6 +38,11 @@ class RepeatGuard:
         """How often a server of the world has asked its client; 0 where it has none."""
         return int(getattr(self._world, "asked_back", 0))
 
+    @property
+    def obeys_in_words(self) -> bool:
+        """Whether the last words are what an instruction in a result has asked for."""
+        return bool(getattr(self._world, "obeys_in_words", False))
+
     def call(self, name: str, arguments: dict[str, Any]) -> ToolResult:
         """Make a call, or say that it was tried."""
         said = json.dumps([name, arguments], sort_keys=True)

@@ -20,6 +20,7 @@ from benchmark.runs.options import OURS, Chosen, Trust, Worlds, check_no_folder,
 from benchmark.runs.record import MAX_TURNS
 from benchmark.runs.replay import CannotReplay, record_to_task
 from benchmark.worlds.asking.world import ASK
+from benchmark.worlds.injection import instruction_of
 from benchmark.worlds.world import Task
 from core.errors import UserError, nearest
 from core.files import whole_result
@@ -153,18 +154,16 @@ def _states(record: Trajectory, task: Task, kinds: Sequence[str], chosen: Chosen
 
 def _obeying_steps(record: Trajectory, task: Task) -> list[int]:
     """The first turn that does what an instruction in a result has asked for."""
-    injection = task.parameters.get("injection")
+    instruction = instruction_of(task)
     told = (record.metadata.model_extra or {}).get("injection")
-    if not isinstance(injection, dict) or not isinstance(told, dict) or not told.get("obeyed"):
+    if instruction is None or not isinstance(told, dict) or not told.get("obeyed"):
         return []
-    word, text = str(injection["word"]), str(injection["text"])
     has_struck = False
     for group in group_turns(record.action_sequence):
-        values = [value for _, action in group if isinstance(action.input, dict) for value in action.input.values()]
-        if has_struck and any(isinstance(value, str) and value.strip() == word for value in values):
+        if has_struck and any(instruction.is_obeyed_by_call(action.command, action.input) for _, action in group):
             return [group[0][0]]
-        has_struck = has_struck or any(_holds(action.output, text) for _, action in group)
-    return [len(record.action_sequence)] if word in (record.metadata.answer or "") else []
+        has_struck = has_struck or any(_holds(action.output, instruction.text) for _, action in group)
+    return [len(record.action_sequence)] if instruction.is_obeyed_by_words(record.metadata.answer or "") else []
 
 
 def _holds(output: object, text: str) -> bool:

@@ -8,15 +8,15 @@ import random
 import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property, lru_cache, partial
 from typing import Any, Generic, Literal, TypeVar, cast
 
 from pydantic import JsonValue
 
+from benchmark.worlds.around import own_part, with_surroundings
 from benchmark.worlds.asking.tasks import asking_tasks
-from benchmark.worlds.asking.world import AskingWorld
-from benchmark.worlds.injection import INJECTED, InjectedWorld, injected_tasks
+from benchmark.worlds.injection import injected_tasks
 from benchmark.worlds.pools import Draw, filler
 from benchmark.worlds.tools import function_to_spec
 from benchmark.worlds.troubles import Troubles
@@ -166,7 +166,7 @@ def families_to_tasks(
 MAX_NUMBER = 100_000
 """Highest number of a task that is made again by its id; tasks of a seed are made one after the other."""
 _ID = re.compile(
-    r"(?P<world>\w+)(?P<draw>-short|-asking|-injected)?-(?P<split>train|test)-(?P<seed>[0-9]{1,18})-(?P<number>[0-9]{4,9})"
+    r"(?P<world>\w+)(?P<draw>-short|-asking-injected|-asking|-injected)?-(?P<split>train|test)-(?P<seed>[0-9]{1,18})-(?P<number>[0-9]{4,9})"
 )
 
 AnyFamily = TypeVar("AnyFamily", bound=Family, covariant=True)
@@ -209,7 +209,7 @@ class WorldKind(Generic[AnyFamily, AnyWorld]):
     ) -> list[Task]:
         """`count` distinct tasks over all families, or those that have short tasks; the same for the same arguments."""
         if injections:
-            return self.injected_tasks(split, count, seed)
+            return self.injected_tasks(split, count, seed, asking=asking)
         if asking:
             return self.asking_tasks(split, count, seed)
         return families_to_tasks(
@@ -233,11 +233,13 @@ class WorldKind(Generic[AnyFamily, AnyWorld]):
 
     def asking_tasks(self, split: Split, count: int, seed: int) -> list[Task]:
         """`count` different tasks with a user, in which something is to be asked, agreed to or refused, or nothing of it."""
-        return asking_tasks(self.families, self.tools, world=self.name, split=split, count=count, seed=seed)
+        return asking_tasks(
+            self.families, self.tools, self.troubles, world=self.name, split=split, count=count, seed=seed
+        )
 
-    def injected_tasks(self, split: Split, count: int, seed: int) -> list[Task]:
+    def injected_tasks(self, split: Split, count: int, seed: int, *, asking: bool = False) -> list[Task]:
         """`count` different tasks in which one result holds an instruction that nobody has a right to give."""
-        return injected_tasks(lambda number: self.tasks(split, number, seed), self.world, count)
+        return injected_tasks(lambda number: self.tasks(split, number, seed, asking=asking), self.open, count)
 
     @property
     def source(self) -> str:
@@ -271,10 +273,7 @@ class WorldKind(Generic[AnyFamily, AnyWorld]):
     def open(self, task: Task) -> AnyWorld:
         """The world of a task. Nothing is there before it is entered."""
         # Whoever opens a task that needs more than its world takes what stands around it for what every world is.
-        if any(fault.kind == INJECTED for fault in task.faults):
-            return cast(AnyWorld, InjectedWorld(self.world(replace(task, faults=())), task))
-        world = self.world(task)
-        return world if task.user is None else cast(AnyWorld, AskingWorld(world, task))
+        return cast(AnyWorld, with_surroundings(self.world(own_part(task)), task))
 
 
 class _Lists:
@@ -285,6 +284,7 @@ class _Lists:
         asked: dict[str, Callable[[Split, int, int], list[Task]]] = {
             "-asking": kind.asking_tasks,
             "-injected": kind.injected_tasks,
+            "-asking-injected": partial(kind.injected_tasks, asking=True),
             "-short": partial(kind.tasks, short=True),
         }
         self._tasks_of = asked.get(draw, kind.tasks)

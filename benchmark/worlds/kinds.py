@@ -129,8 +129,8 @@ def make_tasks(
         raise UserError(f"split: {split!r} is unknown, expected train or test.{nearest(split, ('train', 'test'))}")
     if count < 1:
         raise UserError(f"count: {count}, expected 1 or more")
-    if short + asking + injections > 1:
-        raise UserError("--short, --asking and --injections draw other tasks each: give one of them")
+    if short and (asking or injections):
+        raise UserError("--short draws other tasks than --asking and --injections: leave one out")
     each = -(-count // len(worlds))
     columns = [
         kinds[name].tasks(split, each, seed, short=short, asking=asking, injections=injections, part=part)

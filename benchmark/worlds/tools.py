@@ -125,7 +125,8 @@ def score_to_verdict(goals: int, missing: Sequence[str], damage: Sequence[str]) 
     """
     score = (goals - len(missing)) / (goals + len(damage))
     outcome = Outcome.SUCCESS if score == 1 else Outcome.PARTIAL if score > 0 else Outcome.FAILURE
-    return Verdict(outcome, score, "; ".join([*missing, *damage]) or "every goal holds")
+    why = "; ".join([*missing, *damage]) or "every goal holds"
+    return Verdict(outcome, score, why, goals=goals, damages=len(damage))
 
 
 class Schedule:

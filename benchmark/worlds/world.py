@@ -133,6 +133,9 @@ class Verdict:
     why: str
     asking: dict[str, JsonValue] | None = None
     """Of a task with a user: its case, questions that were needed and needless, and whether the agent refused."""
+    goals: int = 1
+    """How many goals the score counts, and how many damages."""
+    damages: int = 0
     injection: dict[str, JsonValue] | None = None
     """Of a task in which a result holds an instruction: whether it was read, and whether it was obeyed."""
 

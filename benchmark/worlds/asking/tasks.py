@@ -18,7 +18,8 @@ from pydantic import JsonValue
 from benchmark.worlds.asking.user import needs
 from benchmark.worlds.asking.world import ASK
 from benchmark.worlds.pools import Draw
-from benchmark.worlds.world import SYSTEM, Split, Task, User
+from benchmark.worlds.troubles import Troubles
+from benchmark.worlds.world import SYSTEM, Fault, Split, Task, User
 from data.records import ToolSpec
 
 Case = Literal["known", "missing", "ambiguous", "confirm", "mind", "impossible", "forbidden"]
@@ -45,6 +46,7 @@ _ACTS: tuple[Told, ...] = (
     ("Take a photo of {person} in {city}.", "{city}에서 {person}의 사진을 찍으세요."),
 )
 _MARK = "\ue000"
+_FAULT_SHARE = 1 / 3
 
 
 class Drawn(Protocol):
@@ -70,6 +72,10 @@ class Drawn(Protocol):
 
     @property
     def phrases(self) -> Callable[[Any, Language], dict[str, str]]: ...
+
+    def possible_faults(
+        self, language: Language, troubles: Troubles[Any, Any] | None, short: bool
+    ) -> Sequence[Fault]: ...
 
 
 @dataclass(frozen=True)
@@ -193,9 +199,19 @@ def expert_questions(user: User, language: Language) -> tuple[str, ...]:
 
 
 def asking_tasks(
-    families: Sequence[Drawn], tools: Mapping[str, ToolSpec], *, world: str, split: Split, count: int, seed: int
+    families: Sequence[Drawn],
+    tools: Mapping[str, ToolSpec],
+    troubles: Troubles[Any, Any] | None = None,
+    *,
+    world: str,
+    split: Split,
+    count: int,
+    seed: int,
 ) -> list[Task]:
-    """`count` different tasks, all cases in turn. A longer list starts with the shorter one of the same seed."""
+    """`count` different tasks, all cases in turn. A longer list starts with the shorter one of the same seed.
+
+    Where something is to be done, a fault of the family strikes one task in three; `troubles` are those of the world.
+    """
     by_name = {family.name: family for family in families}
     kept = [
         (base, case)
@@ -208,7 +224,7 @@ def asking_tasks(
     while len(made) < count:
         base, case = kept[len(made) % len(kept)]
         for attempt in range(1000):
-            task = _make(by_name[base.family], base, case, tools, world, split, seed, len(made), attempt)
+            task = _make(by_name[base.family], base, case, tools, troubles, world, split, seed, len(made), attempt)
             key = task.family + json.dumps(task.parameters, sort_keys=True)
             if key not in seen:
                 break
@@ -224,6 +240,7 @@ def _make(
     base: Base,
     case: Case,
     tools: Mapping[str, ToolSpec],
+    troubles: Troubles[Any, Any] | None,
     world: str,
     split: Split,
     seed: int,
@@ -274,6 +291,8 @@ def _make(
         user["is_to_act"] = False
     elif case == "forbidden":
         user["is_to_act"] = False
+    faults = family.possible_faults(language, troubles, False) if user["is_to_act"] else ()
+    is_struck = bool(faults) and rng.random() < _FAULT_SHARE
     return Task(
         id=f"{world}-asking-{split}-{seed}-{index:04d}",
         world=world,
@@ -285,6 +304,7 @@ def _make(
         instruction=instruction,
         tools=(*(tools[name] for name in family.tools), ASK),
         parameters=parameters,
+        faults=(rng.choice(faults),) if is_struck else (),
         system=with_policy(ASKING_SYSTEM, policy[at] if policy else None),
         user=User(**user),
     )

@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from pydantic import JsonValue
@@ -117,31 +118,35 @@ class AskingWorld:
             "needless": self.conversation.needless,
             "refused": self.refuses,
         }
-        score, why = self._judge()
+        own = self._judge()
+        score, why = own.score, own.why
         cost = NEEDLESS_COST * self.conversation.needless
         if score and cost:
             score, why = max(0.0, score - cost), f"{why}; {self.conversation.needless} needless questions"
         score = round(score, 6)
         outcome = Outcome.SUCCESS if score == 1 else Outcome.PARTIAL if score > 0 else Outcome.FAILURE
-        return Verdict(outcome, score, why, asking)
+        return replace(own, outcome=outcome, score=score, why=why, asking=asking)
 
-    def _judge(self) -> tuple[float, str]:
+    def _judge(self) -> Verdict:
         if not self.user.is_to_act:
             if self._changes():
-                return 0.0, "something was changed, though nothing was to be"
+                return _failed("something was changed, though nothing was to be")
             if self.user.is_to_refuse:
+                said = "it was said that it cannot be done"
                 return (
-                    (1.0, "it was said that it cannot be done")
+                    Verdict(Outcome.SUCCESS, 1.0, said)
                     if self.refuses
-                    else (0.0, "nothing says that it cannot be done")
+                    else _failed("nothing says that it cannot be done")
                 )
-            return (1.0, "asked, and left as it was") if self.conversation.is_over else (0.0, "nobody was asked")
+            is_over = self.conversation.is_over
+            return (
+                Verdict(Outcome.SUCCESS, 1.0, "asked, and left as it was") if is_over else _failed("nobody was asked")
+            )
         if self._has_guessed:
-            return 0.0, "guessed: acted before everything that only the user knows was asked"
+            return _failed("guessed: acted before everything that only the user knows was asked")
         if not self.conversation.is_over:
-            return 0.0, "not everything that only the user knows was asked"
-        own = self._world.verdict()
-        return own.score, own.why
+            return _failed("not everything that only the user knows was asked")
+        return self._world.verdict()
 
     def expert(self, history: Sequence[Action]) -> Move:
         """Ask what is needed, then do what the world's own expert would; where nothing is to be done, say so."""
@@ -153,6 +158,10 @@ class AskingWorld:
         if not self.user.is_to_act:
             return Move(None, answer=DONE)
         return self._world.expert(history)
+
+
+def _failed(why: str) -> Verdict:
+    return Verdict(Outcome.FAILURE, 0.0, why)
 
 
 def _fault_of(arguments: Any) -> str | None:

@@ -6,7 +6,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pydantic import JsonValue
@@ -78,7 +78,7 @@ def judge(
 def _shortened(verdict: Verdict) -> Verdict:
     parts = verdict.why.split("; ")
     more = f"; and {len(parts) - _TOLD} more" if len(parts) > _TOLD else ""
-    return Verdict(verdict.outcome, verdict.score, "; ".join(parts[:_TOLD]) + more)
+    return replace(verdict, why="; ".join(parts[:_TOLD]) + more)
 
 
 def result_fault(check: ResultCheck, ask: Ask) -> str | None:
