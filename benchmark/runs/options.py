@@ -97,18 +97,19 @@ def choose_worlds(worlds: str, *, trust: bool = False) -> Chosen:
     return Chosen(tuple(names), tuple(folders.values()))
 
 
-def open_folder(path: Path, *, trust: bool = False, without_tasks: bool = False) -> OwnKind:
+def open_folder(path: Path, *, trust: bool = False, without_tasks: bool = False, unjudged: bool = False) -> OwnKind:
     """A folder's tools, if the folder is trusted.
 
     Args:
         without_tasks: where the tasks do not matter, or cannot be made yet.
+        unjudged: nothing has to tell yet what a run has changed.
 
     Raises:
         UserError: it cannot be read, is not trusted, or its tools do not start.
     """
     folder = read_folder(path, without_tasks=without_tasks)
     require_trust(startable_of(folder), trust)
-    return open_kind(folder)
+    return open_kind(folder, unjudged=unjudged)
 
 
 def startable_of(folder: Folder) -> Startable:

@@ -11,12 +11,13 @@ from typing import Annotated, Any
 
 import typer
 import yaml
-from pydantic import JsonValue
 
 from benchmark.runs.options import Trust, open_folder, startable_of
-from benchmark.worlds.own.folder import WORLD_FILE, read_folder
-from benchmark.worlds.own.kind import OwnKind, open_kind, sounds_read_only
-from benchmark.worlds.own.sources import NamedCall
+from benchmark.worlds.own.exploring import TASKS, Found, Way, example_tasks, find_out
+from benchmark.worlds.own.folder import TASKS_FILE, WORLD_FILE, read_folder
+from benchmark.worlds.own.kind import OwnKind, open_kind
+from benchmark.worlds.own.sources import PythonSource
+from benchmark.worlds.own.state import part_to_pointer
 from benchmark.worlds.own.tasks import TaskRow
 from benchmark.worlds.own.toolsets.toolset import ServersFault
 from benchmark.worlds.own.trust import trust as trust_from_now_on
@@ -28,7 +29,6 @@ from data.records import ToolSpec
 _LONG_TOKENS = 300
 """A tool above it costs more in every prompt than most are worth."""
 _ALL_TOKENS = 2000
-_TASKS = 3
 
 DIR = Annotated[Path, typer.Argument(help="The folder.")]
 
@@ -48,7 +48,7 @@ def tools_command(
 
     Example: python -m benchmark tools my-tools
     """
-    kind = open_folder(folder, trust=trust)
+    kind = open_folder(folder, trust=trust, unjudged=True)
     tools = kind.task_tools
     sizes = [_tokens(tool, model) for tool in tools]
     print_table(("tool", "tokens", "changes nothing", "arguments", "description"), [
@@ -203,31 +203,89 @@ def init_command(
         world["state"] = {"dir": "state"}
     written = folder / WORLD_FILE
     try:
-        _write(written, {**world, "look": []})
-        _trust(folder)
+        _write(folder, {**world, "look": []})
         kind = open_kind(read_folder(folder, without_tasks=True), unjudged=True)
-        looks, facts = _find_out(kind)
-        if not looks and "state" not in world and python is None:
-            print("no tool shows the state: give look or state.dir in world.yaml, or write check.py")
-        _write(written, {**world, **({"look": looks} if looks and "state" not in world else {}), "per_tool": facts})
-        _trust(folder)
+        found = find_out(kind)
+        world["per_tool"] = found.facts
+        tasks = _write_with_tasks(folder, world, found, is_object=python is not None)
+    except ServersFault as fault:
+        written.unlink(missing_ok=True)
+        raise UserError(f"{folder}: {fault.reason}: {fault.text}") from None
     except BaseException:
         written.unlink(missing_ok=True)
         raise
     print(f"wrote {written}: {len(kind.tool_list)} tools; what could only be guessed is marked `guessed`")
-    if looks or "state" in world or python is not None:
-        tasks = _example_tasks(open_kind(read_folder(folder, without_tasks=True)))
-        if tasks and not (folder / "tasks.jsonl").exists():
-            lines = [row.model_dump_json(exclude_defaults=True) + "\n" for row in tasks]
-            write_whole(folder / "tasks.jsonl", "".join(lines))
-            _trust(folder)
-        few = "" if len(tasks) == _TASKS else "; more calls with made-up arguments did not work, so write some by hand"
-        print(f"wrote {folder / 'tasks.jsonl'}: {len(tasks)} example tasks{few}")
-    print(f"next: python -m benchmark tools {folder}; python -m benchmark tasks check {folder}")
+    for name, why in found.silent.items():
+        print(printable(f"{name} gave no answer to made-up arguments: {why}"))
+    if kind.folder.world.is_shared:
+        print(
+            "the server is shared, so nothing that may change it was called; `reset` in world.yaml says how it begins anew"
+        )
+    _tell_tasks(folder, tasks)
+    print(
+        f"next: python -m benchmark tools {folder}" + (f"; python -m benchmark tasks check {folder}" if tasks else "")
+    )
 
 
-def _write(path: Path, world: dict[str, Any]) -> None:
-    write_whole(path, yaml.safe_dump(world, sort_keys=False, allow_unicode=True))
+def _write_with_tasks(folder: Path, world: dict[str, Any], found: Found, *, is_object: bool) -> list[TaskRow]:
+    """Write world.yaml as it shows what was seen to change, and example tasks if some hold; these."""
+    looks = [look.model_dump(exclude_defaults=True) for look in found.looks]
+    files = [pointer for pointer in found.volatile if pointer.split("/")[1] not in {look.name for look in found.looks}]
+    shown = [pointer for pointer in found.volatile if pointer not in files]
+    has_files = "state" in world or is_object
+    tries: dict[Way, dict[str, Any]] = {
+        **({"files": {"volatile": files} if files else {}} if has_files else {}),
+        **({"looks": {"look": looks, **({"volatile": shown} if shown else {})}} if looks else {}),
+    }
+    for way in sorted(tries, key=lambda way: way not in found.ways):
+        seen = tries[way]
+        for _ in range(2):
+            _write(folder, {**world, **seen})
+            if found.ways and way not in found.ways:
+                break
+            tasks, volatile = example_tasks(open_kind(read_folder(folder, without_tasks=True)), found)
+            if tasks and not volatile:
+                _write_tasks(folder, tasks)
+                return tasks
+            seen = _leave_out(seen, volatile)
+            if "look" in seen and not seen["look"]:
+                break
+    _write(folder, {**world, **(next(iter(tries.values())) if tries else {})})
+    return []
+
+
+def _leave_out(seen: dict[str, Any], volatile: list[str]) -> dict[str, Any]:
+    """What shows the state, without what differs from run to run; a look of which all differs shows nothing."""
+    looks = [look for look in seen.get("look", ()) if part_to_pointer(look["name"]) not in volatile]
+    gone = {look["name"] for look in seen.get("look", ())} - {look["name"] for look in looks}
+    pointers = [*seen.get("volatile", ()), *(each for each in volatile if each.split("/")[1] not in gone)]
+    return {**({"look": looks} if "look" in seen else {}), **({"volatile": pointers} if pointers else {})}
+
+
+def _write_tasks(folder: Path, tasks: list[TaskRow]) -> None:
+    if not (folder / TASKS_FILE).exists():
+        write_whole(folder / TASKS_FILE, "".join(row.model_dump_json(exclude_defaults=True) + "\n" for row in tasks))
+        _trust(folder)
+
+
+def _tell_tasks(folder: Path, tasks: list[TaskRow]) -> None:
+    world = read_folder(folder, without_tasks=True).world
+    if not (world.look or world.state or any(isinstance(source, PythonSource) for source in world.tools)):
+        print("no tool shows the state: give look or state.dir in world.yaml, or write check.py")
+    elif tasks:
+        few = "" if len(tasks) == TASKS else "; more calls with made-up arguments did not work, so write some by hand"
+        print(f"wrote {folder / TASKS_FILE}: {len(tasks)} example tasks{few}")
+    else:
+        print(
+            f"no call with made-up arguments works and is seen to change the state: write {folder / TASKS_FILE} by hand"
+        )
+    if world.volatile:
+        print(printable(f"differs from run to run, so it is not compared: volatile: {json.dumps(world.volatile)}"))
+
+
+def _write(folder: Path, world: dict[str, Any]) -> None:
+    write_whole(folder / WORLD_FILE, yaml.safe_dump(world, sort_keys=False, allow_unicode=True))
+    _trust(folder)
 
 
 def _trust(folder: Path) -> None:
@@ -262,75 +320,3 @@ def _inside(folder: Path, file: Path) -> str:
         shutil.copy(file, folder / file.name)
         return file.name
     return file.resolve().relative_to(folder.resolve()).as_posix()
-
-
-def _find_out(kind: OwnKind) -> tuple[list[dict[str, Any]], dict[str, dict[str, Any]]]:
-    """Which tools show the state, and which change nothing: hints and names say it, two calls prove it."""
-    row = TaskRow(id="init", split="train", instruction="-", solution=[NamedCall(name=kind.tool_list[0].function.name)])
-    facts: dict[str, dict[str, Any]] = {}
-    looks: list[dict[str, Any]] = []
-    try:
-        with kind.unjudged_world(row) as world:
-            for tool in kind.tool_list:
-                name, said = tool.function.name, kind.hints.get(tool.function.name)
-                hinted = getattr(said, "read_only", None)
-                reads = sounds_read_only(name) if hinted is None else hinted
-                if reads and not _required(tool):
-                    first, second = world.ask(name, {}), world.ask(name, {})
-                    if first.error is None and first.output == second.output:
-                        looks.append({"name": name})
-                facts[name] = {"read_only": reads, "guessed": True}
-            for tool in kind.tool_list:
-                name = tool.function.name
-                if facts[name]["read_only"]:
-                    before = _seen(world, looks)
-                    for _ in range(2):
-                        world.ask(name, _made_up(tool, 1))
-                    if _seen(world, looks) != before:
-                        facts[name]["read_only"] = False
-                        looks = [look for look in looks if look["name"] != name]
-    except ServersFault as fault:
-        raise UserError(f"{kind.folder.path}: {fault.reason}: {fault.text}") from None
-    return looks, facts
-
-
-def _seen(world: Any, looks: list[dict[str, Any]]) -> JsonValue:
-    return [world.state(), *(world.ask(look["name"], {}).output for look in looks)]
-
-
-def _made_up(tool: ToolSpec, number: int) -> dict[str, Any]:
-    """Arguments of a tool's schema, as small as they can be."""
-    return {name: _value(_properties(tool).get(name), name, number) for name in _required(tool)}
-
-
-def _value(schema: Any, name: str, number: int) -> Any:
-    told = schema if isinstance(schema, dict) else {}
-    for key in ("default", "const"):
-        if key in told:
-            return told[key]
-    if options := told.get("enum") or told.get("examples"):
-        return options[(number - 1) % len(options)]
-    if told.get("type") == "string" and told.get("format") == "date":
-        return f"2026-01-{number:02d}"
-    plain: dict[str, Any] = {"integer": number, "number": number, "boolean": True, "array": [], "object": {}}
-    return plain.get(str(told.get("type")), f"{name} {number}")
-
-
-def _example_tasks(kind: OwnKind) -> list[TaskRow]:
-    """Up to three calls with made-up arguments that work and change the state, as tasks."""
-    rows: list[TaskRow] = []
-    for number in range(1, _TASKS + 1):
-        for tool in kind.tool_list:
-            name = tool.function.name
-            if kind.is_read_only(name) or len(rows) == _TASKS:
-                continue
-            given = _made_up(tool, number)
-            told = ", ".join(f"{key} {json.dumps(value, ensure_ascii=False)}" for key, value in given.items())
-            row = TaskRow(
-                id=f"{name}-{number}", split="test" if len(rows) == _TASKS - 1 else "train", family=name,
-                instruction=f"Use {name}" + (f" with {told}." if told else "."), solution=[
-                    NamedCall(name=name, arguments=given)],
-            )  # fmt: skip
-            if kind.solves(row):
-                rows.append(row)
-    return rows

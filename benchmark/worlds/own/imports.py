@@ -6,15 +6,15 @@ import hashlib
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import ValidationError
 
-from benchmark.worlds.own.kind import sounds_read_only
-from benchmark.worlds.own.tasks import TaskRow
+from benchmark.worlds.own.tasks import TaskRow, share_values
+from benchmark.worlds.own.tool_names import sounds_read_only
 from core.config import describe_validation_error
 from core.errors import UserError
 from core.json_lines import BadLine, read_jsonl
@@ -62,7 +62,9 @@ def import_tasks(project: Project, file: Path, split: Literal["train", "test"] |
             raise UserError(f"{file}: task {place}: {describe_validation_error(error, TaskRow)}") from None
         except (KeyError, TypeError, AttributeError) as error:
             raise UserError(f"{file}: task {place}: no task of {project}: {type(error).__name__}: {error}") from None
-    _share_values(made)
+    made.rows, both = share_values(made.rows)
+    if both:
+        made.changed["values stand in both splits and are declared as shared"] += both
     return made
 
 
@@ -172,32 +174,3 @@ def _text(content: Any) -> str:
     if isinstance(content, list):
         return "\n".join(str(part.get("text", "")) for part in content if isinstance(part, dict))
     return str(content)
-
-
-def _share_values(made: Imported) -> None:
-    """Values that stand in both splits are declared as shared: these tasks were not made to be apart."""
-
-    def texts(rows: Sequence[TaskRow]) -> set[str]:
-        found: set[str] = set()
-        for row in rows:
-            found |= set(_strings([call.arguments for call in (*row.solution, *row.setup)]))
-            found |= {str(each) for each in row.says}
-        return found
-
-    train, test = (texts([row for row in made.rows if row.split == split]) for split in ("train", "test"))
-    both = train & test
-    for place, row in enumerate(made.rows):
-        if shared := sorted(both & texts([row])):
-            made.rows[place] = row.model_copy(update={"shared": shared})
-    if both:
-        made.changed["values stand in both splits and are declared as shared"] += len(both)
-
-
-def _strings(value: Any) -> Iterator[str]:
-    if isinstance(value, dict):
-        value = list(value.values())
-    if isinstance(value, list):
-        for each in value:
-            yield from _strings(each)
-    elif value is not None:
-        yield str(value)

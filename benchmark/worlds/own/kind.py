@@ -24,6 +24,7 @@ from benchmark.worlds.own.judge import Expected
 from benchmark.worlds.own.sources import McpConfigSource, McpSource, OpenApiSource, PythonSource, Source, WorldSource
 from benchmark.worlds.own.state import state_to_entries
 from benchmark.worlds.own.tasks import TaskRow, row_to_text
+from benchmark.worlds.own.tool_names import sounds_read_only
 from benchmark.worlds.own.toolsets.toolset import Hints, ServersFault, Toolset
 from benchmark.worlds.own.varying import Sameness
 from benchmark.worlds.own.world import WAIT_TOOL, CannotRun, JudgedBy, OwnWorld, open_toolsets
@@ -32,25 +33,6 @@ from benchmark.worlds.world import PARTS, Part, Split, Task, World
 from core.errors import UserError, nearest
 from core.files import write_whole
 from data.records import Category, ToolSpec
-
-_SAFE = (
-    "get",
-    "list",
-    "read",
-    "find",
-    "search",
-    "show",
-    "look",
-    "count",
-    "describe",
-    "fetch",
-    "query",
-    "view",
-    "check",
-    "is",
-    "has",
-)
-"""How the names of tools begin that most often change nothing."""
 
 
 @dataclass(frozen=True)
@@ -407,12 +389,6 @@ def _facts(folder: Folder, name: str, hints: Any) -> ToolFacts:
     return facts
 
 
-def sounds_read_only(name: str) -> bool:
-    """Whether a tool's name is one of those that most often change nothing."""
-    words = name.replace("-", "_").lower().split("_")
-    return any(word in _SAFE for word in words[:2])
-
-
 def _names(sources: Sequence[Source], toolsets: Sequence[Toolset]) -> dict[str, tuple[int, str]]:
     every = [tool.function.name for toolset in toolsets for tool in toolset.tools]
     names: dict[str, tuple[int, str]] = {}
@@ -469,7 +445,13 @@ def _check_names(kind: OwnKind, *, unjudged: bool) -> None:
         for name in names:
             if name not in kind.origins:
                 raise UserError(f"{path}: {what}: tool {name!r} is unknown.{nearest(name, kind.origins)}")
-    has_state = world.look or world.state is not None or any(isinstance(each, PythonSource) for each in world.tools)
+    only_reads = all(facts.read_only for facts in kind.facts.values())  # then answers decide
+    has_state = (
+        only_reads
+        or world.look
+        or world.state is not None
+        or any(isinstance(each, PythonSource) for each in world.tools)
+    )
     if kind.judged_by == "state" and not has_state and not unjudged:
         raise UserError(
             f"{path}: nothing tells what a run has changed: give look (read-only calls whose results are the state), "

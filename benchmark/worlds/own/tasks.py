@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -25,6 +25,8 @@ from benchmark.worlds.world import Part
 FROM = "$from"
 """Key of an argument that refers to an earlier result: `{"$from": [call, "/json/pointer"]}`."""
 
+SHORT = 4
+"""Values of fewer characters may stand in both splits."""
 _PARTS: tuple[tuple[Part, float], ...] = (("record", 0.60), ("practice", 0.85), ("validation", 1.0))
 
 
@@ -233,3 +235,32 @@ def references(value: Any) -> Iterator[tuple[int | str, str]]:
     elif isinstance(value, list):
         for each in value:
             yield from references(each)
+
+
+def share_values(rows: Sequence[TaskRow]) -> tuple[list[TaskRow], int]:
+    """Rows whose values that stand in both splits are declared as shared, and how many such values there are.
+
+    For tasks that were not made to be apart.
+    """
+
+    def texts(some: Sequence[TaskRow]) -> set[str]:
+        found: set[str] = set()
+        for row in some:
+            found |= set(_strings([call.arguments for call in (*row.solution, *row.setup)]))
+            found |= {str(each.number if isinstance(each, SaidNumber) else each) for each in row.says}
+        return found
+
+    train, test = (texts([row for row in rows if row.split == split]) for split in ("train", "test"))
+    both = {text for text in train & test if len(text) >= SHORT}
+    shared = [sorted({*row.shared, *(both & texts([row]))}) for row in rows]
+    return [row.model_copy(update={"shared": own}) for row, own in zip(rows, shared, strict=True)], len(both)
+
+
+def _strings(value: Any) -> Iterator[str]:
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list):
+        for each in value:
+            yield from _strings(each)
+    elif value is not None:
+        yield str(value)
