@@ -18,6 +18,7 @@ from typing import Annotated
 import typer
 
 from benchmark.bfcl.run import bfcl_command
+from benchmark.capture.command import capture_command
 from benchmark.loop.run import loop_command
 from benchmark.reports.compare import compare_command
 from benchmark.reports.failures import failures_command
@@ -122,6 +123,7 @@ app.command("leaderboard")(leaderboard_command)
 app.command("loop")(loop_command)
 app.command("serve-mcp")(serve_mcp_command)
 app.add_typer(tasks_app, name="tasks")
+app.command("capture")(capture_command)
 app.command("init")(init_command)
 app.command("tools")(tools_command)
 

@@ -72,23 +72,25 @@ class Names:
     def told_by(cls, texts: Iterable[str], answers: Iterable[tuple[str, str]] = ()) -> Names:
         """The names in texts. `answers` are commands with what they printed."""
         names = cls()
+        names.learn(texts, answers)
+        return names
+
+    def learn(self, texts: Iterable[str], answers: Iterable[tuple[str, str]] = ()) -> None:
+        """Add the names that more of the session gives away."""
         for text in texts:
             for home in _HOME.finditer(text):
-                names._learn("users", home["unix"] or home["windows"])
+                self._learn("users", home["unix"] or home["windows"])
             for pattern in _ALL:
                 for match in pattern.finditer(text):
                     told = match.groupdict()
                     if (told.get("user") or "").lower() == "git":
                         continue
-                    names._learn("users", told.get("user"))
-                    names._learn("hosts", told.get("host"))
+                    self._learn("users", told.get("user"))
+                    self._learn("hosts", told.get("host"))
         for command, printed in answers:
             asked, word = _ASKED.match(command), _WORD.match(printed)
             if asked and word:
-                names._learn(
-                    "hosts" if "host" in asked["what"] or asked["what"][-2:] == "-n" else "users", word["word"]
-                )
-        return names
+                self._learn("hosts" if "host" in asked["what"] or asked["what"][-2:] == "-n" else "users", word["word"])
 
     def _learn(self, where: str, name: str | None) -> None:
         name = (name or "").rstrip(".")

@@ -407,22 +407,56 @@ def _is_json(text: str) -> bool:
     return True
 
 
+class Redaction:
+    """The redaction of a record that grows: a value has the same placeholder in all parts of it, whenever they come."""
+
+    def __init__(self, *, patterns: Patterns | None = None, more: Finder | None = None) -> None:
+        """`patterns` are ours where nothing is said; `more` searches beside them."""
+        self._search = _Search(our_patterns() if patterns is None else patterns, more)
+        self._placeholders: dict[tuple[str, str], str] = {}
+
+    def copy(self) -> Redaction:
+        """Another one, for a record that begins as this one does."""
+        other = Redaction(patterns=self._search.patterns, more=self._search.more)
+        other._search.known = dict(self._search.known)
+        other._search.used = Counter(self._search.used)
+        other._search.given_away = dict(self._search.given_away)
+        other._placeholders = dict(self._placeholders)
+        return other
+
+    @property
+    def given_away(self) -> list[str]:
+        """Secrets that only what stood beside them gave away, and that are looked for wherever they stand."""
+        return list(self._search.given_away)
+
+    def know(self, secret: str, kind: str) -> None:
+        """Look for a secret that nothing in the record gives away."""
+        self._search.given_away.setdefault(secret, kind)
+
+    def redact(self, value: Any) -> tuple[Any, list[Finding]]:
+        """A part of the record, a JSON value, with placeholders in the place of findings, and the findings.
+
+        The value itself comes back, unchanged, when there are none. Places in the findings are those within each string.
+
+        Raises:
+            SearchTookTooLong: where a pattern of the user's own does.
+        """
+        texts = Texts()
+        texts.add(value)
+        redactor = _Redactor(self._search, self._placeholders)
+        redacted = redactor.redact(value, texts)
+        return (redacted, redactor.found) if redactor.found else (value, [])
+
+
 def redact_value(
     value: Any, *, patterns: Patterns | None = None, more: Finder | None = None
 ) -> tuple[Any, list[Finding]]:
-    """A JSON value with placeholders in the place of findings, and the findings.
-
-    The value itself comes back, unchanged, when there are none. `patterns` are ours where nothing is said, `more` searches
-    beside them, for example `detect_secrets_finder()`. Places in the findings are those within each string.
+    """`Redaction.redact` of a record that is there as a whole. `more` is for example `detect_secrets_finder()`.
 
     Raises:
         SearchTookTooLong: where a pattern of the user's own does.
     """
-    texts = Texts()
-    texts.add(value)
-    redactor = _Redactor(_Search(our_patterns() if patterns is None else patterns, more), {})
-    redacted = redactor.redact(value, texts)
-    return (redacted, redactor.found) if redactor.found else (value, [])
+    return Redaction(patterns=patterns, more=more).redact(value)
 
 
 def redact_text(text: str) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
@@ -37,6 +37,9 @@ from data.formats.row_keys import (
     without_ignored_weights,
 )
 from data.formats.traces import FAILED, rows_by_conversation, without_beginnings
+
+if TYPE_CHECKING:
+    from data.contribution.names import Names
 
 
 def adapt(adapter: Adapter, row: Row, *, rules: KeyRules = NO_RULES, counts: KeyCounts | None = None) -> list[Result]:
@@ -166,7 +169,7 @@ def _of_log(adapter: Adapter, results: Sequence[Result], row: Row, rules: KeyRul
     from data.contribution.redaction import redact_value  # noqa: PLC0415 - its patterns take a while, and few rows are logs
 
     chats = [result for result in results if isinstance(result, Chat)]
-    names = Names.told_by(texts_in(row), (pair for chat in chats for pair in _commands_of(chat)))
+    names = Names.told_by(texts_in(row), (pair for chat in chats for pair in commands_of(chat)))
     redacted: list[Result] = []
     for result in results:
         if not isinstance(result, Chat):
@@ -176,15 +179,7 @@ def _of_log(adapter: Adapter, results: Sequence[Result], row: Row, rules: KeyRul
         made, found = redact_value(written)
         counts.redacted.update(finding.kind for finding in found)
         _keep_ids_apart(result, made["messages"])
-        for message in made["messages"] if names else ():
-            for key in ("content", "reasoning_content"):
-                message[key] = names.without(message[key])
-            for call in message["tool_calls"]:
-                call["arguments"] = names.without(call["arguments"])
-        for tool in made["tools"] if names else ():
-            for key in ("description", "parameters"):
-                if key in tool["function"]:
-                    tool["function"][key] = names.without(tool["function"][key])
+        without_names(made, names)
         is_changed = bool(found) or bool(names.found)
         redacted.append(Chat.model_validate({**dict(result), **made}) if is_changed else result)
     counts.redacted.update(names.found)
@@ -201,7 +196,20 @@ def _keep_ids_apart(chat: Chat, redacted: list[Row]) -> None:
         made["tool_call_id"] = ids[message.tool_call_id]
 
 
-def _commands_of(chat: Chat) -> Iterator[tuple[str, str]]:
+def without_names(chat: Row, names: Names) -> None:
+    """Put placeholders for names into the messages and tools of a chat that is written as JSON."""
+    for message in chat["messages"] if names else ():
+        for key in ("content", "reasoning_content"):
+            message[key] = names.without(message[key])
+        for call in message["tool_calls"]:
+            call["arguments"] = names.without(call["arguments"])
+    for tool in chat["tools"] if names else ():
+        for key in ("description", "parameters"):
+            if key in tool["function"]:
+                tool["function"][key] = names.without(tool["function"][key])
+
+
+def commands_of(chat: Chat) -> Iterator[tuple[str, str]]:
     """Calls of one text alone, such as a command, with what they gave back."""
     calls = {call.id: call.arguments for message in chat.messages for call in message.tool_calls}
     for message in chat.messages:

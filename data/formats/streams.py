@@ -7,6 +7,7 @@ of Anthropic's Messages. One that was broken off has no reason of its end, and i
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 from core.json_lines import json_to_object
@@ -32,7 +33,9 @@ def stream_to_response(value: Any) -> Any:
     if not is_stream(value):
         return value
     if isinstance(value, str):
-        lines = (line.removeprefix("data:").strip() for line in value.splitlines() if line.startswith("data:"))
+        # Of all that Python takes for the end of a line, these are the ones that end one of a stream.
+        split = re.split(r"\r\n|\n|\r", value)
+        lines = (line.removeprefix("data:").strip() for line in split if line.startswith("data:"))
         value = [json_to_object(line) for line in lines if line and line != "[DONE]"]
     events: list[Row] = [each for each in value if isinstance(each, dict)]
     whole = [
@@ -66,34 +69,64 @@ def _message(events: list[Row]) -> Row:
             message |= {key: item for key, item in delta.items() if item is not None}
     for place, text in texts.items():
         if text.strip():
-            blocks[place]["input"] = json_to_object(text)
+            try:
+                blocks[place]["input"] = json_to_object(text)
+            except ValueError:  # of a call that was cut off, what there is of it
+                blocks[place]["input"] = text
     return {**message, "content": list(blocks.values()), "stop_reason": message.get("stop_reason") or "max_tokens"}
 
 
 def _completion(chunks: list[Row]) -> Row:
-    """A chat completion."""
+    """A chat completion, or a completion."""
     choices: dict[Any, Row] = {}
     calls: dict[tuple[Any, Any], Row] = {}
     for chunk in chunks:
         for part in chunk.get("choices") or ():
-            choice = choices.setdefault(part.get("index", 0), {"message": {"role": "assistant", "content": ""}})
-            delta, message = part.get("delta") or {}, choice["message"]
+            choice = choices.setdefault(part.get("index", 0), {})
             if part.get("finish_reason") is not None:
                 choice["finish_reason"] = part["finish_reason"]
-            for key in ("content", "reasoning_content", "reasoning"):
+            _add_tokens(choice, part)
+            if isinstance(part.get("text"), str):
+                choice["text"] = choice.get("text", "") + part["text"]
+                continue
+            delta, message = part.get("delta") or {}, choice.setdefault("message", {"role": "assistant", "content": ""})
+            for key in ("content", "reasoning_content", "reasoning", "refusal"):
                 if isinstance(delta.get(key), str):
                     message[key] = str(message.get(key) or "") + delta[key]
+            if isinstance(delta.get("function_call"), dict):
+                _add_texts(message.setdefault("function_call", {"name": "", "arguments": ""}), delta["function_call"])
             for piece in delta.get("tool_calls") or ():
                 where = (part.get("index", 0), piece.get("index", 0))
-                if where not in calls:
-                    calls[where] = {"type": "function", "function": {"name": "", "arguments": ""}}
-                    message.setdefault("tool_calls", []).append(calls[where])
-                calls[where] |= {"id": piece["id"]} if piece.get("id") else {}
-                for key, text in (piece.get("function") or {}).items():
-                    if isinstance(text, str):
-                        calls[where]["function"][key] = calls[where]["function"].get(key, "") + text
+                call = calls.get(where)
+                if call is None or (piece.get("id") and call.get("id") not in (None, piece["id"])):
+                    # Where servers number no calls, another id is another call.
+                    call = calls[where] = {"type": "function", "function": {"name": "", "arguments": ""}}
+                    message.setdefault("tool_calls", []).append(call)
+                call |= {"id": piece["id"]} if piece.get("id") else {}
+                _add_texts(call["function"], piece.get("function") or {})
+    for choice in choices.values():
+        message = choice.get("message", {})
+        if message.get("refusal") and not message["content"]:
+            message["content"] = None  # as where it comes in one piece
     made = [{"finish_reason": CUT_OFF, **choices[index], "index": index} for index in sorted(choices)]
+    told = {key: each[key] for each in chunks for key in ("model", "usage") if each.get(key)}
     return {
         "id": next((each["id"] for each in chunks if each.get("id")), None),
+        **told,
         "choices": json.loads(json.dumps(made)),
     }
+
+
+def _add_texts(whole: Row, piece: Row) -> None:
+    for key, text in piece.items():
+        if isinstance(text, str):
+            whole[key] = whole.get(key, "") + text
+
+
+def _add_tokens(choice: Row, part: Row) -> None:
+    """The ids and log-probs of a chunk behind those of the chunks before it."""
+    if isinstance(part.get("token_ids"), list):
+        choice.setdefault("token_ids", []).extend(part["token_ids"])
+    for key, items in (part.get("logprobs") or {}).items():
+        if isinstance(items, list):
+            choice.setdefault("logprobs", {}).setdefault(key, []).extend(items)

@@ -1,0 +1,1 @@
+"""`python -m benchmark capture`: a working agent's calls of a model, recorded as they pass by."""
