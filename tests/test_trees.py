@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
@@ -38,13 +38,15 @@ from support.trees import (
 from train.attention import block_mask, choose_backend, dense_mask, layer_windows, row_to_stretches
 from train.global_batch import gather_uneven
 from train.trainers import compute_on_trees
-from train.tree import Rendered, UnitCollator, filler_of, rendered_to_unit
+from train.tree import Rendered, UnitCollator, filler_of, rendered_to_unit, sharing_of_batches
 from train.tree_check import check_trees
 
 WAYS = {
     "segments": ("sdpa", "segments", True, "one"),
     "segments, each sequence by itself": ("sdpa", "segments", False, "one"),
     "segments in bins": ("sdpa", "segments", True, "bins"),
+    "segments, units that begin alike are one tree": ("sdpa", "segments", True, "joined"),
+    "dense, units that begin alike are one tree": ("eager", "dense", True, "joined"),
     "dense with sdpa": ("sdpa", "dense", True, "bins"),
     "dense with eager": ("eager", "dense", True, "one"),
     "causal rows": ("sdpa", "causal", False, "paths"),
@@ -131,17 +133,25 @@ def test_a_token_sees_its_ancestors_and_nothing_else(
 
 
 @settings(max_examples=60, deadline=None, derandomize=True)
-@given(st.lists(sequences, min_size=1, max_size=4), st.sampled_from(["one", "bins", "paths"]), st.sampled_from([1, 8]))
-def test_packing_loses_and_changes_no_tree(token_lists: list[Any], layout: Any, multiple_of: int) -> None:
+@given(
+    st.lists(sequences, min_size=1, max_size=4),
+    st.sampled_from([("one", False), ("bins", False), ("paths", False), ("one", True)]),
+    st.sampled_from([1, 8]),
+)
+@example([[[1, 2, 3]], [[1, 3]], [[1, 2, 1]]], ("one", True), 1)  # the third goes back below what the first began
+def test_packing_loses_and_changes_no_tree(token_lists: list[Any], packing: Any, multiple_of: int) -> None:
+    layout, share = packing
     token_lists = [lists[0] for lists in token_lists]
     units = []
     for number, ids in enumerate(token_lists):
         row = Rendered(str(number), str(number), (((ids, [0.0] + [0.5] * (len(ids) - 1)),),))
         units.append(rendered_to_unit([row], share=True))
-    batch = UnitCollator(99, layout, multiple_of)(units)
+    batch = UnitCollator(99, layout, multiple_of, share)(units)
     length = batch["tree_ids"].shape[1]
     assert length % multiple_of == 0
-    assert int(batch["attention_mask"].sum()) == sum(len(unit["ids"]) for unit in units)
+    prefixes = {tuple(ids[: at + 1]) for ids in token_lists for at in range(len(ids))}
+    wanted_tokens = len(prefixes) if share else sum(len(unit["ids"]) for unit in units)
+    assert int(batch["attention_mask"].sum()) == wanted_tokens
     mask = dense_mask(batch["tree_depths"], batch["tree_ends"], None)[:, 0]
     flat = batch["tree_ids"].flatten().tolist()
     for side, wanted in enumerate(token_lists):
@@ -153,6 +163,21 @@ def test_packing_loses_and_changes_no_tree(token_lists: list[Any], layout: Any, 
         seen = mask[row, place].nonzero().flatten().tolist()
         assert [flat[row * length + at] for at in seen] == wanted[:-1]
         assert batch["tree_depths"][row, seen].tolist() == list(range(len(wanted) - 1))
+
+
+def test_what_batches_share_is_estimated_from_their_units() -> None:
+    """Four chats with the same 90 tokens before 10 of their own: 400 tokens a batch of four, 130 of them unique."""
+    tools = list(range(1, 91))
+    rows = [
+        Rendered(str(at), str(at), (((tools + [100 + 10 * at + n for n in range(10)], [0.0] * 99 + [1.0]),),))
+        for at in range(4)
+    ]
+    units = [rendered_to_unit([row], share=True) for row in rows]
+    assert sharing_of_batches(units, 4) == pytest.approx(400 / 130)
+    assert sharing_of_batches(units, 2) == pytest.approx(400 / 220)
+    assert sharing_of_batches(units, 1) == 1.0 and sharing_of_batches([], 4) == 1.0
+    joined, apart = (UnitCollator(0, "one", share=share)(units)["tree_ids"].numel() for share in (True, False))
+    assert (joined, apart) == (130, 400)
 
 
 def test_a_sequence_that_is_scored_from_its_first_token_is_an_error() -> None:

@@ -23,6 +23,7 @@ from train.tree import (
     chats_to_rendered,
     pairs_to_rendered,
     rendered_to_units,
+    sharing_of_batches,
 )
 
 SHARING_WORTH_A_TREE = 1.1
@@ -37,6 +38,8 @@ class TrainingData(NamedTuple):
     units: dict[str, list[Unit]]
     reports: dict[str, RenderReport]
     backend: Backend
+    share: bool
+    """Whether sequences share their tokens."""
     trees: str
     """One line for the log: whether trees are on, with which attention, and why."""
     tasks: Reference | None
@@ -45,7 +48,8 @@ class TrainingData(NamedTuple):
     def collator(self, pad_token_id: int) -> UnitCollator:
         """The collator that packs as the backend needs it."""
         rows: Rows = {"dense": "bins", "causal": "paths"}.get(self.backend, "one")  # type: ignore[assignment] # a str
-        return UnitCollator(pad_token_id, rows, FLEX_BLOCK_TOKENS if self.backend == "flex" else 1)
+        multiple_of = FLEX_BLOCK_TOKENS if self.backend == "flex" else 1
+        return UnitCollator(pad_token_id, rows, multiple_of, share=self.share and rows == "one")
 
 
 def load_data(options: DataOptions, loaded: LoadedModel, training: Any, *, kind: str) -> TrainingData:
@@ -79,30 +83,38 @@ def load_data(options: DataOptions, loaded: LoadedModel, training: Any, *, kind:
         why = ", ".join(f"{reason}: {count}" for reason, count in reports[split].dropped.most_common())
         raise UserError(f"{options.data}: no row is left {purpose} ({why or f'the {split} split is empty'})")
     units = {split: rendered_to_units(rendered[split], reports[split], share=True) for split in rendered}
-    backend, share, line = _choose_trees(options.tree, loaded.model, reports["train"].sharing)
+    report = reports["train"]
+    across = sharing_of_batches(units["train"], training.per_device_train_batch_size)
+    backend, share, line = _choose_trees(options.tree, loaded.model, report.sharing, across)
     if not share:
         units = {split: rendered_to_units(rendered[split], reports[split], share=False) for split in rendered}
-    return TrainingData(prepared, rendered, units, reports, backend, line, tasks)
+    elif backend != "dense":
+        report.unique_tokens = round(report.unique_tokens / across)
+    return TrainingData(prepared, rendered, units, reports, backend, share, line, tasks)
 
 
-def _choose_trees(wanted: str, model: Any, sharing: float) -> tuple[Backend, bool, str]:
-    """(backend, whether sequences share their tokens, the line for the log)."""
+def _choose_trees(wanted: str, model: Any, within: float, across: float) -> tuple[Backend, bool, str]:
+    """(backend, whether sequences share their tokens, the line for the log).
+
+    `within` and `across` are tokens in sequences for each unique one: of each unit, and of the units of a batch.
+    """
     config = model.config.get_text_config()
     # As TRL decides it: on wherever the model has experts and the coefficient is not 0.
     balancing = hasattr(config, "output_router_logits") and getattr(config, "router_aux_loss_coef", 0.0) != 0.0
-    why = f"{sharing:.2f} tokens in sequences for each unique one"
-    if wanted == "false":
-        share, why = False, "--tree false"
-    elif wanted == "auto" and sharing < SHARING_WORTH_A_TREE:
-        share, why = False, f"{why}, below {SHARING_WORTH_A_TREE}"
-    else:
-        share = True
-    try:
-        backend = choose_backend(model, forks=share, mixture_loss=balancing)
-    except UserError as error:
-        if wanted == "true":
-            raise UserError(f"--tree true: {error}") from None
-        share, why = False, str(error)
+    share, why = wanted != "false", "--tree false"
+    if share:
+        try:
+            backend = choose_backend(model, forks=True, mixture_loss=balancing)
+            sharing = within if backend == "dense" else within * across
+            share = wanted == "true" or sharing >= SHARING_WORTH_A_TREE
+            why = f"{sharing:.2f} tokens in sequences for each unique one"
+            if not share:
+                why += f", below {SHARING_WORTH_A_TREE}"
+        except UserError as error:
+            if wanted == "true":
+                raise UserError(f"--tree true: {error}") from None
+            share, why = False, str(error)
+    if not share:
         backend = choose_backend(model, forks=False, mixture_loss=balancing)
     line = f"trees: {'on' if share else 'off'} ({why}), attention: {backend}"
     undetermined = torch.cuda.is_available() and not torch.are_deterministic_algorithms_enabled()

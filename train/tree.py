@@ -3,7 +3,8 @@
 A *unit* is what a batch is counted in, whatever it is computed as: one chat, one pair, or all step pairs of one trajectory.
 It is a forest, flat and in preorder (see train/attention.py), with the scored tokens of its *sides*: a chat has one side,
 each pair has two. With sharing, every token that sequences have in common stands in it once; without, each sequence is a
-tree of its own. Both give the same loss: sharing saves work and nothing else.
+tree of its own. The units of a batch that begin alike, as all records of one set of tools do, share that beginning, too.
+Both ways give the same loss: sharing saves work and nothing else.
 
     unit["ids"], ["depths"], ["ends"]     a token each: its id, its position, where its subtree ends
     unit["parents"], ["labels"]           a scored token each: the token before it in the forest, and its id
@@ -51,7 +52,7 @@ class RenderReport:
     tokens: int = 0
     """Tokens of all sequences."""
     unique_tokens: int = 0
-    """Tokens that are left when those that sequences share are counted once."""
+    """Tokens that are left when those that sequences of one batch share are counted once."""
     scored_tokens: int = 0
     longest: int = 0
     cut_tokens: int = 0
@@ -138,35 +139,35 @@ class _Forest:
         self.share = share
         self.ids: list[int] = []
         self._children: list[dict[int, int]] = []
-        self._roots: list[int] = []
+        self._roots: dict[int, int] = {}
 
     def add(self, ids: Sequence[int]) -> list[int]:
         """The nodes of a sequence, made where they are not there yet."""
         nodes: list[int] = []
         at = -1
         for token in ids:
-            siblings = self._children[at] if at >= 0 else {}
-            if self.share and at < 0:
-                siblings = {self.ids[root]: root for root in self._roots}
-            child = siblings.get(token) if self.share else None
-            if child is None:
-                child = len(self.ids)
-                self.ids.append(token)
-                self._children.append({})
-                if at < 0:
-                    self._roots.append(child)
-                else:
-                    self._children[at][token] = child
-            nodes.append(child)
-            at = child
+            at = self.child(at, token)
+            nodes.append(at)
         return nodes
+
+    def child(self, parent: int, token: int) -> int:
+        """The node of a token behind its parent (-1 for none), made where it is not there yet."""
+        siblings = self._children[parent] if parent >= 0 else self._roots
+        child = siblings.get(token) if self.share else None
+        if child is None:
+            child = len(self.ids)
+            self.ids.append(token)
+            self._children.append({})
+            # Without sharing each root is one of its own, whatever its token.
+            siblings[token if self.share or parent >= 0 else -1 - child] = child
+        return child
 
     def preorder(self) -> tuple[list[int], list[int], list[int]]:
         """Nodes in preorder, and for each place in that order its depth and the end of its subtree."""
         order: list[int] = []
         depths: list[int] = []
         ends: list[int] = []
-        stack = [(root, 0) for root in reversed(self._roots)]
+        stack = [(root, 0) for root in reversed(self._roots.values())]
         while stack:
             node, depth = stack.pop()
             if node < 0:  # all below the node at place `depth` has been seen
@@ -284,6 +285,60 @@ def rendered_to_units(rows: Sequence[Rendered], report: RenderReport, *, share: 
     return units
 
 
+@dataclass(frozen=True)
+class _Flat:
+    """The trees of several units side by side, in preorder; and the place of the token before each scored one."""
+
+    ids: list[int]
+    depths: list[int]
+    ends: list[int]
+    parents: list[int]
+
+
+def _side_by_side(units: Sequence[Unit]) -> _Flat:
+    flat = _Flat([], [], [], [])
+    for unit in units:
+        before = len(flat.ids)
+        flat.ids.extend(unit["ids"])
+        flat.depths.extend(unit["depths"])
+        flat.ends.extend(end + before for end in unit["ends"])
+        flat.parents.extend(parent + before for parent in unit["parents"])
+    return flat
+
+
+def _joined(units: Sequence[Unit]) -> _Flat:
+    """The same with what units begin with alike in it once."""
+    forest = _Forest(share=True)
+    parents: list[int] = []
+    for unit in units:
+        nodes: list[int] = []
+        path: list[int] = []
+        for token, depth in zip(unit["ids"], unit["depths"], strict=True):
+            del path[depth:]
+            path.append(forest.child(path[-1] if path else -1, token))
+            nodes.append(path[-1])
+        parents += [nodes[parent] for parent in unit["parents"]]
+    order, depths, ends = forest.preorder()
+    rank = {node: at for at, node in enumerate(order)}
+    return _Flat([forest.ids[node] for node in order], depths, ends, [rank[parent] for parent in parents])
+
+
+JOINED_BATCHES = 16
+"""From so many batches is estimated what units share."""
+
+
+def sharing_of_batches(units: Sequence[Unit], batch_units: int) -> float:
+    """Tokens of units / tokens that are left when units of one batch share what they begin with; 1 where they share nothing.
+
+    From `JOINED_BATCHES` batches of `batch_units` units in an order of its own.
+    """
+    order = torch.randperm(len(units), generator=torch.Generator().manual_seed(0)).tolist()
+    starts = range(0, len(order), batch_units)[:JOINED_BATCHES]
+    batches = [[units[at] for at in order[start : start + batch_units]] for start in starts]
+    alone = sum(len(unit["ids"]) for batch in batches for unit in batch)
+    return alone / max(sum(len(_joined(batch).ids) for batch in batches), 1) if alone else 1.0
+
+
 def filler_of(unit: Unit) -> Unit:
     """A unit that fills up an epoch to whole global batches: computed where nothing else is there, counted nowhere."""
     return {**unit, "id": "", "count": 0}
@@ -297,7 +352,8 @@ class UnitCollator:
     """Units -> one batch of tensors.
 
     `rows` says how trees are packed: all in `one` row; best fit decreasing into `bins` as long as the longest tree; or each
-    tree in a row of its own (`paths`). `multiple_of` rounds the length of the rows up.
+    tree in a row of its own (`paths`). `multiple_of` rounds the length of the rows up. With `share`, units that begin alike are
+    one tree; that is for `one` row, because joined trees are longer than any unit.
 
     The model reads, in int64: tree_ids, tree_depths, tree_ends and attention_mask (1 at real tokens), all (rows, length);
     tree_parents (scored,), flat places in those rows; tree_labels (scored,).
@@ -313,6 +369,7 @@ class UnitCollator:
     pad_token_id: int
     rows: Rows
     multiple_of: int = 1
+    share: bool = False
 
     def __call__(self, units: Sequence[Unit]) -> dict[str, torch.Tensor]:
         count = torch.tensor([unit["count"] for unit in units])
@@ -324,40 +381,36 @@ class UnitCollator:
         return batch
 
     def _packed(self, units: Sequence[Unit]) -> dict[str, torch.Tensor]:
-        trees = [(unit, *span) for unit in units for span in _trees(unit)]
-        lengths = [stop - start for _, start, stop in trees]
+        flat = _joined(units) if self.share else _side_by_side(units)
+        trees = list(_trees(flat.ends))
+        lengths = [stop - start for start, stop in trees]
         rows = _pack(lengths, self.rows)
         length = max(sum(lengths[tree] for tree in row) for row in rows)
         length = -(-length // self.multiple_of) * self.multiple_of
-        place = [0] * len(trees)
+        shifts = [0] * len(trees)
+        """From a place in `flat` to one in the rows, for each tree."""
         columns: dict[str, list[list[int]]] = {"tree_ids": [], "tree_depths": [], "tree_ends": [], "attention_mask": []}
         for number, row in enumerate(rows):
             ids: list[int] = []
             depths: list[int] = []
             ends: list[int] = []
             for tree in row:
-                unit, start, stop = trees[tree]
+                start, stop = trees[tree]
                 shift = len(ids) - start
-                place[tree] = number * length + shift
-                ids += unit["ids"][start:stop]
-                depths += unit["depths"][start:stop]
-                ends += [end + shift for end in unit["ends"][start:stop]]
+                shifts[tree] = number * length + shift
+                ids += flat.ids[start:stop]
+                depths += flat.depths[start:stop]
+                ends += [end + shift for end in flat.ends[start:stop]]
             padding = range(len(ids), length)
             columns["attention_mask"].append([1] * len(ids) + [0] * len(padding))
             columns["tree_ids"].append(ids + [self.pad_token_id] * len(padding))
             columns["tree_depths"].append(depths + [0] * len(padding))
             columns["tree_ends"].append(ends + [at + 1 for at in padding])  # padding sees itself, nothing sees it
-        parents: list[int] = []
-        tree = 0
-        for unit in units:
-            spans = list(_trees(unit))
-            starts = [start for start, _ in spans]
-            parents += [place[tree + bisect_right(starts, parent) - 1] + parent for parent in unit["parents"]]
-            tree += len(spans)
+        starts = [start for start, _ in trees]
         labels = [label for unit in units for label in unit["labels"]]
         return {
             **{name: torch.tensor(values) for name, values in columns.items()},
-            "tree_parents": torch.tensor(parents),
+            "tree_parents": torch.tensor([shifts[bisect_right(starts, at) - 1] + at for at in flat.parents]),
             "tree_labels": torch.tensor(labels),
         }
 
@@ -389,12 +442,12 @@ class UnitCollator:
         }
 
 
-def _trees(unit: Unit) -> Iterator[tuple[int, int]]:
-    """(start, stop) of each tree of a unit."""
+def _trees(ends: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """(start, stop) of each tree of a forest."""
     start = 0
-    while start < len(unit["ids"]):
-        yield start, unit["ends"][start]
-        start = unit["ends"][start]
+    while start < len(ends):
+        yield start, ends[start]
+        start = ends[start]
 
 
 def _pack(lengths: Sequence[int], rows: Rows) -> list[list[int]]:

@@ -110,8 +110,11 @@ def brute_force(model: Any, rows: list[Rendered]) -> tuple[list[list[float]], di
 def on_trees(
     model: Any, rows: list[Rendered], backend: Any, *, share: bool = True, layout: Any = "one"
 ) -> tuple[list[list[float]], dict[str, torch.Tensor], dict[str, torch.Tensor]]:
-    groups = [list(group) for _, group in itertools.groupby(rows, key=lambda row: row.group)]
-    batch = UnitCollator(0, layout)([rendered_to_unit(group, share=share) for group in groups])
+    """Log-probs of each side, gradients and the batch. Layout "joined": each row a unit, all of them one forest in one row."""
+    joined = layout == "joined"
+    groups = [list(group) for _, group in itertools.groupby(rows, key=lambda row: row.id if joined else row.group)]
+    collate = UnitCollator(0, "one", share=True) if joined else UnitCollator(0, layout)
+    batch = collate([rendered_to_unit(group, share=share) for group in groups])
     compute_on_trees(model, backend)
     outputs = model(**batch_to_arguments(batch), use_cache=False, fused_lm_head=True)
     outputs.log_probs.sum().backward()
