@@ -260,8 +260,14 @@ class Loop:
         ]
         if self.config.validation is not None:
             uses.append(("validation", self.config.validation, 1))
+        options = shlex.split(self.config.tasks)
+        asking, injections = "--asking" in options, "--injections" in options
         for name in folders:
-            rows = read_folder(Path(name)).rows
+            rows = [
+                row
+                for row in read_folder(Path(name)).rows
+                if (row.user is not None) is asking and (row.solution or not injections)
+            ]
             for use, tasks, rounds in uses:
                 there = sum(row.split == "train" and row.part == use for row in rows)
                 wanted = -(-tasks.count * rounds // worlds)

@@ -153,7 +153,9 @@ def draw_tasks(
         part = named
     if count is None:
         only_folders = bool(chosen.folders) and len(chosen.folders) == len(chosen.names)
-        count = _all_of(chosen.folders, base, part, skip, asking=asking) if only_folders else usual
+        count = (
+            _all_of(chosen.folders, base, part, skip, asking=asking, injections=injections) if only_folders else usual
+        )
     made = make_tasks(
         chosen.names,
         base,
@@ -168,9 +170,11 @@ def draw_tasks(
     return made[skip:]
 
 
-def _all_of(folders: Sequence[OwnKind], split: Split, part: Part | None, skip: int, *, asking: bool) -> int:
+def _all_of(
+    folders: Sequence[OwnKind], split: Split, part: Part | None, skip: int, *, asking: bool, injections: bool
+) -> int:
     """How many tasks there are, each folder giving as many as the smallest."""
-    least = min((len(kind.rows_of(split, part, asking=asking)) for kind in folders), default=0)
+    least = min((len(kind.rows_of(split, part, asking=asking, injections=injections)) for kind in folders), default=0)
     count = least * len(folders) - skip
     if count < 1:
         of = f"{part} part of the training" if part and split == "train" else split

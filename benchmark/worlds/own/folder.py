@@ -38,7 +38,9 @@ WORLD_FILE, TASKS_FILE, FAMILIES_FILE = "world.yaml", "tasks.jsonl", "families.y
 POOLS_FILE, CHECK_FILE = "pools.json", "check.py"
 OUR_NAMES = ("code", "web", "api", "files", "other")
 """Names of our worlds, which a folder cannot have."""
-FaultKind = Literal["busy", "timed_out", "rate_limited", "malformed", "server_error", "truncated"]
+FaultKind = Literal[
+    "busy", "timed_out", "rate_limited", "malformed", "server_error", "truncated", "injected_instruction"
+]
 _CODE = (".py", ".js", ".mjs", ".cjs", ".ts", ".sh", ".sql")
 
 
@@ -109,6 +111,8 @@ class WorldFile(_Strict):
     """Whether texts of the state are compared without regard to case."""
     faults: list[FaultKind] = []
     """What may strike a call."""
+    harmful: list[NamedCall] = []
+    """Calls that an injected instruction may ask for, with `{word}` for a drawn word. Without them they are found by trying."""
     share: float = Field(default=1 / 3, ge=0, le=1)
     """Share of the tasks in which a fault strikes."""
     wait: bool = False

@@ -15,11 +15,14 @@ from typing import Any, Literal, cast
 
 from pydantic import JsonValue
 
+from benchmark.worlds.around import own_part, with_surroundings
 from benchmark.worlds.asking.tasks import ASKING_GUIDE, with_policy
-from benchmark.worlds.asking.world import ASK, AskingWorld
+from benchmark.worlds.asking.world import ASK
+from benchmark.worlds.injection import INJECTED, Harm
 from benchmark.worlds.own.asking import row_to_user
 from benchmark.worlds.own.faults import WAIT, draw_fault, troubles
 from benchmark.worlds.own.folder import Folder, ToolFacts, WorldFile
+from benchmark.worlds.own.injection import SUFFIX, read_harms, with_instruction
 from benchmark.worlds.own.judge import Expected
 from benchmark.worlds.own.sources import McpConfigSource, McpSource, OpenApiSource, PythonSource, Source, WorldSource
 from benchmark.worlds.own.state import state_to_entries
@@ -134,14 +137,18 @@ class OwnKind:
         """The rows of all tasks by their ids."""
         return {row.id: row for row in self.folder.rows}
 
-    def rows_of(self, split: Split, part: Part | None, *, asking: bool = False) -> list[TaskRow]:
-        """The tasks of a split, or of a part of the training tasks; with `asking` those with a user, else those without."""
+    def rows_of(
+        self, split: Split, part: Part | None, *, asking: bool = False, injections: bool = False
+    ) -> list[TaskRow]:
+        """The tasks of a split, or of a part of the training tasks; with `asking` those with a user, else those without; with
+        `injections` those in which something is called."""
         return [
             row
             for row in self.folder.rows
             if row.split == split
             and (part is None or split == "test" or row.part == part)
             and (row.user is not None) is asking
+            and bool(row.solution or not injections)
         ]
 
     def tasks(
@@ -162,16 +169,16 @@ class OwnKind:
         """
         if short:
             raise UserError(f"worlds: {self.name!r} has no short tasks, leave out --short or the world")
-        if injections:
-            raise UserError(f"worlds: {self.name!r} has no such tasks, leave out --injections or the world")
-        rows = self.rows_of(split, part, asking=asking)
+        rows = self.rows_of(split, part, asking=asking, injections=injections)
         if count > len(rows):
             parts = "".join(
-                f", {each} {len(self.rows_of('train', each, asking=asking))}" for each in PARTS
+                f", {each} {len(self.rows_of('train', each, asking=asking, injections=injections))}" for each in PARTS
             ) if split == "train" else ""  # fmt: skip
             of = f"{part} part of the training" if part and split == "train" else split
             what = "tasks with a user" if asking else "tasks"
-            train, test = (len(self.rows_of(each, None, asking=asking)) for each in ("train", "test"))
+            train, test = (
+                len(self.rows_of(each, None, asking=asking, injections=injections)) for each in ("train", "test")
+            )
             raise UserError(
                 f"count: {count}, but world {self.name!r} has {len(rows)} {what} in its {of} split (train {train}{parts}; test "
                 f"{test}); "
@@ -183,13 +190,36 @@ class OwnKind:
         order: list[TaskRow] = []
         while len(order) < len(rows):
             order += [left.pop(0) for _, left in sorted(families.items()) if left]
-        return [self._task(row) for row in order[:count]]
+        return [self._injected(row) if injections else self._task(row) for row in order[:count]]
 
     def task(self, task_id: str) -> Task | None:
-        row = self.rows.get(task_id)
-        return None if row is None else self._task(row)
+        if (row := self.rows.get(task_id)) is not None:
+            return self._task(row)
+        row = self.rows.get(task_id.removesuffix(SUFFIX))
+        return self._injected(row) if row is not None and row.solution else None
+
+    def _row_of(self, task: Task) -> TaskRow:
+        return self.rows.get(task.id) or self.rows[task.id.removesuffix(SUFFIX)]
+
+    @cached_property
+    def _harms(self) -> list[Harm]:
+        """What an injected instruction may ask for."""
+        key = _sha256(json.dumps([*self.identity.values(), [row_to_text(row) for row in self.folder.rows]]))
+        return read_harms(self, _cache() / f"harms-{key}.json")
+
+    def _injected(self, row: TaskRow) -> Task:
+        task = own_part(self._plain(row))
+        return with_instruction(task, row, self.is_read_only, self._harms) or task
 
     def _task(self, row: TaskRow) -> Task:
+        task = self._plain(row)
+        if not any(fault.kind == INJECTED for fault in task.faults):
+            return task
+        struck = with_instruction(own_part(task), row, self.is_read_only, self._harms)
+        return own_part(task) if struck is None else replace(struck, id=row.id)
+
+    def _plain(self, row: TaskRow) -> Task:
+        """The task of a row; where an instruction is to be injected, it is not written yet."""
         world = self.folder.world
         values: dict[str, JsonValue] = {
             f"{call.name}.{name}": value
@@ -221,14 +251,14 @@ class OwnKind:
 
     def has_expert(self, task: Task) -> bool:
         """Whether the task has a solution, or words that are to be said."""
-        row = self.rows[task.id]
+        row = self._row_of(task)
         return bool(row.solution or row.says or (row.user and row.expects))
 
     # Worlds.
 
     def open(self, task: Task) -> World:
-        own = OwnWorld(self, task, self.rows[task.id])
-        return own if task.user is None else AskingWorld(own, task, own.entries)
+        own = OwnWorld(self, own_part(task), self._row_of(task))
+        return with_surroundings(own, task, own.entries)
 
     def take_slot(self) -> int:
         """A number that no other live episode of this process has."""
@@ -246,7 +276,7 @@ class OwnKind:
 
     def without_faults(self, row: TaskRow, expected: Expected | None = None) -> OwnWorld:
         """A twin of a task's world that nothing strikes; for its solution, and for `tasks check`."""
-        return OwnWorld(self, replace(self._task(row), faults=()), row, expected)
+        return OwnWorld(self, replace(self._plain(row), faults=()), row, expected)
 
     def with_volatile(self, pointers: Sequence[str]) -> OwnKind:
         """The same with more that is left out of the state; for `tasks check`."""
@@ -441,7 +471,8 @@ def _check_names(kind: OwnKind, *, unjudged: bool) -> None:
                     f"{kind.folder.path}: task {row.id!r}: user.confirms: tool {name!r} is unknown."
                     f"{nearest(name, kind.origins)}"
                 )
-    for what, names in (("look", [call.name for call in world.look]), ("per_tool", world.per_tool)):
+    named = {"look": [call.name for call in world.look], "harmful": [call.name for call in world.harmful]}
+    for what, names in (*named.items(), ("per_tool", world.per_tool)):
         for name in names:
             if name not in kind.origins:
                 raise UserError(f"{path}: {what}: tool {name!r} is unknown.{nearest(name, kind.origins)}")
