@@ -138,7 +138,7 @@ def test_a_token_sees_its_ancestors_and_nothing_else(
     st.sampled_from([("one", False), ("bins", False), ("paths", False), ("one", True)]),
     st.sampled_from([1, 8]),
 )
-@example([[[1, 2, 3]], [[1, 3]], [[1, 2, 1]]], ("one", True), 1)  # the third goes back below what the first began
+@example([[[1, 2, 3]], [[1, 3]], [[1, 2, 1, 3]]], ("one", True), 1)  # the third goes back below what the first began
 def test_packing_loses_and_changes_no_tree(token_lists: list[Any], packing: Any, multiple_of: int) -> None:
     layout, share = packing
     token_lists = [lists[0] for lists in token_lists]
