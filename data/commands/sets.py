@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import IO, Annotated, Any, Literal
@@ -22,6 +23,7 @@ from data.formats.export import FORMATS, _exported
 from data.formats.inferred_tools import read_tools
 from data.formats.inputs import find_input
 from data.formats.ratings import read_ratings
+from data.formats.reading import BAD
 from data.formats.recognise import AUTO
 from data.formats.row_keys import KeyCounts, key_rules
 from data.records import read_trajectories, trajectory_json_schema
@@ -95,6 +97,10 @@ def convert_command(
     ] = None,
     labels: Annotated[str | None, typer.Option(metavar="FILE", help="Ratings of the answers: CSV or any rows.")] = None,
     on: Annotated[str | None, typer.Option(metavar="COLUMN", help="What names the rated rows in both files.")] = None,
+    labelled: Annotated[
+        bool,
+        typer.Option("--labelled", help="Keep answers that are called bad, as chats that are labelled so (for KTO)."),
+    ] = False,
     good: Annotated[str | None, typer.Option(metavar="RULE", help='Ratings of good answers, as "value>=1".')] = None,
     bad: Annotated[str | None, typer.Option(metavar="RULE", help='Ratings of bad ones, as "value<=0".')] = None,
 ) -> None:
@@ -106,7 +112,8 @@ def convert_command(
 
     Answers that a key of their row calls bad (label, kto_tag, reward, score, success ...: false, 0, -1) are left out. Where
     such a key holds something else, the command stops and asks for --good-from or --ignore. With --labels only
-    answers that another file rates good are learned; what was said before them is context.
+    answers that another file rates good are learned; what was said before them is context. --labelled keeps both kinds, as
+    chats with the label good or bad of which only the judged answer is scored: bad ones are never imitated, and KTO needs both.
 
     Logs that hold no definitions of tools get those of --tools, else what their calls show, named in `inferred_tools`.
 
@@ -123,7 +130,7 @@ def convert_command(
     if labels is None and (on or good or bad):
         raise UserError("--on, --good and --bad say how the file of --labels FILE is read, which is missing")
     ratings = None if labels is None else read_ratings(labels, on=on, good=good, bad=bad)
-    rules = key_rules(ignore or (), good_from or (), redact=redact, ratings=ratings)
+    rules = replace(key_rules(ignore or (), good_from or (), redact=redact, ratings=ratings), labelled=labelled)
     shape = Shape(() if tools is None else read_tools(tools), split_long, tokenizer)
     counts = convert(
         found, out, adapter=adapter, workers=workers, max_bad=max_bad, licence=licence, rules=rules, shape=shape
@@ -134,6 +141,8 @@ def convert_command(
     shown = {**counts, "dropped": {**counts["dropped"], **bad_rows}}
     print_table(("source", "rows", "count"), count_rows(source, shown))
     print_keys(counts)
+    if bad_answers := sum(count for reason, count in counts["dropped"].items() if reason.endswith(BAD)):
+        print(f"{bad_answers} bad answers are left out; `--labelled` keeps them, labelled, for KTO")
     print(f"wrote {out} and {counts_path(out)}")
 
 

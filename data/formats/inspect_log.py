@@ -12,6 +12,7 @@ from typing import Any
 
 from data.chats import Chat
 from data.formats.adapter import Adapter
+from data.formats.judgements import judged
 from data.formats.parts import (
     Conversation,
     Row,
@@ -23,7 +24,6 @@ from data.formats.parts import (
     tools_of,
     with_columns,
 )
-from data.formats.row_keys import judged
 from data.formats.turns import AssistantParts, say_messages
 
 _RIGHT, _WRONG = ("C", "correct"), ("I", "N", "incorrect")

@@ -21,7 +21,8 @@ from pydantic_core import to_json
 from core.json_lines import json_to_object
 from data.chats import Chat, Message, Skip, ToolCall
 from data.formats.json_schema import parameters_to_schema
-from data.formats.row_keys import WEIGHT_DETAILS, WEIGHT_KEYS, Row, is_nothing, to_weight
+from data.formats.judgements import is_nothing, to_weight
+from data.formats.row_keys import WEIGHT_DETAILS, WEIGHT_KEYS, Row
 from data.formats.streams import stream_to_response
 from data.records import Outcome, ToolFunction, ToolSpec
 from data.rendering.assistant_text import split_reasoning

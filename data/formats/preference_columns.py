@@ -24,10 +24,11 @@ from typing import Any
 
 from data.chats import Chat, PreferencePair, Skip
 from data.formats.adapter import Adapter
+from data.formats.judgements import is_nothing
 from data.formats.openai_chat import openai_chat_row
 from data.formats.parts import Fit, Row, Unrepresentable, row_id, skip_if_unrepresentable, speaker_of
 from data.formats.preference import conversations_to_pair
-from data.formats.row_keys import Meaning, has_side, in_usual_spelling, is_nothing, meaning_of, name_of
+from data.formats.row_keys import Meaning, has_side, in_usual_spelling, meaning_of, name_of
 from data.formats.turns import TURN_KEYS
 
 _ONE = ("message", "response", "conversation", "answer", "completion", "output", "text", "reply")

@@ -13,11 +13,12 @@ from pydantic import ValidationError
 
 from core.errors import UserError
 from core.json_lines import BadLine
-from data.chats import Chat, PreferencePair, Result, Skip
+from data.chats import Chat, Label, PreferencePair, Result, Skip
 from data.formats.adapter import Adapter
 from data.formats.catalogue import ADAPTERS
 from data.formats.inferred_tools import with_inferred_tools
 from data.formats.inputs import Chunk, Input, find_input, neighbours, whole_files
+from data.formats.judgements import is_nothing, shown, with_last_answer_only
 from data.formats.model_terms import why_model_not_commercial
 from data.formats.parts import Row, Unrepresentable, tools_of, value_in, with_reasoning
 from data.formats.preference import SAME
@@ -33,7 +34,6 @@ from data.formats.row_keys import (
     look_at_row,
     meaning_of,
     name_of,
-    shown,
     without_ignored_weights,
 )
 from data.formats.traces import FAILED, rows_by_conversation, without_beginnings
@@ -88,7 +88,23 @@ def _adapt_one(adapter: Adapter, row: Row, rules: KeyRules, counts: KeyCounts) -
     if isinstance(facts, Skip):
         return [facts]
     made = _rated([facts.put_into(result) for result in _made(adapter, row)], row, rules)
+    truth = name_of_truth(row) if made and all(result == NO_ANSWER for result in made) else None
+    if truth is not None and truth not in adapter.reader.columns:
+        return [Skip(f"{truth} without an answer: a task for RL")]
     return [_stamped(adapter, result) for result in _with_tools_in_details(adapter, row, made)]
+
+
+NO_ANSWER = Skip("no word of an assistant")
+_TRUTHS = frozenset({
+    "answer", "answers", "solution", "solutions", "expected_answer", "reference", "reference_answer", "golden_answers",
+    "target", "verifier_metadata",
+})  # fmt: skip
+"""Keys that hold what a reward is computed from, in rows of which nobody answers; beside an answer they say nothing of it."""
+
+
+def name_of_truth(row: Row) -> str | None:
+    """The column that holds what an answer would be compared with, null where there is none."""
+    return min((key for key in row if name_of(key) in _TRUTHS and not is_nothing(row[key])), default=None)
 
 
 def _with_tools_in_details(adapter: Adapter, row: Row, results: Sequence[Result]) -> Sequence[Result]:
@@ -110,11 +126,14 @@ def _with_tools_in_details(adapter: Adapter, row: Row, results: Sequence[Result]
 
 
 def _rated(results: Sequence[Result], row: Row, rules: KeyRules) -> Sequence[Result]:
-    """What another file says of answers: of a good one, the chat in which it alone is learned; else a Skip."""
-    return results if rules.ratings is None else [_rated_one(result, row, rules.ratings) for result in results]
+    """What another file says of answers: of a good one, the chat in which it alone is learned; else a Skip, or with
+    `labelled` the bad answer as a chat that is labelled so."""
+    if rules.ratings is None:
+        return results
+    return [_rated_one(result, row, rules.ratings, labelled=rules.labelled) for result in results]
 
 
-def _rated_one(result: Result, row: Row, ratings: Ratings) -> Result:
+def _rated_one(result: Result, row: Row, ratings: Ratings, *, labelled: bool) -> Result:
     if not isinstance(result, Chat):
         return result
     lines = [row, *(line for line in row.get("rows") or () if isinstance(line, dict))]
@@ -125,14 +144,10 @@ def _rated_one(result: Result, row: Row, ratings: Ratings) -> Result:
         return Skip("no rating of this answer")
     if told[0] is None:
         return Skip("a rating that is neither good nor bad")
-    if not told[0]:
+    if not told[0] and not labelled:
         return Skip(f"rated in the file of labels: {BAD}")
-    asked = max((n for n, message in enumerate(result.messages) if message.role == "user"), default=-1)
-    messages = [
-        message.model_copy(update={"weight": 0}) if message.role == "assistant" and n < asked else message
-        for n, message in enumerate(result.messages)
-    ]
-    return result.model_copy(update={"messages": tuple(messages)})
+    label: Label | None = None if not labelled else "good" if told[0] else "bad"
+    return result.model_copy(update={"messages": with_last_answer_only(result.messages), "label": label})
 
 
 BAD = "a bad answer"
@@ -142,6 +157,9 @@ _FAILED = ("status", "level")
 
 def _bad_answers(adapter: Adapter, span: Row, results: Sequence[Result]) -> list[Chat]:
     """The chats of a span that was left out for what it says, so that longer chats do not learn its answer either."""
+    labelled = [result for result in results if isinstance(result, Chat) and result.label == "bad"]
+    if labelled:
+        return labelled
     reasons = [result.reason for result in results if isinstance(result, Skip)]
     if len(reasons) < len(results) or not any(r.endswith(BAD) or r == FAILED for r in reasons):
         return []

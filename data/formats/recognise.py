@@ -20,10 +20,11 @@ from data.chats import Chat, PreferencePair, Skip
 from data.formats.adapter import Adapter, Terms
 from data.formats.catalogue import ADAPTERS, adapter_named
 from data.formats.inputs import Input, NoRows
+from data.formats.judgements import is_nothing
 from data.formats.mapping import Mapping, mapped_row
 from data.formats.parts import Fit, Row
-from data.formats.reading import adapt
-from data.formats.row_keys import KeyRules, Meaning, Undecided, has_side, is_nothing, meaning_of
+from data.formats.reading import adapt, name_of_truth
+from data.formats.row_keys import KeyRules, Meaning, Undecided, has_side, meaning_of
 from data.formats.turns import TURN_KEYS
 
 AUTO = "auto"
@@ -253,12 +254,23 @@ def _refuse_mixture(source: Input, tried: Sequence[_Candidate], numbered: Sequen
         )
 
 
+_PROMPTS = ("prompt", "problem", "question", "query", "input", "responses_create_params")
+
+
 def _why_not_recognised(source: Input, rows: Sequence[Row], tried: Sequence[_Candidate]) -> str:
     tasks = [key for row in rows for key in row if meaning_of(key) is Meaning.TRUTH and not is_nothing(row[key])]
     if 2 * len(tasks) > len(rows):
         return (
             f"{source.name}: {len(tasks)} of {len(rows)} rows are tasks for RL with a verifiable reward ({tasks[0]}): prompts "
             "without an answer that could be imitated, so they are no data for SFT"
+        )
+    prompts = [row for row in rows if name_of_truth(row) and any(row.get(key) for key in _PROMPTS)]
+    if not tried and 2 * len(prompts) > len(rows):
+        truth = name_of_truth(prompts[0])
+        return (
+            f"{source.name}: {len(prompts)} of {len(rows)} rows are a prompt and {truth!r}: tasks for RL, with a result to "
+            f"compare with, and no data for SFT. If {truth!r} is what a model should say, say so in a mapping "
+            "(--adapter FILE.yaml with prompt and response)."
         )
     if tried:
         lost = "\n".join(f"  {each.adapter.name}: {_most(each.lost)}" for each in tried)

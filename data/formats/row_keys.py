@@ -9,7 +9,8 @@ An adapter reads the columns that its format has. All others come here, and one 
 knows is obeyed, what the table knows and cannot judge (`score: 0.37`) stops the command and asks the user, and the rest is
 counted as not read. `look_at_row` does that before the adapter reads a row, `RowFacts.put_into` after it.
 
-How an answer is judged: true, 1 and "true" are good; false, 0, -1, "False" and "0" are bad; null and blank text do not judge.
+How an answer is judged: true, 1, "true" and "good" are good; false, 0, -1, "False", "0" and "bad" are bad
+(data/formats/judgements.py has all words); null and blank text do not judge.
 """
 
 from __future__ import annotations
@@ -24,7 +25,17 @@ from functools import lru_cache
 from typing import Any
 
 from core.errors import UserError
-from data.chats import Chat, Message, PreferencePair, Skip
+from data.chats import Chat, Label, Message, PreferencePair, Skip
+from data.formats.judgements import (
+    is_nothing,
+    judged,
+    judged_in_words,
+    named_scores,
+    shown,
+    to_number,
+    to_weight,
+    with_last_answer_only,
+)
 from data.formats.ratings import Ratings
 
 Row = dict[str, Any]
@@ -49,10 +60,11 @@ class Meaning(Enum):
 MEANINGS: dict[Meaning, str] = {
     Meaning.JUDGEMENT: """
         label labels kto_tag kto_label reward rewards score scores rating success successful succeeded resolved solved correct
-        passed accepted desirable preferred thumbs_up verdict outcome win winner
+        passed accepted desirable preferred thumbs thumb thumbs_up verdict outcome win winner
+        feedback user_feedback human_feedback
         라벨 레이블 보상 점수 평점 성공 성공_여부 정답_여부
     """,
-    Meaning.FAULT: "bad undesirable incorrect wrong failed failure 실패",
+    Meaning.FAULT: "bad undesirable incorrect wrong failed failure thumbs_down 실패",
     Meaning.WEIGHT: """
         loss train training loss_weight weight sample_weight loss_scale loss_mask trainable learn train_detail training_detail
     """,
@@ -71,6 +83,9 @@ MEANINGS: dict[Meaning, str] = {
 """The table. A key is looked up in small letters with `_` between its words, and without an `is_` in front; what begins with
 `chosen`, `rejected` or `loser` is a side of a pair. `winner` alone judges, or names somebody."""
 
+_OFTEN_FREE_TEXT = frozenset({"feedback", "user_feedback", "human_feedback"})
+"""Keys that judge where they hold a judgement, and of which anything else is somebody's own words."""
+
 CONTAINERS = frozenset({"metadata", "meta", "extra", "extra_info", "info", "attributes", "annotations"})
 """Columns of details in which judgements, licences and the results of tasks are looked for, too."""
 
@@ -87,23 +102,9 @@ NOT_PARSED = ("invalid_tool_calls", "unparsed_tool_calls")
 """Where LangChain and tinker put calls of a turn that they could not parse."""
 A_CALL_NOT_PARSED = "a call that cannot be read"
 
-GOOD_TEXTS, BAD_TEXTS = frozenset({"true", "1", "1.0"}), frozenset({"false", "0", "0.0", "-1", "-1.0"})
-_ASSISTANTS = frozenset(
-    {
-        "assistant",
-        "gpt",
-        "model",
-        "ai",
-        "agent",
-        "bot",
-        "chatgpt",
-        "bing",
-        "bard",
-        "tool_call",
-        "tool_calls",
-        "function_call",
-    }
-)
+_ASSISTANTS = frozenset({
+    "assistant", "gpt", "model", "ai", "agent", "bot", "chatgpt", "bing", "bard", "tool_call", "tool_calls", "function_call",
+})  # fmt: skip
 
 
 @lru_cache(maxsize=4096)
@@ -216,41 +217,6 @@ class KeyCounts:
         self.redacted.update(other.redacted)
 
 
-def is_nothing(value: Any) -> bool:
-    """Whether a value holds nothing that could be lost: null, blank text, an empty list or object."""
-    if isinstance(value, str):
-        return not value or value.isspace()
-    return value is None or value == [] or value == {}
-
-
-def judged(value: Any, good_from: float | None = None) -> bool | None:
-    """Whether a value says that an answer is good; null where it says neither."""
-    number = _number(value)
-    if good_from is not None:
-        return None if number is None else number >= good_from
-    if isinstance(value, str):
-        text = value.strip().lower()
-        return True if text in GOOD_TEXTS else False if text in BAD_TEXTS else None
-    return None if number is None or number not in (1, 0, -1) else number == 1
-
-
-def to_weight(value: Any) -> float | None:
-    """A value as a loss weight from 0 to 1; null where it is none."""
-    number = _number(value)
-    if number is None and isinstance(value, str) and (learned := judged(value)) is not None:
-        number = float(learned)
-    return number if number is not None and 0 <= number <= 1 else None
-
-
-def _number(value: Any) -> float | None:
-    if isinstance(value, bool | int | float):
-        return float(value) if -1e300 < value < 1e300 else None
-    try:
-        return float(value) if isinstance(value, str) else None
-    except ValueError:
-        return None
-
-
 def _is_side(value: Any) -> bool:
     return isinstance(value, str | list | dict) and judged(value) is None and not is_nothing(value)
 
@@ -269,6 +235,10 @@ class RowFacts:
     source: str | None = None
     group: str | None = None
     weight: float = 1.0
+    label: Label | None = None
+    """What the row calls the answer, where labelled chats are asked for."""
+    bad: str = ""
+    """Which key calls it bad."""
     truth: tuple[str, Any] | None = None
     """The key that holds the result that a reward is computed from, and that."""
 
@@ -289,7 +259,11 @@ class RowFacts:
             return result
         if self.truth is not None:  # nobody compared the answer with it
             raise Undecided({self.truth[0]: self.truth[1]})
+        if self.label == "bad" and isinstance(result, PreferencePair):
+            return Skip(self.bad)
         fields = result.__dict__
+        if self.label is not None and isinstance(result, Chat):
+            fields |= {"label": self.label, "messages": with_last_answer_only(result.messages)}
         first = "messages" if isinstance(result, Chat) else "prompt"
         if self.system is not None:
             head: Message = fields[first][0]
@@ -432,13 +406,41 @@ class _Look:
         if is_nothing(value):
             self.not_judged.add(key)
             return
+        if (scores := named_scores(value)) is not None:  # Langfuse's
+            for name, score in scores:
+                self._judge_named(f"{key}.{name}", name, score)
+            return
         least = self.rules.good_from.get(key)
-        good = judged(value, least)
-        if good is None:
+        good = judged(value, least) if least is not None else judged_in_words(value)
+        if good is None and "thumb" in key:
+            good = judged_in_words(f"thumbs_{value}")
+        if good is None and name_of(key.rpartition(".")[2]) in _OFTEN_FREE_TEXT:
+            self._not_read(key, value)
+        elif good is None:
             self._cannot_tell(key, value)
         elif good is bad_if:
             told = f"is {shown(value)}" if least is None else f"is below {least:g}"
-            self._leave_out(f"{key} {told}: a bad answer")
+            self._call_bad(f"{key} {told}: a bad answer")
+        elif self.rules.labelled and self._fact().label is None:
+            self._fact().label = "good"
+
+    def _judge_named(self, path: str, name: str, score: Any) -> None:
+        """A score that only its name tells from others: 0 is bad of `thumbs` and good of `toxicity`."""
+        meaning = meaning_of(name)
+        if path in self.rules.ignore:
+            self._not_read(path, score)
+        elif meaning in (Meaning.JUDGEMENT, Meaning.FAULT) or path in self.rules.good_from:
+            self._judge(path, score, bad_if=meaning is Meaning.FAULT)
+        elif not is_nothing(score):
+            self._cannot_tell(path, score)
+
+    def _call_bad(self, reason: str) -> None:
+        if not self.rules.labelled:
+            self._leave_out(reason)
+            return
+        facts = self._fact()
+        facts.bad = min(facts.bad or reason, reason)
+        facts.label = "bad"
 
     def _at_container(self, key: str, value: Any) -> bool:
         """Judge what a column of details says; whether all of it was read."""
@@ -485,7 +487,7 @@ class _Look:
             self.unread.add(key)
 
     def _weigh(self, key: str, value: Any) -> None:
-        number = _number(value)
+        number = to_number(value)
         if judged(value) is False and number != -1:
             self._leave_out(f"{key} is {shown(value)}: not to be learned")
         elif "weight" in key and number is not None and 0 < number < 1:
@@ -589,9 +591,3 @@ def turns_in(value: Any) -> list[Row]:
         except (ValueError, RecursionError):
             return []
     return [turn for turn in (value if isinstance(value, list) else (value,)) if isinstance(turn, dict)]
-
-
-def shown(value: Any) -> str:
-    """A value as messages show it: its JSON, cut where it is long."""
-    text = json.dumps(value, ensure_ascii=False, default=str)
-    return text if len(text) <= 40 else f"{text[:39]}…"

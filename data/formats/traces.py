@@ -69,10 +69,11 @@ def without_beginnings(results: Sequence[Result], bad: Sequence[Chat] = ()) -> l
 
     Services keep no thoughts in what they are sent again: a thought of the shorter chat is put into the longer one, which would
     lack it. Where both thought something else at one place, both stay. Equal chats are no beginnings of each other. A turn that
-    the shorter chat learns is learned in the longer one; the answer of a `bad` one is nowhere.
+    the shorter chat learns is learned in the longer one; the answer of a `bad` one is nowhere. A chat with a label scores one
+    answer alone, and is left as it is.
     """
     made = list(results)
-    chats = [(place, result) for place, result in enumerate(made) if isinstance(result, Chat)]
+    chats = [(place, result) for place, result in enumerate(made) if isinstance(result, Chat) and result.label is None]
     longer: dict[bytes, int] = {}  # what a chat begins with -> the place of that chat
     for place, chat in sorted(chats, key=lambda item: -len(item[1].messages)):
         begun = _beginnings(chat)
@@ -89,7 +90,7 @@ def without_beginnings(results: Sequence[Result], bad: Sequence[Chat] = ()) -> l
             longer.setdefault(beginning, place)
     ends = {_beginnings(chat)[-1] for chat in bad}
     for place, result in enumerate(made) if ends else ():
-        if isinstance(result, Chat):
+        if isinstance(result, Chat) and result.label is None:
             begun = _beginnings(result)
             turns = [
                 message.model_copy(update={"weight": 0}) if digest in ends and message.role == "assistant" else message

@@ -24,6 +24,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from data.formats.judgements import is_nothing
 from data.formats.parts import (
     ARGUMENTS,
     Conversation,
@@ -42,7 +43,7 @@ from data.formats.parts import (
 )
 from data.formats.python_calls import python_calls
 from data.formats.results import GivenResult, result_in, result_to_text, results_in
-from data.formats.row_keys import A_CALL_NOT_PARSED, NOT_PARSED, WEIGHT_DETAILS, WEIGHT_KEYS, is_nothing
+from data.formats.row_keys import A_CALL_NOT_PARSED, NOT_PARSED, WEIGHT_DETAILS, WEIGHT_KEYS
 from data.rendering.assistant_text import tagged_blocks
 
 REASONING = ("reasoning_content", "reasoning", "thinking")
