@@ -253,3 +253,71 @@ def test_calls_that_langchain_leaves_in_additional_kwargs_are_not_lost(tmp_path:
     }
     row = {"id": "o", "traceId": "t", "type": "GENERATION", "input": [ASKED], "output": asks}
     assert of_model(chat(tmp_path, row)) == [("음", "", [("get_weather", {"city": "서울"})], None)]
+
+
+ANSWER = {"role": "assistant", "content": "끝", "tool_calls": [call("서울", "a"), call("부산", "b")]}
+
+
+def wrapped(message: dict[str, Any]) -> dict[str, Any]:
+    """A message as OpenInference wraps each thing."""
+    calls = [{"tool_call": {key: each[key] for key in ("id", "function")}} for each in message.get("tool_calls", ())]
+    return {"message": {**message, "tool_calls": calls} if calls else message}
+
+
+def dotted(value: dict[str, Any]) -> dict[str, Any]:
+    """The same with dots in the place of objects in objects."""
+    made: dict[str, Any] = {}
+    for key, item in value.items():
+        if isinstance(item, dict):
+            made |= {f"{key}.{inner}": each for inner, each in dotted(item).items()}
+        else:
+            made[key] = [dotted(each) for each in item] if isinstance(item, list) else item
+    return made
+
+
+def test_phoenix_exports_spans_as_objects_or_columns(tmp_path: Path) -> None:
+    tool = {"tool": {"json_schema": json.dumps({"type": "function", "function": TOOL})}}
+    model = {"input_messages": [wrapped(ASKED)], "output_messages": [wrapped(ANSWER)], "tools": [tool]}
+    span_ids = {"trace_id": "t", "span_id": "s"}
+    nested = {
+        "name": "x",
+        "context": span_ids,
+        "attributes": {"llm": model, "openinference": {"span": {"kind": "LLM"}}},
+    }
+    table = {
+        "name": "x",
+        **dotted({"context": span_ids}),
+        **dotted({"attributes": {"llm": model}}),
+        "attributes.other": None,
+    }
+    for row in (nested, table):
+        made = chat(tmp_path, row)
+        cities = [("get_weather", {"city": city}) for city in ("서울", "부산")]
+        assert (made.id, of_model(made)) == ("s", [(None, "끝", cities, None)])
+        assert [tool.function.name for tool in made.tools] == ["get_weather"]
+        assert [each.id for each in made.messages[-1].tool_calls] == ["a", "b"]
+
+
+def agent_span(number: int, parent: str, operation: str, text: str) -> dict[str, Any]:
+    def said(role: str, words: str) -> str:
+        return json.dumps([{"role": role, "parts": [{"type": "text", "content": words}]}])
+
+    attributes = {"gen_ai.operation.name": operation, "gen_ai.input.messages": said("user", f"{text}?")}
+    return span(number, attributes | {"gen_ai.output.messages": said("assistant", text)}, parentSpanId=parent)
+
+
+def test_an_agents_own_span_is_read_where_its_requests_were_not_recorded(tmp_path: Path) -> None:
+    """One agent with its request, one below it without, and one whose only request is that of another agent."""
+    rows = [
+        agent_span(0, "", "invoke_agent", "첫째"),
+        agent_span(1, "s0", "chat", "첫째"),
+        agent_span(2, "s0", "invoke_agent", "둘째"),
+        agent_span(3, "", "invoke_agent", "셋째"),
+        agent_span(4, "s3", "invoke_agent", "넷째"),
+        agent_span(5, "s4", "chat", "넷째"),
+    ]
+    made = read(tmp_path, *rows)[1]
+    assert [result.id for result in made if isinstance(result, Chat)] == ["s1", "s2", "s3", "s5"]
+    flat = [{key: value for key, value in row.items() if key != "parentSpanId"} for row in rows]
+    made = read(tmp_path, *flat)[1]
+    assert [result.id for result in made if isinstance(result, Chat)] == ["s1", "s5"]

@@ -102,6 +102,8 @@ class Adapter:
     spans: Spans | None = None
     """For a trace format: a row as the spans that it holds, which reach `function` one by one. Spans of one conversation are
     read together, wherever they stand (data/formats/traces.py)."""
+    of_conversation: Callable[[Sequence[Row]], Sequence[Row]] | None = None
+    """For a trace format: the spans of a conversation with what only all of them tell of each."""
     schema: Literal["real rows", "public pages", "recalled"] = "recalled"
     """How the columns are known: seen in real rows, read on public pages, or recalled and not yet settled."""
     note: str = ""

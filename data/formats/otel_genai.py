@@ -9,10 +9,12 @@ list of `{"key", "value": {"stringValue": ...}}` or an object; those of the span
 * `gen_ai.system_instructions` and `gen_ai.tool.definitions`.
 
 Two older ways to write the same are put into this one first: OpenLLMetry's and OpenInference's attributes with numbers in
-their names (`gen_ai.prompt.0.role`, `llm.input_messages.0.message.role`), and one event a message (`gen_ai.user.message`).
+their names (`gen_ai.prompt.0.role`, `llm.input_messages.0.message.role`), which Phoenix exports as objects or as columns, and
+one event a message (`gen_ai.user.message`).
 
-Spans of tools and of whole agents are left out: what they did stands in the spans of the requests. So is what a chat
-cannot hold: pictures, tools that the service runs, replies that were cut off or failed, requests that nobody recorded.
+Spans of tools and of whole agents are left out: what they did stands in the spans of the requests. Where an agent's requests
+were not recorded, its own span is read. What a chat cannot hold is left out, too: pictures, tools that the service runs,
+replies that were cut off or failed, requests that nobody recorded.
 """
 
 from __future__ import annotations
@@ -69,7 +71,8 @@ def otel_spans(row: Row) -> list[tuple[str, Row]]:
 
 
 def _span_of(row: Row) -> tuple[str, Row]:
-    attributes = _attributes_in(row.get("attributes"))
+    row = _folded(row)
+    attributes = _in_dotted_keys(_attributes_in(row.get("attributes")))
     events = [event for event in _list_in(row, "events") if isinstance(event, dict)]
     for event in events:
         own = _attributes_in(event.get("attributes"))
@@ -81,6 +84,8 @@ def _span_of(row: Row) -> tuple[str, Row]:
     span |= {"traceId": text_in(ids, "traceId", "trace_id"), "spanId": text_in(ids, "spanId", "span_id")}
     if "events" in span and any(event.get("name") in _ROLES_OF_EVENTS or _holds(event) for event in events):
         del span["events"]
+    if span.get("status") is None and isinstance(span.get("status_code"), str):
+        span["status"] = span.pop("status_code")
     span |= {key: attributes.pop(key) for key in COLUMNS if key in attributes}
     if attributes:
         span["attributes"] = attributes
@@ -88,6 +93,65 @@ def _span_of(row: Row) -> tuple[str, Row]:
 
 
 _IDS = ("traceId", "trace_id", "spanId", "span_id")
+
+
+def _folded(row: Row) -> Row:
+    """A row of a table, whose columns are called `attributes.llm.model_name` and `context.span_id` (Phoenix), as a span."""
+    held = {
+        name: {key: v for key, v in row.items() if key.startswith(f"{name}.")} for name in ("attributes", "context")
+    }
+    if not any(held.values()):
+        return row
+    folded = {key: value for key, value in row.items() if not any(key in columns for columns in held.values())}
+    for name, columns in held.items():
+        inner = {key.removeprefix(f"{name}."): value for key, value in columns.items() if value is not None}
+        folded[name] = {**(row[name] if isinstance(row.get(name), dict) else {}), **inner}
+    return folded
+
+
+def _in_dotted_keys(attributes: Row) -> Row:
+    """Attributes in which those of models stand in objects, `{"llm": {"model_name": ...}}`, under names with dots."""
+    made: Row = {}
+    for key, value in attributes.items():
+        if isinstance(value, dict) and key.partition(".")[0] in ("llm", "gen_ai", "openinference"):
+            made |= _in_dotted_keys({f"{key}.{inner}": item for inner, item in value.items()})
+        else:
+            made[key] = value
+    return made
+
+
+def with_agents(spans: Sequence[Row]) -> list[Row]:
+    """Spans of one conversation, of which those of agents become requests where no request of the agent was recorded: what
+    the agent was asked and answered stands nowhere else then."""
+    by_id = {text_in(span, "spanId"): span for span in spans}
+    requests = [span for span in spans if span.get(OPERATION) != _AGENT and (span.get(INPUT) or span.get(OUTPUT))]
+    covered = {
+        text_in(agent, "spanId") for agent in (_agent_above(span, by_id) for span in requests) if agent is not None
+    }
+    is_flat = any(not _parent_of(span) for span in requests)  # then nobody tells whose they are
+    return [
+        {**span, OPERATION: "chat"}
+        if span.get(OPERATION) == _AGENT and not is_flat and text_in(span, "spanId") not in covered
+        else span
+        for span in spans
+    ]
+
+
+_AGENT = "invoke_agent"
+
+
+def _parent_of(span: Row) -> str:
+    return text_in(span, "parentSpanId", "parent_span_id", "parent_id")
+
+
+def _agent_above(span: Row, by_id: dict[str, Row]) -> Row | None:
+    seen = set[str]()
+    while (parent := _parent_of(span)) and parent in by_id and parent not in seen:
+        seen.add(parent)
+        span = by_id[parent]
+        if span.get(OPERATION) == _AGENT:
+            return span
+    return None
 
 
 def _first(row: Row, *keys: str) -> Any:
@@ -168,6 +232,9 @@ def _as_conventions(attributes: Row, events: Sequence[Row]) -> Row:
             _put(places.setdefault(int(found["place"]), {}), found["rest"].split("."), value)
         else:
             rest[key] = value
+    for key, name in _NUMBERED_OF.items():
+        if isinstance(rest.get(key), list):
+            rest.setdefault(name, _with_thoughts([_with_parts(_unwrapped(_undotted(each))) for each in rest.pop(key)]))
     for key, places in numbered.items():
         rest.setdefault(key, _with_thoughts([_with_parts(_unwrapped(places[place])) for place in sorted(places)]))
     if not numbered:
@@ -199,6 +266,18 @@ def _with_thoughts(messages: list[Any]) -> list[Any]:
     return made
 
 
+def _undotted(value: Any) -> Any:
+    """A message whose keys are called `message.role` and `tool_call.function.name`, as objects in objects."""
+    if isinstance(value, list):
+        return [_undotted(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    made: Row = {}
+    for key, item in value.items():
+        _put(made, key.split("."), item if key.endswith("json_schema") else _undotted(item))
+    return made
+
+
 def _put(holder: Row, path: list[str], value: Any) -> None:
     """Write a value at a path of keys, of which numbers are places in lists (put together by `_unwrapped`)."""
     for key in path[:-1]:
@@ -211,6 +290,8 @@ def _put(holder: Row, path: list[str], value: Any) -> None:
 
 def _unwrapped(value: Any) -> Any:
     """What stood under numbers as a list, and without the words that OpenInference wraps each thing in."""
+    if isinstance(value, list):
+        return [_unwrapped(item) for item in value]
     if not isinstance(value, dict):
         return value
     if value and all(key.isdigit() for key in value):
@@ -419,10 +500,12 @@ ADAPTERS = (
         columns=COLUMNS,
         is_log=True,
         spans=otel_spans,
+        of_conversation=with_agents,
         matches=first_fit(
             with_content("attributes", holds=holds_genai, what="messages of gen_ai"),
             with_content("resourceSpans", holds=holds_genai, what="messages of gen_ai"),
             with_content("resource_spans", holds=holds_genai, what="messages of gen_ai"),
+            with_content("context.span_id", holds=holds_genai, what="messages of gen_ai"),
             with_content("events", holds=holds_genai, what="messages of gen_ai"),
         ),
         schema="public pages",

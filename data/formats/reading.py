@@ -63,6 +63,8 @@ def _adapt(adapter: Adapter, row: Row, rules: KeyRules, counts: KeyCounts) -> li
         return [_stamped(adapter, result) for result in _made(adapter, row)]
     if adapter.spans is not None:
         spans = row["rows"] if isinstance(row.get("rows"), list) else [span for _, span in adapter.spans(row)]
+        if adapter.of_conversation is not None:
+            spans = adapter.of_conversation(spans)
         made = [(span, _adapt_one(adapter, span, rules, counts)) for span in spans]
         bad = [chat for span, results in made for chat in _bad_answers(adapter, span, results)]
         results = without_beginnings([result for _, results in made for result in results], bad)
