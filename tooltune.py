@@ -26,7 +26,7 @@ FOLDERS = {
     "train": "Prepared set in, checkpoint out",
     "benchmark": "Checkpoint in, trajectories and KPIs out",
 }
-TRAIN = ("sft", "dpo", "orpo", "export", "audit")
+TRAIN = ("sft", "dpo", "orpo", "kto", "export", "audit")
 """Modules of train/ that are commands. Each is run as `python -m train.NAME` runs it."""
 SHARED = ("export",)
 """Names that two folders have: they are said with their folder."""

@@ -71,11 +71,14 @@ def without_picture(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session")
 def sets(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Prepared sets of 13 chats and 9 pairs: numbers that no batch divides."""
-    from support.training import make_sets, read_chat, read_pair  # noqa: PLC0415 - loads torch
+    """Prepared sets of 13 chats, 9 pairs and 13 labelled chats: numbers that no batch divides."""
+    from support.training import make_sets, read_chat, read_labelled, read_pair  # noqa: PLC0415 - loads torch
 
     folder = tmp_path_factory.mktemp("sets")
-    return make_sets(folder, chats=[*map(read_chat, range(13))], pairs=[*map(read_pair, range(9))])
+    rows = {"chats": read_chat, "labelled": read_labelled}
+    return make_sets(
+        folder, pairs=[*map(read_pair, range(9))], **{name: [*map(made, range(13))] for name, made in rows.items()}
+    )
 
 
 @pytest.fixture

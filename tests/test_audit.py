@@ -25,7 +25,7 @@ from data.rendering.templates_page import trl_templates
 from data.sets.build import BuildConfig, build
 from data.sets.prepared import read_prepared
 from support.curation_rows import run_steps
-from train import dpo, orpo, plan, sft
+from train import dpo, kto, orpo, plan, sft
 from train.audit import findings
 from train.audit import rendered as rendered_audit
 from train.audit import rows as row_audit
@@ -34,7 +34,7 @@ from train.parsing import parse_options
 from train.tree import RenderReport, chats_to_rendered
 
 ROOT = Path(__file__).resolve().parents[1]
-METHODS = {"sft": sft, "dpo": dpo, "orpo": orpo}
+METHODS = {"sft": sft, "dpo": dpo, "orpo": orpo, "kto": kto}
 
 READ = ToolSpec.model_validate(
     {
@@ -99,7 +99,12 @@ def set_of(rows: Sequence[Any], folder: Path, *, validation_share: float = 0.2) 
     folder.mkdir(parents=True, exist_ok=True)
     source = folder / "rows.jsonl"
     source.write_text("".join(row.model_dump_json() + "\n" for row in rows), encoding="utf-8")
-    config = {"sources": [{"adapter": kind, "path": str(source)}], "validation_share": validation_share}
+    labelled = isinstance(rows[0], Chat) and rows[0].label is not None
+    config = {
+        "sources": [{"adapter": kind, "path": str(source)}],
+        "validation_share": validation_share,
+        "labelled": labelled,
+    }
     build(BuildConfig.model_validate(config), out=folder / "set")
     return folder / "set"
 
@@ -121,8 +126,21 @@ CHATS = [chat(n) for n in range(30)]
 PAIRS = [pair(n) for n in range(24)]
 
 
+def labelled(n: int, **changes: Any) -> Chat:
+    """Clean labelled chat n: of two, one is good and one is bad, and the bad one's call failed."""
+    if n % 2 == 0:
+        return chat(n, label="good", **changes)
+    said = (*chat(n).messages[:1], call(n, path=f"lines/{n}"), result("Error: no such file"))
+    return chat(n, label="bad", messages=said, **changes)
+
+
+LABELLED = [labelled(n) for n in range(30)]
+
+
 @pytest.mark.parametrize(
-    ("method", "rows"), [("sft", CHATS), ("dpo", PAIRS), ("orpo", PAIRS)], ids=["sft", "dpo", "orpo"]
+    ("method", "rows"),
+    [("sft", CHATS), ("dpo", PAIRS), ("orpo", PAIRS), ("kto", LABELLED)],
+    ids=["sft", "dpo", "orpo", "kto"],
 )
 def test_a_clean_set_raises_no_alarm(
     tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], method: str, rows: list[Any]
@@ -256,6 +274,11 @@ DEFECTS: list[tuple[str, str, str, Callable[[], list[Any]], dict[str, Any], str 
     ("doubled_turns", "error", "sft",
      lambda: [with_messages(row, *row.messages, Message(role="assistant", content=f"Thanks, {row.id}!")) for row in CHATS], {},
      r"chat\d+"),
+    ("unbalanced_labels", "warning", "kto", lambda: [labelled(n) for n in range(30) if n % 2 or n % 3 == 0], {}, None),
+    ("unbalanced_labels", "error", "kto", lambda: [labelled(n) for n in range(1, 40, 2)], {}, None),
+    ("opposite_labels", "error", "kto",
+     lambda: [*LABELLED[:20], *(row.model_copy(update={"label": "bad", "id": f"other{row.id}"}) for row in LABELLED[:20:2])],
+     {}, r"(other)?chat\d+"),
     ("same_sides", "error", "dpo",
      lambda: [pair(n, chosen=(call(n), result("ok")), rejected=(call(n), result("not ok"))) for n in range(24)],
      {}, r"pair\d+"),

@@ -15,15 +15,16 @@ from trl import DPOConfig, SFTConfig
 from trl.experimental.orpo import ORPOConfig
 
 from core.errors import UserError
-from train import dpo, orpo, sft
-from train.options import GROUPS, OF_TRL, DataOptions, PairOptions, help_text
-from train.parsing import ModelOptions, parse_options
+from train import dpo, kto, orpo, sft
+from train.options import GROUPS, OF_KTO, OF_TRL, DataOptions, PairOptions, help_text
+from train.parsing import LabelConfig, ModelOptions, parse_options
 
 ROOT = Path(__file__).resolve().parents[1]
 ENTRIES: dict[str, tuple[Any, Any, Any]] = {
     "sft": (sft, DataOptions, SFTConfig),
     "dpo": (dpo, PairOptions, DPOConfig),
     "orpo": (orpo, PairOptions, ORPOConfig),
+    "kto": (kto, PairOptions, LabelConfig),
 }
 BASE = ["--output_dir", "runs/x", "--use_cpu", "--bf16", "false"]
 
@@ -36,10 +37,11 @@ def parsed(method: str, *arguments: str) -> tuple[Any, ...]:
 @pytest.mark.parametrize("method", ENTRIES)
 def test_the_short_help_has_one_line_for_each_own_option_and_names_only_real_ones_of_trl(method: str) -> None:
     entry, own, training = ENTRIES[method]
-    told = re.findall(r"^  --(\w+) +\S", help_text(entry.__doc__, own), re.MULTILINE)
+    of_method = OF_KTO if method == "kto" else {}
+    told = re.findall(r"^  --(\w+) +\S", help_text(entry.__doc__, own, of_method), re.MULTILINE)
     assert len(told) == len(set(told))
     assert {name for names in GROUPS.values() for name in names} >= {option.name for option in fields(own)}
-    assert set(told) == {"config", *(name for names in GROUPS.values() for name in names), *OF_TRL}
+    assert set(told) == {"config", *(name for names in GROUPS.values() for name in names), *OF_TRL, *of_method}
     real = {option.name for kind in (own, ModelOptions, training) for option in fields(kind)}
     assert set(told) - {"config"} <= real
 

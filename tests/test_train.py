@@ -29,11 +29,11 @@ from data.sets.build import BuildConfig, build
 from data.sets.prepared import read_prepared
 from support.forking import forked
 from support.training import adapter_hash, forked_two, launch_two, losses, options, read_chat, read_pair, train
-from train import dpo, fit, orpo, sft
+from train import dpo, fit, kto, orpo, sft
 from train.fit import MetricsFile, read_metrics
 from train.options import DataOptions, PairOptions
 from train.outcome import run_main
-from train.parsing import ModelOptions, parse_options
+from train.parsing import LabelConfig, ModelOptions, parse_options
 from train.trainers import PairTrainer
 from train.tree import UnitCollator, rendered_to_unit, tree_to_rendered
 
@@ -114,7 +114,9 @@ def test_a_finished_run_is_not_trained_again_and_a_changed_one_only_if_told_to(
     assert (out / "adapter_model.safetensors").stat().st_mtime_ns != before
 
 
-@pytest.mark.parametrize(("method", "kind"), [("sft", "chats"), ("dpo", "pairs"), ("orpo", "pairs")])
+@pytest.mark.parametrize(
+    ("method", "kind"), [("sft", "chats"), ("dpo", "pairs"), ("orpo", "pairs"), ("kto", "labelled")]
+)
 def test_batches_of_any_shape_and_two_processes_make_the_same_steps(
     method: str, kind: str, minute_model: Path, sets: dict[str, Path], tmp_path: Path
 ) -> None:
@@ -122,7 +124,7 @@ def test_batches_of_any_shape_and_two_processes_make_the_same_steps(
 
     The pairs are step pairs of trajectories, so processes hold different numbers of them.
     """
-    main = {"sft": sft, "dpo": dpo, "orpo": orpo}[method].main
+    main = {"sft": sft, "dpo": dpo, "orpo": orpo, "kto": kto}[method].main
     plain = {"lora_dropout": 0.0, "max_steps": 5, "disable_dropout": "true"}
     if method == "sft":
         del plain["disable_dropout"]
@@ -274,6 +276,7 @@ COMMANDS = {
     "sft": (sft, (DataOptions, ModelOptions, SFTConfig)),
     "dpo": (dpo, (PairOptions, ModelOptions, DPOConfig)),
     "orpo": (orpo, (PairOptions, ModelOptions, ORPOConfig)),
+    "kto": (kto, (PairOptions, ModelOptions, LabelConfig)),
 }
 
 

@@ -14,7 +14,7 @@ import pytest
 import torch
 from peft import LoraConfig
 from transformers import AutoModelForCausalLM, AutoTokenizer
-from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
+from trl import DPOConfig, DPOTrainer, KTOTrainer, SFTConfig, SFTTrainer
 from trl.experimental.orpo import ORPOConfig, ORPOTrainer
 from trl.trainer.utils import FusedCausalLMOutput, add_fused_lm_head
 
@@ -25,7 +25,7 @@ from train.trainers import ChatTrainer, OddsRatioTrainer, PairTrainer
 from train.tree import Rendered, UnitCollator, rendered_to_unit
 
 ROOT = Path(__file__).resolve().parents[1]
-# What train/trainers.py leans on: (class, name). A TRL that moves one of them fails here.
+# What train/on_trees.py and train/trainers.py lean on: (class, name). A TRL that moves one of them fails here.
 LEANED_ON = [
     (SFTTrainer, "_prepare_dataset"), (SFTTrainer, "_set_signature_columns_if_needed"), (SFTTrainer, "compute_loss"),
     (SFTTrainer, "_get_train_sampler"), (SFTTrainer, "_get_num_items_in_batch"), (SFTTrainer, "training_step"),
@@ -38,6 +38,9 @@ LEANED_ON = [
     (DPOTrainer, "_precompute_ref_logps"), (DPOTrainer, "prediction_step"),
     (ORPOTrainer, "tokenize_row"), (ORPOTrainer, "concatenated_forward"), (ORPOTrainer, "_set_signature_columns_if_needed"),
     (ORPOTrainer, "compute_loss"), (ORPOTrainer, "get_batch_loss_metrics"), (ORPOTrainer, "prediction_step"),
+    (ORPOTrainer, "odds_ratio_loss"), (KTOTrainer, "_prepare_dataset"), (KTOTrainer, "_set_signature_columns_if_needed"),
+    (KTOTrainer, "_precompute_ref_logps"), (KTOTrainer, "compute_ref_log_probs"), (KTOTrainer, "_compute_kl_logps"),
+    (KTOTrainer, "_compute_loss"), (KTOTrainer, "prediction_step"),
 ]  # fmt: skip
 
 
@@ -164,14 +167,55 @@ def test_losses_and_metrics_are_trls_on_the_same_batch_and_mask(name: str, tiny_
         assert torch.allclose(gradients[key], their_gradients[key], rtol=1e-3, atol=1e-6), key
 
 
+WEIGHTED = {
+    **{name: (PairTrainer, DPOConfig, {"loss_type": [name], **LOSSES[name]}) for name in LOSSES},
+    "sft alone": (PairTrainer, DPOConfig, {"loss_type": ["sft"]}),
+    "orpo": (OddsRatioTrainer, ORPOConfig, {"beta": 0.3}),
+}
+
+
+@pytest.mark.parametrize("name", WEIGHTED)
+def test_a_pair_of_weight_2_counts_as_much_as_the_pair_twice(name: str, tiny_model: Path, tmp_path: Path) -> None:
+    kind, config, more = WEIGHTED[name]
+    rows = made_rows()
+    found = []
+    for made in (
+        [dataclasses.replace(row, weight=1.0 if at in (1, 4) else 0.5) for at, row in enumerate(rows)],
+        [row for at, row in enumerate(rows) for _ in range(2 if at in (1, 4) else 1)],
+    ):
+        trainer = trainer_of(kind, config, tiny_model, to_units(made, share=True), tmp_path, **more)
+        batch = trainer.data_collator([trainer.train_dataset[at] for at in range(len(trainer.train_dataset))])
+        trainer.model.train()
+        loss = trainer.compute_loss(trainer.model, dict(batch))
+        loss.backward()
+        gradients = {key: p.grad for key, p in trainer.model.named_parameters() if p.grad is not None}
+        found.append((float(loss.detach()), gradients))
+    assert found[0][0] == pytest.approx(found[1][0], rel=1e-5)
+    for key, gradient in found[0][1].items():
+        assert torch.allclose(gradient, found[1][1][key], rtol=1e-3, atol=1e-6), key
+
+
+def test_a_loss_that_sorts_the_pairs_of_a_batch_takes_no_weights(tiny_model: Path, tmp_path: Path) -> None:
+    units = to_units([dataclasses.replace(row, weight=2.0) for row in made_rows()], share=True)
+    with pytest.raises(UserError, match="aot: sorts the pairs of a batch, so pairs cannot have weights"):
+        trainer_of(PairTrainer, DPOConfig, tiny_model, units, tmp_path, loss_type=["aot"])
+
+
 METHODS = {"sft": (ChatTrainer, SFTConfig), "dpo": (PairTrainer, DPOConfig), "orpo": (OddsRatioTrainer, ORPOConfig)}
 
 
+@pytest.mark.parametrize("weighted", [False, True], ids=["pairs alike", "pairs with weights"])
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("share", [True, False], ids=["trees", "plain rows"])
-def test_one_global_batch_is_the_sum_of_its_parts(method: str, share: bool, tiny_model: Path, tmp_path: Path) -> None:
+def test_one_global_batch_is_the_sum_of_its_parts(
+    method: str, share: bool, weighted: bool, tiny_model: Path, tmp_path: Path
+) -> None:
     """The gradient of one wide batch is that of its units one by one, in any order, with uneven sizes and float weights."""
+    if weighted and (method == "sft" or not share):
+        pytest.skip("weights have no part in it")
     rows = made_rows()
+    if weighted:
+        rows = [dataclasses.replace(row, weight=0.5 + number) for number, row in enumerate(rows)]
     if method == "sft":
         sides = [row.sides[0] for row in rows]
         rows = [

@@ -37,7 +37,7 @@ from support.trees import (
 )
 from train.attention import block_mask, choose_backend, dense_mask, layer_windows, row_to_stretches
 from train.global_batch import gather_uneven
-from train.trainers import compute_on_trees
+from train.on_trees import compute_on_trees
 from train.tree import Rendered, UnitCollator, filler_of, rendered_to_unit, sharing_of_batches
 from train.tree_check import check_trees
 

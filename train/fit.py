@@ -31,6 +31,7 @@ from transformers.trainer_callback import ProgressCallback
 
 from core.errors import UserError, disk_fault
 from core.files import appending, write_whole
+from data.chats import Label
 from train import checkpoints
 from train.audit.audit import audit, print_findings, refusal
 from train.audit.findings import Finding
@@ -97,10 +98,16 @@ def _print_and_audit(
         console.print(f"  {advice}")
     findings = audit(
         data.prepared, data.rendered, data.reports, plan, loaded.renderer, trainer.model,
-        max_tokens=training.max_length, tasks=data.tasks,
+        max_tokens=training.max_length, tasks=data.tasks, label_weights=_label_weights(training),
     )  # fmt: skip
     print_findings(console, findings, options.audit_allow)
     return findings
+
+
+def _label_weights(training: Any) -> dict[Label, float] | None:
+    if not hasattr(training, "desirable_weight"):
+        return None
+    return {"good": training.desirable_weight, "bad": training.undesirable_weight}
 
 
 class MetricsFile(TrainerCallback):
@@ -314,7 +321,7 @@ def read_metrics(folder: Path | str) -> list[dict[str, Any]]:
 
 
 def plot_metrics(folder: Path) -> None:
-    """loss.png: training and validation loss over steps, and for preferences the reward accuracy."""
+    """loss.png: training and validation loss over steps, for pairs the reward accuracy, for labelled chats the margin."""
     try:
         from matplotlib.figure import Figure  # noqa: PLC0415 - slow to import, and only at the end of a run
     except ImportError as error:  # a finished run is not lost over its picture
@@ -326,6 +333,8 @@ def plot_metrics(folder: Path) -> None:
         "benchmark success": [("benchmark/success_rate", "training tasks")],
         "preference accuracy": [("rewards/accuracies", "training"), ("eval_rewards/accuracies", "validation")],
     }
+    if not any("rewards/accuracies" in line for line in lines):
+        curves["reward, good minus bad"] = [("rewards/margins", "training"), ("eval_rewards/margins", "validation")]
     shown = {
         title: names for title, names in curves.items() if any(name in line for line in lines for name, _ in names)
     }

@@ -12,7 +12,9 @@ from torch.utils.data import Sampler
 from data.sets.prepared import rows_to_dataset
 from train.tree import Unit, filler_of
 
-UNIT_COLUMNS = ["count", "ids", "depths", "ends", "parents", "labels", "scored", "weights", "sides"]
+UNIT_COLUMNS = [
+    "count", "example_weights", "ids", "depths", "ends", "parents", "labels", "scored", "weights", "sides",
+]  # fmt: skip
 
 
 def units_to_dataset(units: Sequence[Unit], batch: int) -> Dataset:

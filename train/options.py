@@ -1,8 +1,8 @@
 """What a training run can be told beside TRL's own options, and the short help of the entry points.
 
-TRL's dataclasses carry most options (`SFTConfig`, `DPOConfig`, `ORPOConfig`); these add where the data come from and what
-happens around the training. A field name must not repeat one of TRL's, because argparse refuses the second. Nothing here
-imports torch, so that help is quick.
+TRL's dataclasses carry most options (`SFTConfig`, `DPOConfig`, `ORPOConfig`, `KTOConfig`); these add where the data come from
+and what happens around the training. A field name must not repeat one of TRL's, because argparse refuses the second. Nothing
+here imports torch, so that help is quick.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ class DataOptions:
 
 @dataclass
 class PairOptions(DataOptions):
-    """`DataOptions` for preferences. SFTConfig has a `chat_template_path` of its own, DPOConfig and ORPOConfig have none."""
+    """`DataOptions` for preferences. SFTConfig has a `chat_template_path` of its own, the other configs have none."""
 
     chat_template_path: str | None = field(
         default=None, metadata={"help": "Chat template (Jinja) instead of the model's own; saved with the adapter."}
@@ -111,7 +111,22 @@ OF_TRL: Mapping[str, str] = {
 """Those of TRL's that nearly every run sets, as the short help tells them."""
 
 
-def tell_help(about: str | None, options: type[DataOptions], argv: Sequence[str] | None = None) -> None:
+OF_KTO: Mapping[str, str] = {
+    "loss_type": "apo_zero_unpaired (default), or kto, whose KL term doubles the sequences that are computed.",
+    "beta": "How much the policy is held to its reference.",
+    "desirable_weight": "What a good chat's loss is multiplied with.",
+    "undesirable_weight": "What a bad chat's is; the audit proposes a weight where labels are unbalanced.",
+}
+"""Those of TRL's that KTO is set with."""
+
+
+def tell_help(
+    about: str | None,
+    options: type[DataOptions],
+    argv: Sequence[str] | None = None,
+    *,
+    of_method: Mapping[str, str] | None = None,
+) -> None:
     """Print an entry point's short help and end, if `argv` asks for it.
 
     Called before TRL is imported, which takes seconds. `--help-all` is answered later, by TRL's parser.
@@ -119,21 +134,24 @@ def tell_help(about: str | None, options: type[DataOptions], argv: Sequence[str]
     Args:
         about: the entry point's docstring.
         options: its options beside those of TRL.
+        of_method: those of TRL's that its method is set with, by name.
     """
     argv = sys.argv[1:] if argv is None else argv
     if not {"-h", "--help"} & set(argv):
         return
     if os.environ.get("LOCAL_RANK", "0") == "0":
-        sys.stdout.write(help_text(about or "", options))
+        sys.stdout.write(help_text(about or "", options, of_method))
     sys.exit(0)
 
 
-def help_text(about: str, options: type[DataOptions]) -> str:
+def help_text(about: str, options: type[DataOptions], of_method: Mapping[str, str] | None = None) -> str:
     """What an entry point is for, then its options in groups with a line each; TRL's others only named."""
     known = {each.name: each for each in fields(options)}
     told = {name: each.metadata["help"] + _default(each) for name, each in known.items()}
     told.setdefault("chat_template_path", "Chat template (Jinja) instead of the model's own; saved with the adapter.")
     groups = {title: {name: told[name] for name in names} for title, names in GROUPS.items()}
+    if of_method is not None:
+        groups["The method"] = dict(of_method)
     groups["Most used of TRL's"] = dict(OF_TRL)
     lines = [
         about.strip(),

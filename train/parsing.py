@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import yaml
-from trl import ModelConfig, TrlParser
+from trl import KTOConfig, ModelConfig, TrlParser
 
 from core.command_line import Parser, as_declared
 from core.config import read_yaml
@@ -32,6 +32,30 @@ class ModelOptions(ModelConfig):
     lora_target_modules: list[str] | None = field(
         default_factory=lambda: ["all-linear"], metadata={"help": "Modules that get an adapter."}
     )
+
+
+@dataclass
+class LabelConfig(KTOConfig):
+    """TRL's options of KTO with the loss that needs no mismatched completions."""
+
+    loss_type: str = field(
+        default="apo_zero_unpaired",
+        metadata={
+            "help": "apo_zero_unpaired, or kto, whose KL term doubles the sequences that are computed.",
+            "choices": ["apo_zero_unpaired", "kto"],
+        },
+    )
+
+    def __post_init__(self) -> None:
+        if self.loss_type == "kto" and self.per_device_train_batch_size < 2:
+            raise ValueError(
+                "per_device_train_batch_size: expected 2 or more with loss_type kto, which estimates its KL term over a batch; "
+                "apo_zero_unpaired takes 1"
+            )
+        self.train_sampling_strategy = (
+            "sequential"  # TRL insists on it; the order of an epoch is ours (train/global_batch.py)
+        )
+        super().__post_init__()
 
 
 class _Parser(Parser, TrlParser):

@@ -73,15 +73,14 @@ def make_plan(trainer: Any, training: Any, report: RenderReport, *, units: int, 
     total = base.num_parameters() if getattr(base, "is_quantized", False) else stored
     weights = sum(shape_of(parameter).numel() * parameter.element_size() for parameter in model.parameters())
     config = model.config.get_text_config()
-    pairs = hasattr(trainer, "beta")
     element = next(model.parameters()).element_size()
-    tokens = report.longest * training.per_device_train_batch_size * (2 if pairs else 1)
+    tokens = report.longest * training.per_device_train_batch_size * trainer.sides_per_example
     per_token = config.hidden_size * element * (2 if training.gradient_checkpointing else 17)
     sharded = training.world_size if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled else 1
     global_batch = training.per_device_train_batch_size * training.gradient_accumulation_steps * training.world_size
 
     whole_model_is_trained = trained > total / 2
-    reference = pairs and hasattr(trainer, "ref_model")
+    reference = hasattr(trainer, "beta") and hasattr(trainer, "ref_model")
     passes = 2 + whole_model_is_trained + bool(training.gradient_checkpointing) + reference
     computed = report.unique_tokens / max(units, 1) * global_batch * steps
     matmul_parameters = total - shape_of(base.get_input_embeddings().weight).numel()

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from train.tree import Rendered
 
 LogProbs = tuple[float, float]
-"""Summed log-probs in nats of a row's chosen and rejected side."""
+"""Summed log-probs in nats of a row's first and second side: chosen and rejected of a pair; 0 where it has no second one."""
 
 _BODY = struct.Struct("<32sdd")
 _CRC = struct.Struct("<I")

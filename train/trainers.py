@@ -1,339 +1,39 @@
-"""TRL's trainers, fed with packed trees.
+"""TRL's trainers, fed with packed trees (train/on_trees.py): how each one scores them.
 
-What is overridden is small and stands here in full: the model's forward, which computes the rows of a packed batch and hands
-TRL the log-probs in the layout that it expects; dataset preparation (nothing is left to prepare); which columns reach the
-collator; and by what a loss is divided. Losses, logging, prediction, saving and resuming stay TRL's. tests/test_trainers.py
-names each method of TRL that is leaned on, so that an upgrade which moves one fails loudly.
-
-Normalisation, always over the whole global batch (all processes and all accumulation steps): SFT by the sum of loss weights,
-the preference terms by pairs, the NLL terms of ORPO and of DPO's `sft` mix by the chosen sides' loss weights. So 8 x 1,
-1 x 8 and two processes of 4 make the same step.
+Each override is as small as it can be; losses are TRL's own. What differs from TRL is what is scored: the model's words only.
 """
 
 from __future__ import annotations
 
-import functools
-import math
 from collections.abc import Sequence
 from itertools import groupby
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from accelerate.utils import save_fsdp_optimizer
 from datasets import Dataset
-from peft import PeftModel, get_peft_model_state_dict
-from safetensors.torch import load_file
-from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
-from torch.distributed.tensor import distribute_tensor
-from transformers.trainer import SCHEDULER_NAME
-from transformers.utils import ADAPTER_SAFE_WEIGHTS_NAME
-from trl import DPOTrainer, SFTTrainer
+from torch.autograd.graph import saved_tensors_hooks
+from trl import DPOTrainer, KTOTrainer, SFTTrainer
 from trl.experimental.orpo import ORPOTrainer
 from trl.trainer.utils import add_fused_lm_head
 
 from core.errors import UserError
-from train.attention import Backend, attention_arguments, prepare_attention
-from train.checkpoints import publishing
-from train.global_batch import UNIT_COLUMNS, EpochSampler, gather_uneven, units_to_dataset
-from train.logging_state import read_logging_state, save_logging_state
+from train.attention import Backend
+from train.on_trees import PER_TOKEN, OnTrees, compute_on_trees
 from train.reference import LogProbs, ReferenceCache, fill
-from train.tree import Rendered, Unit, rendered_to_unit
-from train.tree_check import check_trees
+from train.tree import REFERENCE_COLUMNS, Rendered, Unit, rendered_to_unit
 
 if TYPE_CHECKING:
-    # The mixin stands before one of TRL's trainers; for the type checker it is one.
-    from transformers import Trainer as _Trainer
+    # The mixin stands before one of TRL's trainers that have a reference; for the type checker it is one.
+    from trl import DPOTrainer as _ReferenceTrainer
 else:
-    _Trainer = object
-
-PER_TOKEN = ("log_probs", "entropy", "log_sum_sq_probs", "mean_logits", "is_top1")
+    _ReferenceTrainer = object
 
 
-def compute_on_trees(model: Any, backend: Backend) -> None:
-    """Let the model read the batches of `train.tree.UnitCollator`. Call it after TRL has added its head.
-
-    The base model's forward is wrapped, inside of PEFT, DDP and FSDP. With `tree_ids` among its arguments it computes the
-    packed rows and keeps, of the backbone's hidden states (rows, length, size), those at `tree_parents`: (1, scored, size).
-    TRL's head scores them with `shift_labels` (it would run on every position of the batch where it has no Triton
-    kernel). The outputs are then laid out like the compact batch, (sides, longest side), zero where padding, and
-    log-probs are multiplied with the loss weights.
-    """
-    base = model.get_base_model() if hasattr(model, "get_base_model") else model
-    if hasattr(base, "tree_backend"):
-        return
-    base.tree_backend = backend
-    prepare_attention(base, backend)
-    fused_forward = base.forward
-    kept: list[torch.Tensor] = []
-
-    def keep_scored(_module: Any, _args: Any, output: Any) -> Any:
-        if kept:
-            states = output.last_hidden_state
-            output.last_hidden_state = states.reshape(-1, states.shape[-1])[kept[0].to(states.device)][None]
-        return output
-
-    @functools.wraps(fused_forward)
-    def forward(*args: Any, tree_ids: torch.Tensor | None = None, **kwargs: Any) -> Any:
-        if tree_ids is None:
-            return fused_forward(*args, **kwargs)
-        parents, labels, scored, weights, depths, ends = (
-            kwargs.pop(f"tree_{name}") for name in ("parents", "labels", "scored", "weights", "depths", "ends")
-        )
-        for name in ("input_ids", "labels", "completion_mask"):  # the compact batch is TRL's, not the model's
-            kwargs.pop(name, None)
-        real_tokens = kwargs.pop("attention_mask")
-        arguments = attention_arguments(backend, base.config.get_text_config(), depths, ends)
-        if kwargs.get("output_router_logits"):
-            arguments["attention_mask"] = real_tokens
-        kept.append(parents)
-        try:
-            outputs = fused_forward(input_ids=tree_ids, shift_labels=labels[None], **arguments, **kwargs)
-        finally:
-            kept.clear()
-        real = scored >= 0
-        for name in PER_TOKEN:
-            values = getattr(outputs, name)
-            if values is not None:
-                setattr(outputs, name, values[0][scored.clamp(min=0)].masked_fill(~real, 0))
-        outputs.log_probs = outputs.log_probs * weights
-        outputs.label_mask = real
-        return outputs
-
-    base.base_model.register_forward_hook(keep_scored)
-    base.forward = forward
-
-
-class _OnTrees(_Trainer):
-    """What the three trainers share: units in, shares of the global batch, one check of the trees, exact evaluation loss."""
-
-    sides_per_example: int
-    tree_backend: Backend
-    _filler_units: int
-    _is_checked = False
-    settings: dict[str, Any]
-    """What decides what is learned; written into each checkpoint."""
-    settings_changed = False
-    """Whether the checkpoint that is resumed from was written with other settings."""
-    seen: list[tuple[torch.Tensor, bool]]
-    """Of each batch of the step that is being made: its loss, and whether it had a scored token."""
-    gradient_norm: torch.Tensor | float = 0.0
-    _counts = True
-    """Whether the batch that is being computed has a scored token; fillers have no part in a logged mean."""
-    batches_without_targets = 0
-    """Of all processes and of the whole run, also of its part before a resume."""
-    logging_state: dict[str, Any] | None = None
-    """Of the checkpoint that is resumed from."""
-
-    def _unit_datasets(self, args: Any, train: Sequence[Unit], evaluation: Sequence[Unit]) -> dict[str, Any]:
-        train_batch = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
-        self._filler_units = -len(train) % train_batch
-        return {
-            "train_dataset": units_to_dataset(train, train_batch),
-            "eval_dataset": units_to_dataset(evaluation, args.per_device_eval_batch_size * args.world_size)
-            if evaluation
-            else None,
-        }
-
-    def _start_on_trees(self) -> None:
-        self.settings, self.seen = {}, []
-        compute_on_trees(self.model, self.tree_backend)
-        self.loss_is_scaled_for_ga = True  # by `_shares`
-        self.accelerator.gather = gather_uneven(self.accelerator.gather, lambda: self._counts)
-        # Fillers leave no remainder that gather_for_metrics would have to cut off.
-        self.accelerator.gather_for_metrics = self.accelerator.gather
-        self.gather_function = self.accelerator.gather
-
-    def _prepare_dataset(self, dataset: Dataset, *_: Any, **__: Any) -> Dataset:
-        return dataset
-
-    def _set_signature_columns_if_needed(self) -> None:
-        self._signature_columns = [*UNIT_COLUMNS, "ref_chosen_logps", "ref_rejected_logps"]
-
-    def _get_train_sampler(self, train_dataset: Dataset | None = None) -> EpochSampler:
-        units = len(self.train_dataset) - self._filler_units
-        seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
-        self.train_sampler = EpochSampler(units, self._filler_units, seed)
-        return self.train_sampler
-
-    def _totals(self, batch: dict[str, Any]) -> torch.Tensor:
-        """(examples, loss weights of the sides that are imitated) of a batch."""
-        examples = batch["count"].sum().float()
-        imitated = batch["tree_weights"][: len(batch["tree_weights"]) // self.sides_per_example]
-        return torch.stack([examples, imitated.sum() * (examples > 0)])
-
-    def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> torch.Tensor | None:
-        if not batch_samples:
-            return None
-        totals = torch.stack([self._totals(batch) for batch in batch_samples]).sum(dim=0).to(device)
-        return self.accelerator.gather(totals[None]).sum(dim=0)
-
-    def _shares(self, batch: dict[str, Any], totals: torch.Tensor | None) -> tuple[float, float]:
-        """What this batch is of the global batch: by examples and by loss weights.
-
-        Times the number of processes, because gradients are averaged over them. In evaluation a batch is the whole.
-        """
-        own = self._totals(batch)
-        world = 1 if totals is None else self.accelerator.num_processes
-        shares = world * own / (own if totals is None else totals).clamp(min=torch.finfo().tiny)
-        return float(shares[0]), float(shares[1])
-
-    def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> torch.Tensor:
-        if not self._is_checked:
-            self._is_checked = True
-            half = self.accelerator.mixed_precision != "no"  # the model's forward opens autocast by itself
-            check_trees(model, self._prepare_inputs(inputs), self.tree_backend, half_precision=half)
-        scored = self._is_scored(inputs)
-        anywhere = self.accelerator.gather(torch.tensor([scored], device=self.args.device)).any()
-        collected, tokens = self.collected_metrics(), getattr(self, "_total_train_tokens", 0)
-        before = {name: list(values) for name, values in collected.items()}
-        self._counts = scored
-        loss = super().training_step(model, inputs, num_items_in_batch)
-        self._counts = True
-        if not anywhere:  # a batch of fillers in all processes: as if it had not been
-            collected.clear()
-            collected.update(before)
-            self._total_train_tokens = tokens
-        self.seen.append((loss, scored))
-        return loss
-
-    def _is_scored(self, batch: dict[str, Any]) -> bool:
-        return bool(batch["count"].any() and batch["tree_weights"].any())
-
-    def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
-        self.gradient_norm = super()._get_grad_norm(model, grad_norm)
-        return self.gradient_norm
-
-    def _run_epoch(self, *, epoch: int, **kwargs: Any) -> None:
-        # Resumed inside an epoch with several processes, accelerate's wrappers do not tell the sampler its epoch.
-        self.train_sampler.set_epoch(epoch)
-        # Resumed from the last step's checkpoint, the HF Trainer would make one step more.
-        if self.state.global_step < self.state.max_steps:
-            super()._run_epoch(epoch=epoch, **kwargs)
-
-    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
-        """TRL's; after a resume with other settings, those of the optimizer are the new ones and not the checkpoint's."""
-        fresh = [{k: v for k, v in group.items() if k != "params"} for group in self.optimizer.param_groups]
-        super()._load_optimizer_and_scheduler(checkpoint)
-        if checkpoint is not None:
-            self.logging_state = read_logging_state(Path(checkpoint))
-        if not self.settings_changed:
-            return
-        for group, new in zip(self.optimizer.param_groups, fresh, strict=True):
-            group.update(new)
-        scheduler = self.lr_scheduler
-        if isinstance(scheduler, torch.optim.lr_scheduler.LambdaLR):
-            scheduler.base_lrs = [new["initial_lr"] for new in fresh]
-            for group, base, shape in zip(
-                self.optimizer.param_groups, scheduler.base_lrs, scheduler.lr_lambdas, strict=True
-            ):
-                group["lr"] = base * shape(scheduler.last_epoch)
-
-    def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        # Gathered before anything is written: a process whose disk is full would not come to it, and the others would wait.
-        losses = self.accelerator.gather(self._tr_loss.detach()[None]).tolist()
-        with publishing(self, self.settings):
-            super()._save_checkpoint(model, trial)
-            if self.args.should_save:
-                save_logging_state(self, Path(self._get_output_dir(), f"checkpoint-{self.state.global_step}"), losses)
-
-    @property
-    def _shards_an_adapter(self) -> bool:
-        """Whether FSDP2 shards a model of which only an adapter is trained.
-
-        The HF Trainer would gather the whole base model on one process for each checkpoint, write the adapter twice, once
-        as a pickle, and read the pickle.
-        """
-        return self.accelerator.is_fsdp2 and isinstance(self.accelerator.unwrap_model(self.model), PeftModel)
-
-    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        """TRL's; of a sharded model, the trained adapter alone is gathered."""
-        if not self._shards_an_adapter:
-            super().save_model(output_dir, _internal_call)
-            return
-        folder = output_dir or self.args.output_dir
-        trained = StateDictOptions(full_state_dict=True, cpu_offload=True, ignore_frozen_params=True)
-        weights = get_model_state_dict(self.model, options=trained)
-        if self.args.should_save:
-            model = self.accelerator.unwrap_model(self.model)
-            model.save_pretrained(folder, state_dict=weights, selected_adapters=["default"])
-            self.processing_class.save_pretrained(folder)
-
-    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
-        if not self._shards_an_adapter:
-            super()._save_optimizer_and_scheduler(output_dir)
-            return
-        plugin = self.accelerator.state.fsdp_plugin
-        save_fsdp_optimizer(plugin, self.accelerator, self.optimizer, self.model, output_dir)
-        if self.args.should_save:
-            torch.save(self.lr_scheduler.state_dict(), Path(output_dir, SCHEDULER_NAME))
-
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        if not self._shards_an_adapter:
-            # PEFT loads an adapter in fp32, where TRL has made it bf16 because the base is quantized.
-            types = {name: parameter.dtype for name, parameter in self.model.named_parameters()}
-            super()._load_from_checkpoint(resume_from_checkpoint, model)
-            for name, parameter in self.model.named_parameters():
-                parameter.data = parameter.data.to(types.get(name, parameter.dtype))
-            return
-        weights = load_file(Path(resume_from_checkpoint, ADAPTER_SAFE_WEIGHTS_NAME))
-        parameters = {
-            name.replace("_checkpoint_wrapped_module.", ""): parameter
-            for name, parameter in self.model.named_parameters()
-            if parameter.requires_grad
-        }
-        # PEFT renames parameters when it saves them; names given as values come back under the name in the file.
-        in_file = get_peft_model_state_dict(
-            self.accelerator.unwrap_model(self.model),
-            state_dict={name: name for name in parameters},
-            save_embedding_layers=False,
-        )
-        with torch.no_grad():
-            for saved, name in in_file.items():
-                parameter = parameters[name]
-                whole = weights[saved].to(parameter.device, parameter.dtype)
-                parameter.copy_(distribute_tensor(whole, parameter.device_mesh, parameter.placements))
-
-    def _load_best_model(self) -> None:
-        if self._shards_an_adapter:
-            self._load_from_checkpoint(str(self.state.best_model_checkpoint))
-        else:
-            super()._load_best_model()
-
-    def collected_metrics(self) -> dict[str, list[float]]:
-        """TRL's training metrics since the last logged line."""
-        return self._metrics["train"]
-
-    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """TRL's; the mean loss of the whole run is over all its steps, not over those since a resume."""
-        if "train_loss" in logs:
-            logs["train_loss"] = self._total_loss_scalar / max(self.state.global_step, 1)
-        super().log(logs, start_time)
-
-    def prediction_step(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
-        weight = self._totals(inputs)[0 if self.sides_per_example > 1 else 1]
-        self._counts = self._is_scored(inputs)
-        result = super().prediction_step(model, inputs, *args, **kwargs)
-        self._counts = True
-        self._evaluated += torch.stack([result[0].detach().cpu().double() * weight.cpu(), weight.cpu().double()])
-        return result
-
-    def evaluation_loop(self, *args: Any, **kwargs: Any) -> Any:
-        """TRL's, with the loss over all examples alike instead of the mean of the batches' means."""
-        self._evaluated = torch.zeros(2, dtype=torch.float64)
-        # A data loader draws from the generator that dropout draws from: evaluating must not move what is trained.
-        with torch.random.fork_rng(devices=[]):
-            output = super().evaluation_loop(*args, **kwargs)
-        loss, weight = self.accelerator.gather(self._evaluated.to(self.args.device)[None]).sum(dim=0).tolist()
-        prefix = kwargs.get("metric_key_prefix", "eval")
-        output.metrics[f"{prefix}_loss"] = loss / weight if weight else math.nan
-        return output
-
-
-class ChatTrainer(_OnTrees, SFTTrainer):
+class ChatTrainer(OnTrees, SFTTrainer):
     """SFT: the weighted mean of the scored tokens' negative log-likelihood."""
 
     sides_per_example = 1
+    counts_examples = False
 
     def __init__(
         self, *, train_units: Sequence[Unit], eval_units: Sequence[Unit], backend: Backend, args: Any, **kw: Any
@@ -352,7 +52,7 @@ class ChatTrainer(_OnTrees, SFTTrainer):
         inputs = dict(inputs)
         _, share = self._shares(inputs, num_items_in_batch)
         own = self._totals(inputs)[1]
-        del inputs["count"], inputs["completion_mask"]
+        del inputs["count"], inputs["example_weights"], inputs["completion_mask"]
         one = torch.ones((), device=own.device)
         result = super().compute_loss(model, inputs, return_outputs, one)  # a sum
         if self.args.average_tokens_across_devices:
@@ -361,26 +61,17 @@ class ChatTrainer(_OnTrees, SFTTrainer):
         return (result[0] * scale, result[1]) if return_outputs else result * scale
 
 
-class PairTrainer(_OnTrees, DPOTrainer):
-    """DPO: only the model's own tokens of each side are scored. Loss types are TRL's.
+class _WithReference(OnTrees, _ReferenceTrainer):
+    """What the trainers share that compare the policy with a reference: its log-probs, computed once a row."""
 
-    The `sft` part of a mix is the NLL of the chosen side's scored tokens. Loss types that compare pairs of a batch with
-    each other (aot, bco_pair) see the pairs of one process and one accumulation step, as in TRL.
-    """
+    shares_tokens: bool
 
-    sides_per_example = 2
-    loss_weights: list[float]
-
-    def __init__(
-        self, *, train_units: Sequence[Unit], eval_units: Sequence[Unit], backend: Backend, args: Any, **kw: Any
-    ) -> None:
-        self.tree_backend = backend
+    def _start_with_reference(self, train: Sequence[Unit]) -> None:
         # Where sequences do not share tokens, a unit holds a tree for each of them.
-        self.shares_tokens = all(unit["ends"][0] == len(unit["ids"]) for unit in train_units)
-        super().__init__(args=args, **self._unit_datasets(args, train_units, eval_units), **kw)
+        self.shares_tokens = all(unit["ends"][0] == len(unit["ids"]) for unit in train)
         self._start_on_trees()
         if self.ref_model is not None:
-            compute_on_trees(self.accelerator.unwrap_model(self.ref_model), backend)
+            compute_on_trees(self.accelerator.unwrap_model(self.ref_model), self.tree_backend)
 
     def _precompute_ref_logps(self, dataset: Dataset, name: str, batch_size: int) -> Dataset:
         return (
@@ -407,24 +98,54 @@ class PairTrainer(_OnTrees, DPOTrainer):
         def compute(rows: list[Rendered]) -> list[LogProbs]:
             groups = [list(group) for _, group in groupby(rows, key=lambda row: row.group)]
             batch = self.data_collator([rendered_to_unit(group, share=self.shares_tokens) for group in groups])
-            del batch["count"], batch["labels"]
-            chosen, rejected = self.compute_ref_log_probs(model, self._prepare_inputs(batch))
-            return list(zip(chosen.tolist(), rejected.tolist(), strict=True))
+            del batch["count"], batch["example_weights"], batch["labels"]
+            batch.pop("good", None)
+            first, second = self.compute_ref_log_probs(model, self._prepare_inputs(batch))
+            return list(zip(first.tolist(), second.tolist(), strict=True))
 
         made: dict[str, list[Unit]] = {}
         for split, rows in rendered.items():
             fill(cache, rows[rank::world], compute, batch_size=size)
             self.accelerator.wait_for_everyone()
-            chosen, rejected = fill(cache, rows, compute, batch_size=size)
+            references = fill(cache, rows, compute, batch_size=size)
             start, made[split] = 0, []
             for unit in units[split]:
                 stop = start + unit["count"]
-                references = {"ref_chosen_logps": chosen[start:stop], "ref_rejected_logps": rejected[start:stop]}
-                made[split].append({**unit, **references})
+                of_unit = {name: values[start:stop] for name, values in zip(REFERENCE_COLUMNS, references, strict=True)}
+                made[split].append({**unit, **of_unit})
                 start = stop
         model.train(was_training)
         datasets = self._unit_datasets(self.args, made["train"], made["validation"])
         self.train_dataset, self.eval_dataset = datasets["train_dataset"], datasets["eval_dataset"]
+
+
+class PairTrainer(_WithReference, DPOTrainer):
+    """DPO: only the model's own tokens of each side are scored. Loss types are TRL's.
+
+    The `sft` part of a mix is the NLL of the chosen side's scored tokens. Loss types that compare pairs of a batch with
+    each other (aot, bco_pair) see the pairs of one process and one accumulation step, as in TRL.
+
+    Where pairs have weights of their own, losses are weighted means over pairs, and the NLL counts each token as often as its
+    pair.
+    """
+
+    sides_per_example = 2
+    loss_types: list[str]
+    loss_weights: list[float]
+    use_weighting: bool
+    weighs_pairs: bool
+    """Whether some pair has another weight than 1."""
+
+    def __init__(
+        self, *, train_units: Sequence[Unit], eval_units: Sequence[Unit], backend: Backend, args: Any, **kw: Any
+    ) -> None:
+        self.tree_backend = backend
+        self.weighs_pairs = _have_weights(train_units) or _have_weights(eval_units)
+        compared = {"aot", "aot_unpaired"} & set(args.loss_type)
+        if self.weighs_pairs and compared:
+            raise UserError(f"loss_type {compared.pop()}: sorts the pairs of a batch, so pairs cannot have weights")
+        super().__init__(args=args, **self._unit_datasets(args, train_units, eval_units), **kw)
+        self._start_with_reference(train_units)
 
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
@@ -432,6 +153,12 @@ class PairTrainer(_OnTrees, DPOTrainer):
         inputs = dict(inputs)
         by_pairs, by_weights = self._shares(inputs, num_items_in_batch)
         del inputs["count"], inputs["labels"]
+        of_pairs = inputs.pop("example_weights")
+        for name, theirs in zip(REFERENCE_COLUMNS, ("ref_chosen_logps", "ref_rejected_logps"), strict=True):
+            if name in inputs:
+                inputs[theirs] = inputs.pop(name)
+        if self.weighs_pairs:
+            return self._weighted_loss(model, inputs, of_pairs, by_pairs, by_weights)
         weights = self.loss_weights
         # TRL's `sft` part is a mean over this batch's scored tokens.
         chosen = inputs["tree_weights"].chunk(2)[0]
@@ -445,9 +172,114 @@ class PairTrainer(_OnTrees, DPOTrainer):
             self.loss_weights = weights
         return (result[0] * by_pairs, result[1]) if return_outputs else result * by_pairs
 
+    def _weighted_loss(
+        self, model: Any, inputs: dict[str, Any], of_pairs: torch.Tensor, by_pairs: float, by_weights: float
+    ) -> torch.Tensor:
+        """TRL multiplies the loss of a pair with weights where it weighs by the policy (WPO), which it computes of
+        `log_sum_sq_probs`; that is where the weights of pairs go in. Its `sft` part has no pairs, and is computed here."""
+        outputs = _forward(model, inputs, balances_experts=self.aux_loss_enabled)
+        chosen = inputs["tree_weights"].chunk(2)[0] * of_pairs[:, None]
+        nll = -(outputs.log_probs.chunk(2)[0] * of_pairs[:, None]).sum() / chosen.sum()
+        normal = of_pairs * len(of_pairs) / of_pairs.sum()
+        lengths = inputs["tree_weights"].sum(dim=1)
+        of_sides = torch.cat([normal.log(), torch.zeros_like(normal)]) * lengths.clamp(min=1) / lengths
+        before = outputs.log_sum_sq_probs if self.use_weighting else outputs.log_probs.detach()
+        outputs.log_sum_sq_probs = before - of_sides[:, None]
 
-class OddsRatioTrainer(_OnTrees, ORPOTrainer):
-    """ORPO (arXiv 2403.07691).
+        weighs_by_policy, types, weights = self.use_weighting, self.loss_types, self.loss_weights
+        preferring = [(kind, weight) for kind, weight in zip(types, weights, strict=True) if kind != "sft"]
+        self.use_weighting = True
+        self.loss_types, self.loss_weights = [kind for kind, _ in preferring], [weight for _, weight in preferring]
+        try:
+            # TRL multiplies in place, and what some losses have saved for their gradient would change.
+            with saved_tensors_hooks(torch.clone, lambda saved: saved):
+                loss = super().compute_loss(lambda **_: outputs, inputs)
+        finally:
+            self.use_weighting, self.loss_types, self.loss_weights = weighs_by_policy, types, weights
+        imitating = sum(weight for kind, weight in zip(types, weights, strict=True) if kind == "sft")
+        return loss * by_pairs + imitating * nll * by_weights
+
+
+def _have_weights(units: Sequence[Unit]) -> bool:
+    return any(weight != 1 for unit in units for weight in unit["example_weights"])
+
+
+class LabelTrainer(_WithReference, KTOTrainer):
+    """KTO and its relatives on chats that are good or bad: only the model's own tokens are scored. Loss types are TRL's.
+
+    With `apo_zero_unpaired` a chat has one side. With `kto` it has a second one, its prompt with the completion of another chat
+    (train/mismatched.py); both are computed in one pass, and only the first is learned from. The KL term is estimated over
+    the chats of one accumulation step of all processes, as in TRL.
+    """
+
+    calculate_KL: bool
+
+    def __init__(
+        self, *, train_units: Sequence[Unit], eval_units: Sequence[Unit], backend: Backend, args: Any, **kw: Any
+    ) -> None:
+        self.tree_backend = backend
+        self.sides_per_example = 2 if args.loss_type == "kto" else 1
+        super().__init__(args=args, **self._unit_datasets(args, train_units, eval_units), **kw)
+        self._start_with_reference(train_units)
+
+    def compute_ref_log_probs(self, model: Any, inputs: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Log-probs of the first and second side of each example; zeros where there is no second one."""
+        estimates_kl, self.calculate_KL = self.calculate_KL, False
+        try:
+            sums, _ = super().compute_ref_log_probs(lambda **_: _forward(model, inputs), inputs)
+        finally:
+            self.calculate_KL = estimates_kl
+        return sums.chunk(2) if estimates_kl else (sums, torch.zeros_like(sums))
+
+    def _compute_kl_logps(self, model: Any, batch: dict[str, Any]) -> torch.Tensor | None:
+        if not self.calculate_KL:
+            return None
+        if isinstance(model, _ComputedOnce):
+            return model.mismatched
+        return _forward(model, batch).log_probs.sum(-1).chunk(2)[1]
+
+    def compute_loss(
+        self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        inputs = dict(inputs)
+        by_chats, _ = self._shares(inputs, num_items_in_batch)
+        del inputs["count"], inputs["labels"], inputs["example_weights"]
+        inputs["label"] = inputs.pop("good").bool()
+        for name, theirs in zip(REFERENCE_COLUMNS, ("ref_logps", "ref_KL_logps"), strict=True):
+            if name in inputs:
+                inputs[theirs] = inputs.pop(name)
+        if self.calculate_KL:
+            model = _ComputedOnce(model, inputs, balances_experts=self.aux_loss_enabled)
+            for name in ("input_ids", "completion_mask"):  # what TRL reads of the compact batch: the first sides
+                inputs[name] = inputs[name].chunk(2)[0]
+        result = super().compute_loss(model, inputs, return_outputs)
+        return (result[0] * by_chats, result[1]) if return_outputs else result * by_chats
+
+
+def _forward(model: Any, inputs: dict[str, Any], *, balances_experts: bool = False) -> Any:
+    arguments = {name: value for name, value in inputs.items() if name.startswith("tree_") or name == "attention_mask"}
+    if balances_experts:
+        arguments["output_router_logits"] = True
+    return model(**arguments, use_cache=False, fused_lm_head=True)
+
+
+class _ComputedOnce:
+    """A model's outputs for a batch of which each example has two sides, given out as those of the first sides."""
+
+    def __init__(self, model: Any, inputs: dict[str, Any], *, balances_experts: bool) -> None:
+        self.outputs = _forward(model, inputs, balances_experts=balances_experts)
+        self.mismatched = self.outputs.log_probs.chunk(2)[1].sum(-1).detach()
+        for name in (*PER_TOKEN, "label_mask"):
+            values = getattr(self.outputs, name)
+            if values is not None:
+                setattr(self.outputs, name, values.chunk(2)[0])
+
+    def __call__(self, **_: Any) -> Any:
+        return self.outputs
+
+
+class OddsRatioTrainer(OnTrees, ORPOTrainer):
+    """ORPO (arXiv 2403.07691), with the odds ratio as a weighted mean where pairs have weights of their own.
 
     TRL's own forward pass puts the NLL term on prompt and tool results too and drops tools from the prompt. Here both
     terms cover the sides' scored tokens only, and the prompt is whatever the model's template makes of it.
@@ -484,19 +316,25 @@ class OddsRatioTrainer(_OnTrees, ORPOTrainer):
 
     def concatenated_forward(self, model: Any, batch: dict[str, Any]) -> tuple[Any, ...]:
         """Mean log-prob and mean logit of each side's scored tokens (pairs,), and the chosen side's NLL."""
-        inputs = {name: value for name, value in batch.items() if name.startswith("tree_") or name == "attention_mask"}
-        outputs = model(**inputs, use_cache=False, fused_lm_head=True)
+        outputs = _forward(model, batch)
         lengths = batch["tree_weights"].sum(dim=1)
         sums = outputs.log_probs.sum(dim=1)
         chosen, rejected = (sums / lengths).chunk(2)
         means = outputs.mean_logits.sum(dim=1) / outputs.label_mask.sum(dim=1)
-        self._nll = -sums.chunk(2)[0].sum() / lengths.chunk(2)[0].sum()
+        weights = batch["example_weights"]
+        self._nll = -(sums.chunk(2)[0] * weights).sum() / (lengths.chunk(2)[0] * weights).sum()
         forward = (chosen, rejected, *means.chunk(2), self._nll)
         return (*forward, outputs.aux_loss) if self.aux_loss_enabled else forward
+
+    def odds_ratio_loss(self, *log_probs: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        losses, *told = super().odds_ratio_loss(*log_probs)
+        return (losses * self._of_pairs, *told)  # TRL takes their mean
 
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
+        weights = inputs["example_weights"]
+        self._of_pairs = weights * len(weights) / weights.sum()
         by_pairs, by_weights = self._shares(inputs, num_items_in_batch)
         loss, metrics = super().compute_loss(model, inputs, True, num_items_in_batch)
         loss = (loss - self._nll) * by_pairs + self._nll * by_weights

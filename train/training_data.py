@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
 
 from core.errors import UserError
 from data.curation.contamination import Reference
+from data.sets.labelled import BAD_IS_NOT_IMITATED, NO_LABEL
 from data.sets.prepared import Prepared, read_prepared
 from train.attention import FLEX_BLOCK_TOKENS, Backend, choose_backend, flex_fault_of
 from train.audit.audit import check_allowed
 from train.audit.rows import read_test_tasks
+from train.mismatched import with_mismatched
 from train.model import LoadedModel
 from train.options import DataOptions
 from train.tree import (
@@ -67,13 +71,21 @@ def load_data(options: DataOptions, loaded: LoadedModel, training: Any, *, kind:
     tasks = read_test_tasks(options.benchmark_tasks) if options.benchmark_tasks else None
     prepared = read_prepared(options.data)
     if prepared.kind != kind:
-        raise UserError(f"{options.data}: holds {prepared.kind}s, this method trains on {kind}s")
-    convert: Any = chats_to_rendered if kind == "chat" else pairs_to_rendered
+        how = "; `labelled: true` in the config of `data build` makes such a set" if kind == "labelled chat" else ""
+        raise UserError(f"{options.data}: holds {prepared.kind}s, this method trains on {kind}s{how}")
+    convert: Any = pairs_to_rendered if kind == "pair" else chats_to_rendered
     rendered, reports = {}, {}
     for split in ("train", "validation"):
-        rendered[split], reports[split] = convert(
-            list(getattr(prepared, split)), loaded.renderer, max_tokens=training.max_length
-        )
+        rows, refused = _of_kind(getattr(prepared, split), kind)
+        rendered[split], report = convert(rows, loaded.renderer, max_tokens=training.max_length)
+        report.read += refused.total()
+        report.dropped += refused
+        if kind == "labelled chat" and training.loss_type == "kto":
+            rendered[split] = with_mismatched(
+                rendered[split], block=training.per_device_train_batch_size, max_tokens=training.max_length
+            )
+            report.tokens += sum(len(ids) for row in rendered[split] for ids, _ in row.sides[1])
+        reports[split] = report
     for split, purpose in (
         ("train", "to train on"),
         ("validation", f"for --eval_strategy {training.eval_strategy.value}"),
@@ -91,6 +103,16 @@ def load_data(options: DataOptions, loaded: LoadedModel, training: Any, *, kind:
     elif backend != "dense":
         report.unique_tokens = round(report.unique_tokens / across)
     return TrainingData(prepared, rendered, units, reports, backend, share, line, tasks)
+
+
+def _of_kind(rows: Sequence[Any], kind: str) -> tuple[list[Any], Counter[str]]:
+    """The rows that the method may train on, and why others are refused: `data build` keeps these out, other makers may not."""
+    if kind == "pair":
+        return list(rows), Counter()
+    is_wrong = {"chat": lambda row: row.label == "bad", "labelled chat": lambda row: row.label is None}[kind]
+    why = {"chat": BAD_IS_NOT_IMITATED, "labelled chat": NO_LABEL}[kind]
+    kept = [row for row in rows if not is_wrong(row)]
+    return kept, Counter({why.reason: len(rows) - len(kept)} if len(kept) < len(rows) else {})
 
 
 def _choose_trees(wanted: str, model: Any, within: float, across: float) -> tuple[Backend, bool, str]:

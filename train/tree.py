@@ -1,16 +1,17 @@
 """TokenTree -> units -> packed batches: what a trainer computes on.
 
-A *unit* is what a batch is counted in, whatever it is computed as: one chat, one pair, or all step pairs of one trajectory.
-It is a forest, flat and in preorder (see train/attention.py), with the scored tokens of its *sides*: a chat has one side,
-each pair has two. With sharing, every token that sequences have in common stands in it once; without, each sequence is a
-tree of its own. The units of a batch that begin alike, as all records of one set of tools do, share that beginning, too.
-Both ways give the same loss: sharing saves work and nothing else.
+A *unit* is what a batch is counted in, whatever it is computed as: one chat, one pair, all step pairs of one trajectory, or
+some labelled chats of one task. It is a forest, flat and in preorder (see train/attention.py), with the scored tokens of its
+*sides*: a chat has one side, each pair has two. With sharing, every token that sequences have in common stands in it once;
+without, each sequence is a tree of its own. The units of a batch that begin alike, as all records of one set of tools do,
+share that beginning, too. Both ways give the same loss: sharing saves work and nothing else.
 
     unit["ids"], ["depths"], ["ends"]     a token each: its id, its position, where its subtree ends
     unit["parents"], ["labels"]           a scored token each: the token before it in the forest, and its id
     unit["scored"], ["weights"]           the sides one after the other: indices into `labels`, and loss weights
     unit["sides"]                         how many of those each side has; of pairs chosen, rejected, chosen, ...
     unit["count"]                         examples in it: 1 for a chat, else its pairs; 0 for a filler
+    unit["example_weights"], ["good"]     an example each: its weight; and of labelled chats 1 for good, 0 for bad
 
 The logit that scores a token stands at its parent. So a fork needs no copies: the head runs once on the parent of each
 scored token, and a token that two sides share is scored once and counted in both.
@@ -31,13 +32,15 @@ from typing import Any, Literal
 import torch
 
 from core.screen import with_progress
-from data.chats import Chat, PreferencePair, Skip
+from data.chats import Chat, Label, PreferencePair, Skip
 from data.rendering.renderer import Renderer
 from data.rendering.token_tree import TokenTree
 
 Scored = tuple[list[int], list[float]]
 """Token ids and loss weights of one sequence, of one length."""
 Unit = dict[str, Any]
+REFERENCE_COLUMNS = ("ref_first_logps", "ref_second_logps")
+"""Of a unit: the reference's log-probs of each example's first and second side, where they are known before a run."""
 
 
 @dataclass
@@ -75,22 +78,25 @@ class RenderReport:
 class Rendered:
     """A row as sequences: its sides, each a list of sequences in which every scored token of the side is scored once.
 
-    A side is one sequence unless the template rewrites history inside it. `group` names the trajectory of a step pair.
+    A side is one sequence unless the template rewrites history inside it. `group` names the trajectory of a step pair, or the
+    task of a labelled chat: neighbours of one group are one unit. `weight` is that of a pair.
     """
 
     id: str
     group: str
     sides: tuple[tuple[Scored, ...], ...]
+    weight: float = 1.0
+    label: Label | None = None
 
 
-def tree_to_rendered(tree: TokenTree, group: str = "") -> Rendered:
+def tree_to_rendered(tree: TokenTree, group: str = "", weight: float = 1.0, label: Label | None = None) -> Rendered:
     """The sequences of a chat's tree (one side) or a pair's (chosen, rejected)."""
     labels = ("chat",) if any(target.label == "chat" for target in tree.targets) else ("chosen", "rejected")
-    return Rendered(tree.id, group or tree.id, tuple(tuple(tree.rows(label)) for label in labels))
+    return Rendered(tree.id, group or tree.id, tuple(tuple(tree.rows(name)) for name in labels), weight, label)
 
 
 def rendered_to_unit(rows: Sequence[Rendered], *, share: bool) -> Unit:
-    """The unit of a chat, a pair, or the step pairs of one trajectory.
+    """The unit of a chat, a pair, the step pairs of one trajectory, or labelled chats of one task.
 
     Raises:
         ValueError: if a sequence is scored from its very first token, which nothing predicts.
@@ -121,6 +127,8 @@ def rendered_to_unit(rows: Sequence[Rendered], *, share: bool) -> Unit:
     return {
         "id": " ".join(row.id for row in rows),
         "count": len(rows),
+        "example_weights": [row.weight for row in rows],
+        **({"good": [int(row.label == "good") for row in rows]} if rows[0].label is not None else {}),
         "ids": [forest.ids[node] for node in order],
         "depths": depths,
         "ends": ends,
@@ -240,9 +248,15 @@ class _Job:
                 done.append(tree.reason)
                 continue
             scored = sum(len(target.nodes) for target in tree.targets)
-            rendered = tree_to_rendered(tree, getattr(row, "trunk", None) or "")
+            rendered = _row_to_rendered(row, tree)
             done.append((rendered, scored, tree.cut_tokens, tree.dropped_targets, tree.lost))
         return done
+
+
+def _row_to_rendered(row: Chat | PreferencePair, tree: TokenTree) -> Rendered:
+    if isinstance(row, PreferencePair):
+        return tree_to_rendered(tree, row.trunk or "", row.weight)
+    return tree_to_rendered(tree, (row.group or "") if row.label is not None else "", label=row.label)
 
 
 _job: _Job | None = None
@@ -273,12 +287,17 @@ def _in_processes(job: _Job) -> Iterator[_Done]:
         _job = None
 
 
+CHATS_OF_A_UNIT = 8
+"""Labelled chats of one task that are one unit at most: a task may have hundreds of tries, and a unit is computed at once."""
+
+
 def rendered_to_units(rows: Sequence[Rendered], report: RenderReport, *, share: bool) -> list[Unit]:
     """Units in the order of the rows; rows of one group that stand next to each other are one unit."""
-    units = [
-        rendered_to_unit(list(group), share=share)
-        for _, group in groupby(rows, key=lambda row: (row.group, len(row.sides)))
-    ]
+    units = []
+    for _, neighbours in groupby(rows, key=lambda row: (row.group, len(row.sides))):
+        group = list(neighbours)
+        size = len(group) if group[0].label is None else CHATS_OF_A_UNIT
+        units += [rendered_to_unit(group[at : at + size], share=share) for at in range(0, len(group), size)]
     report.units = len(units)
     if share:
         report.unique_tokens = sum(len(unit["ids"]) for unit in units)
@@ -361,9 +380,10 @@ class UnitCollator:
     TRL reads a compact batch: each side is a row that holds just its scored tokens, after one column that stands for all its
     context. input_ids and labels are (sides, 1 + longest side) int64, completion_mask likewise float32, the loss weights.
     tree_scored (sides, longest side) says which scored token stands at a place of the compact batch, -1 for padding;
-    tree_weights (sides, longest side) float32 are their weights. Of pairs, all chosen sides come first.
+    tree_weights (sides, longest side) float32 are their weights. The first sides of all examples come first.
 
-    `count` (units,) has the examples of each unit. Fillers are left out unless there is nothing else.
+    `count` (units,) has the examples of each unit, `example_weights` (examples,) their weights, `good` (examples,) the labels
+    of labelled chats. Fillers are left out unless there is nothing else.
     """
 
     pad_token_id: int
@@ -375,7 +395,7 @@ class UnitCollator:
         count = torch.tensor([unit["count"] for unit in units])
         real = [unit for unit in units if unit["count"]] or list(units[:1])
         batch = {"count": count, **self._compact(real), **self._packed(real)}
-        for name in ("ref_chosen_logps", "ref_rejected_logps"):
+        for name in ("example_weights", "good", *REFERENCE_COLUMNS):
             if name in real[0]:
                 batch[name] = torch.tensor([value for unit in real for value in unit[name]])
         return batch
@@ -425,8 +445,8 @@ class UnitCollator:
                 sides.append(([unit["labels"][at] for at in scored], [before + at for at in scored], weights))
                 start += size
             before += len(unit["labels"])
-        if len(units[0]["sides"]) > 1:
-            sides = sides[0::2] + sides[1::2]
+        of_each = len(units[0]["sides"]) // len(units[0]["example_weights"])
+        sides = [side for first in range(of_each) for side in sides[first::of_each]]
         width = max(len(ids) for ids, _, _ in sides)
         pad = [width - len(ids) for ids, _, _ in sides]
         return {

@@ -52,7 +52,7 @@ def main() -> int:
     for mode in ("train", "node"):
         train = modes.add_parser(mode)
         train.add_argument("--accelerate", default="configs/accelerate/ddp.yaml", help="for more than one process")
-        train.add_argument("method", choices=("sft", "dpo", "orpo"))
+        train.add_argument("method", choices=("sft", "dpo", "orpo", "kto"))
         train.add_argument("config")
         train.add_argument("options", nargs=argparse.REMAINDER)
     command = modes.add_parser("command")

@@ -26,7 +26,7 @@ from data.records import ToolSpec
 from data.sets.build import BuildConfig, build
 from support.forking import fork, forked_command, wait_for_all
 from support.paths import ROOT
-from train import dpo, orpo, sft
+from train import dpo, kto, orpo, sft
 from train.fit import read_metrics
 from train.outcome import run_main
 
@@ -34,7 +34,7 @@ from train.outcome import run_main
 gc.collect()
 gc.freeze()
 
-MAIN = {"sft": sft.main, "dpo": dpo.main, "orpo": orpo.main}
+MAIN = {"sft": sft.main, "dpo": dpo.main, "orpo": orpo.main, "kto": kto.main}
 STEPS = 8
 CLOCK = ("time", "runtime", "samples_per_second", "steps_per_second")
 TOOL = ToolSpec.model_validate(
@@ -64,13 +64,20 @@ def read_pair(n: int) -> PreferencePair:
     )  # fmt: skip
 
 
+def read_labelled(n: int) -> Chat:
+    """Two of a task stand next to each other; two of three are good."""
+    return read_chat(n).model_copy(update={"group": f"g{n // 2}", "label": "bad" if n % 3 == 0 else "good"})
+
+
 def make_sets(folder: Path, **rows: Sequence[Chat | PreferencePair]) -> dict[str, Path]:
-    """Prepared sets of `chats` and `pairs`, in folders of these names."""
+    """Prepared sets of `chats`, `pairs` and `labelled` chats, in folders of these names."""
     made = {}
     for kind, kept in rows.items():
         source = folder / f"{kind}.jsonl"
         source.write_text("".join(row.model_dump_json() + "\n" for row in kept), encoding="utf-8")
-        build(BuildConfig.model_validate({"sources": [{"adapter": kind, "path": str(source)}]}), out=folder / kind)
+        adapter = "chats" if kind == "labelled" else kind
+        config = {"sources": [{"adapter": adapter, "path": str(source)}], "labelled": kind == "labelled"}
+        build(BuildConfig.model_validate(config), out=folder / kind)
         made[kind] = folder / kind
     return made
 

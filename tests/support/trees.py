@@ -20,7 +20,7 @@ from transformers import (
 )
 from trl.trainer.utils import add_fused_lm_head
 
-from train.trainers import compute_on_trees
+from train.on_trees import compute_on_trees
 from train.tree import Rendered, UnitCollator, rendered_to_unit
 
 VOCABULARY = 97

@@ -4,8 +4,8 @@
 
 Each check counts something ("trained calls whose tool is not declared") out of something ("all trained calls"). limits.yaml
 says above which share that is a warning and above which the run is refused; nothing else decides. Checks are plain functions
-over the prepared set (rows.py, pairs.py), what was rendered from it (rendered.py), and the plan of the run; they change
-nothing.
+over the prepared set (rows.py, pairs.py, labels.py), what was rendered from it (rendered.py), and the plan of the run; they
+change nothing.
 
 A limit is passed knowingly with `--audit_allow NAME`, finding by finding.
 """
@@ -19,8 +19,10 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 
 from core.errors import UserError, nearest
+from data.chats import Label
 from data.curation.contamination import Reference
 from train.audit.findings import LIMITS, Finding, explain, limit_of, percent
+from train.audit.labels import audit_labels
 from train.audit.pairs import audit_pairs
 from train.audit.rendered import audit_rendering
 from train.audit.rows import audit_repetition, audit_test_tasks, audit_turns
@@ -73,8 +75,12 @@ def audit(
     *,
     max_tokens: int | None,
     tasks: Reference | None,
+    label_weights: Mapping[Label, float] | None = None,
 ) -> list[Finding]:
-    """All findings of a run, those within their limits too, in the order of `LIMITS`."""
+    """All findings of a run, those within their limits too, in the order of `LIMITS`.
+
+    `label_weights` are what the losses of good and bad chats are multiplied with, where chats are labelled.
+    """
     rows = (*prepared.train, *prepared.validation)
     config = model.config.get_text_config()
     served = model.generation_config.eos_token_id
@@ -82,6 +88,7 @@ def audit(
         *audit_turns(rows, control_texts(renderer)),
         *audit_repetition(prepared.train, prepared.validation, copies=_copies(prepared)),
         *(audit_pairs(rows) if prepared.kind == "pair" else ()),
+        *(audit_labels(prepared.train, label_weights) if label_weights is not None else ()),
         *([audit_test_tasks(rows, tasks)] if tasks is not None else ()),
         *audit_rendering(
             prepared, rendered, reports, renderer,

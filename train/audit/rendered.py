@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from data.chats import Chat, Skip
 from train.audit.findings import EXAMPLES, Finding, Tallies, Tally
-from train.audit.rows import imitated_turns
+from train.audit.rows import avoided_turns, imitated_turns
 
 if TYPE_CHECKING:
     from data.rendering.renderer import Renderer
@@ -53,7 +53,7 @@ def audit_rendering(
         tallies["unknown_ids"].add(any(max(ids) >= vocabulary for ids, _ in sequences), row.id)
         if window is not None:
             tallies["context_window"].add(max(len(ids) for ids, _ in sequences) > window, row.id)
-        if len(row.sides) == 2:
+        if len(row.sides) == 2 and row.label is None:  # the second side of a labelled chat is a mismatched one
             tallies["same_sides"].add(_scored(row.sides[0]) == _scored(row.sides[1]), row.id)
     unstopped = tallies.pop("no_stop_token", Tally())
     yield from tallies.findings()
@@ -67,7 +67,9 @@ def audit_rendering(
     yield Finding("lost_context", sum(report.lost_rows for report in reports.values()), kept, (), why)
     yield Finding("cut", sum(report.cut_rows for report in reports.values()), kept)
     lost = sum(report.dropped_targets for report in reports.values())
-    turns = sum(len(imitated_turns(row)[1]) for row in (*prepared.train, *prepared.validation))
+    examples_of_set = (*prepared.train, *prepared.validation)
+    turns = sum(len(imitated_turns(row)[1]) for row in examples_of_set)
+    turns += sum(len(avoided_turns(row)) for row in examples_of_set if isinstance(row, Chat))
     yield Finding("lost_turns", lost, turns)
     tokens = sum(report.tokens for report in reports.values())
     scored = sum(report.scored_tokens for report in reports.values())

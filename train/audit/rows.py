@@ -22,12 +22,23 @@ Example = Chat | PreferencePair
 
 
 def imitated_turns(row: Example) -> tuple[Sequence[Message], list[int]]:
-    """The messages that a row teaches to say, and the indices of the trained ones: a chat's, or a pair's chosen side."""
+    """The messages that a row teaches to say, and the indices of the trained ones: a chat's unless it is a bad one, or a
+    pair's chosen side."""
     if isinstance(row, Chat):
-        messages, start = row.messages, 0
+        messages, start = row.messages, len(row.messages) if row.label == "bad" else 0
     else:
         messages, start = (*row.prompt, *row.chosen), len(row.prompt)
     return messages, [t for t in range(start, len(messages)) if messages[t].loss_weight > 0]
+
+
+def avoided_turns(row: Example) -> list[Message]:
+    """The turns that a row teaches not to say: a bad chat's, or a pair's rejected side."""
+    avoided: Sequence[Message] = ()
+    if isinstance(row, PreferencePair):
+        avoided = row.rejected
+    elif row.label == "bad":
+        avoided = row.messages
+    return [message for message in avoided if message.loss_weight > 0]
 
 
 _ERROR = re.compile(
@@ -117,9 +128,8 @@ def audit_turns(rows: Iterable[Example], control_texts: Collection[str]) -> Iter
             ]
             tallies["control_text"].add(any(map(control.search, words)), row.id)
             tallies["inline_think"].add(_holds_thought(message), row.id)
-        for message in row.rejected if isinstance(row, PreferencePair) else ():
-            if message.loss_weight > 0:
-                tallies["inline_think"].add(_holds_thought(message), row.id)
+        for message in avoided_turns(row):
+            tallies["inline_think"].add(_holds_thought(message), row.id)
         if trained:
             tallies["null_filled"].add(invented, row.id)
             asked = any(m.content.strip() for m in messages[: trained[0]] if m.role in ("user", "tool"))
@@ -168,6 +178,9 @@ def question_key(row: Example) -> bytes:
     return digest(asked)
 
 
+_BESIDE_THE_WORDS = {"id", "source", "licence", "group", "trunk", "margin", "weight"}
+
+
 def audit_repetition(train: Sequence[Example], validation: Sequence[Example], *, copies: int) -> Iterator[Finding]:
     """Rows that occur twice, in one split or in both, and words that occur nearly always.
 
@@ -178,7 +191,7 @@ def audit_repetition(train: Sequence[Example], validation: Sequence[Example], *,
     first_id: dict[bytes, str] = {}
     repeated: list[str] = []
     for row in with_progress(train, "auditing repetition"):
-        key = digest(row.model_dump(mode="json", exclude={"id", "source", "licence", "group", "trunk", "margin"}))
+        key = digest(row.model_dump(mode="json", exclude=_BESIDE_THE_WORDS))
         seen[key] += 1
         # Copies that were asked for have their original's id; without any, rows of one id are repetitions, too.
         repeats = seen[key] > 1 and (copies == 0 or row.id != first_id[key])
@@ -186,12 +199,13 @@ def audit_repetition(train: Sequence[Example], validation: Sequence[Example], *,
             repeated.append(row.id)
         first_id.setdefault(key, row.id)
         messages, trained = imitated_turns(row)
-        targets[digest(what_is_said([messages[t] for t in trained]))] += 1
+        if trained:
+            targets[digest(what_is_said([messages[t] for t in trained]))] += 1
     twice = max(sum(seen.values()) - len(seen) - copies, 0)
     yield Finding("duplicates", twice, len(train), tuple(repeated) if twice else ())
     asked = {question_key(row) for row in train}
     if len(train) >= 20 and len(asked) > 1:
-        yield Finding("same_target", max(targets.values()), len(train))
+        yield Finding("same_target", max(targets.values(), default=0), targets.total())
     leaks = Tally()
     for row in validation:
         leaks.add(question_key(row) in asked, row.id)
