@@ -274,6 +274,8 @@ class BenchmarkRun(_Wire):
         helps = [f"{shots}-shot" if shots else "", "repeat guard" if self.options.get("repeat_guard") else ""]
         if rule := self.options.get("intervene"):
             helps.append(f"expert at {rule}")
+        if user := self.options.get("user_model"):
+            helps.append(f"users played by {user}")
         judges = {identity["judged_by"] for identity in self.identity.values() if "judged_by" in identity}
         told = [each for each in helps if each and each not in self.label] + [
             f"judged by {each}" for each in sorted(judges)

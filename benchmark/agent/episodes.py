@@ -18,12 +18,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
-from typing import Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 from pydantic import JsonValue
 
 from benchmark.agent.examples import examples_to_messages
 from benchmark.agent.repeat_guard import RepeatGuard
+from benchmark.worlds.asking.world import give_voice
 from benchmark.worlds.kinds import WORLDS, Kind
 from benchmark.worlds.own.toolsets.toolset import ServersFault
 from benchmark.worlds.world import Move, Task, ToolResult, Verdict, World
@@ -31,6 +32,9 @@ from core.errors import UserError
 from data.chats import Message, ToolCall
 from data.records import INVALID_CALL, Action, Advice, Environment, Metadata, Outcome, Trajectory
 from data.trajectories import actions_to_messages, group_turns, input_to_arguments
+
+if TYPE_CHECKING:
+    from benchmark.agent.user_model import UserModel
 
 LATENCY_SECONDS = 0.5
 FROZEN_START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -191,6 +195,7 @@ def run_tasks(
     repeat_guard: bool = False,
     step_in: Callable[[Episode, Turn], Turn] | None = None,
     invalid_tries: list[InvalidTry] | None = None,
+    user: UserModel | None = None,
 ) -> Iterator[Trajectory]:
     """Carry out every try and yield its record, in the order in which they end. A bare task is tried once.
 
@@ -206,6 +211,7 @@ def run_tasks(
         start: time of the first action of every record; null is now.
         repeat_guard: whether a call that has failed is not made again as long as nothing has changed.
         step_in: what is done instead of what the policy would do; see `benchmark/agent/interventions.py`.
+        user: a model that plays the users of tasks, where these are not to say what their script says.
         invalid_tries: where tries go that a server spoilt twice. A first time they are tried once more; without such a list the
             second fault is raised.
 
@@ -241,7 +247,9 @@ def run_tasks(
                 if attempt is None:
                     break
                 try:
-                    episode = open_episode(attempt, label=label, start=start, repeat_guard=repeat_guard, kinds=kinds)
+                    episode = open_episode(
+                        attempt, label=label, start=start, repeat_guard=repeat_guard, kinds=kinds, user=user
+                    )
                 except ServersFault as fault:
                     spoilt(attempt, fault, is_second=crash is not None)
                     continue
@@ -287,8 +295,9 @@ def open_episode(
     start: datetime | None = None,
     repeat_guard: bool = False,
     kinds: Mapping[str, Kind] = WORLDS,
+    user: UserModel | None = None,
 ) -> Episode:
-    """A fresh world of a task and an empty record."""
+    """A fresh world of a task and an empty record. `user` plays the user of a task that has one."""
     if isinstance(attempt, Task):
         attempt = Try(attempt)
     task = attempt.task
@@ -307,10 +316,13 @@ def open_episode(
             **({} if attempt.seed is None else {"sampling": {"sample": attempt.sample, "seed": attempt.seed}}),
             **({"examples": [record.id for record in attempt.examples]} if attempt.examples else {}),
             **({"repeat_guard": True} if repeat_guard else {}),
+            **({} if user is None or task.user is None else {"user_model": {"server": user.url, "model": user.model}}),
             **({} if attempt.beginning is None else {"begins": attempt.beginning.to_metadata()}),
         }
     )
     world: World = kind.open(task)
+    if user is not None:
+        give_voice(world, user.answer)
     if repeat_guard:
         world = RepeatGuard(world)
     world.__enter__()

@@ -135,6 +135,11 @@ def _read_rows(folders: Sequence[Path]) -> list[BoardRow]:
                 f"{folder}: {run.label!r} was run with --repeat-guard, which helps where a leaderboard compares models; "
                 "leave it out, or run it without"
             )
+        if user := run.options.get("user_model"):
+            raise UserError(
+                f"{folder}: in {run.label!r} the users were played by a model (--user-model {user}), in other words each time; "
+                "that makes training data and no comparison"
+            )
         if run.options.get("intervene"):
             raise UserError(
                 f"{folder}: in {run.label!r} the expert has made some of the turns; it is no model's result"

@@ -46,6 +46,9 @@ class Options:
     examples_sha256: str | None = None
     """Of the file that they are taken from."""
     repeat_guard: bool = False
+    user_server: str | None = None
+    """Where a model is asked that plays the users of tasks."""
+    user_model: str | None = None
     prove: int = 0
     """Tries from each state of a failed try that is proved (benchmark/runs/proving.py)."""
     prove_states: int = 0

@@ -26,6 +26,7 @@ from benchmark.agent.episodes import CRASHED, LATENCY_SECONDS, crash_to_verdict,
 from benchmark.agent.repeat_guard import RepeatGuard
 from benchmark.runs.record import in_processes
 from benchmark.runs.results import identity_changes
+from benchmark.worlds.asking.world import ASK, give_voice
 from benchmark.worlds.kinds import WORLDS, Kind, with_folders
 from benchmark.worlds.own.kind import OwnKind
 from benchmark.worlds.own.toolsets.toolset import ServersFault
@@ -142,6 +143,11 @@ def _other_run(
     injected: list[list[Any]] = []
     opened: World = kind.open(task)
     crashed = False
+    if extra.get("user_model") is not None:  # what a model said as the user cannot be said again; what it did can
+        said = iter(
+            [str(action.output) for action in actions if action.command == ASK.function.name and action.error is None]
+        )
+        give_voice(opened, lambda task, talk, question: next(said, ""))
     sameness = _sameness_of(kind)
     with RepeatGuard(opened) if extra.get("repeat_guard") is True else opened as world:
         for step, action in enumerate(actions):

@@ -17,11 +17,11 @@ import warnings
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -88,6 +88,9 @@ from data.records import INVALID_CALL, Outcome, Trajectory
 from data.rendering.chat_template import read_chat_template
 from data.trajectories import actions_to_messages
 from data.wire import BenchmarkRun, NotApplicable, Replies
+
+if TYPE_CHECKING:
+    from benchmark.agent.user_model import UserModel
 
 SOLVED = "solved.jsonl"
 """What `--keep solved` writes."""
@@ -176,6 +179,11 @@ def run_benchmark(
         Path | None, typer.Option(help="Records of training; the nearest successes are shown before each task.")
     ] = None,
     shots: Annotated[int | None, typer.Option(min=1, help="With --examples: how many are shown. [default: 3]")] = None,
+    user_server: Annotated[
+        str | None,
+        typer.Option(help="With --asking and --keep solved: base URL of a server whose --user-model plays the users."),
+    ] = None,
+    user_model: Annotated[str | None, typer.Option(help="With --user-server: the model's name there.")] = None,
     repeat_guard: Annotated[
         bool, typer.Option("--repeat-guard", help="Tell the model that it has tried a failed call, and do not make it.")
     ] = False,
@@ -215,6 +223,7 @@ def run_benchmark(
         raise UserError(f"--examples goes with --model or --server; --policy {policy[0]} reads no prompt")
     shots = 0 if examples is None else shots or 3
     shown = None if examples is None else read_examples(examples, shots=shots)
+    _check_user_model(user_server, user_model, asking=asking, keep=keep, prove=prove)
     servers = None if serve is None else StartedServers(serve, out / "server.log")
     actors = make_actors(
         model,
@@ -242,6 +251,8 @@ def run_benchmark(
         shots=shots,
         examples_sha256=None if shown is None else shown.sha256,
         repeat_guard=repeat_guard,
+        user_server=user_server,
+        user_model=user_model,
         prove=prove or 0,
         prove_states=prove_states if prove else 0,
     )
@@ -287,6 +298,24 @@ def run_benchmark(
         if run.invalid:
             end_if_too_many(sum(run.invalid.values()), len(tries))
     return runs
+
+
+def _check_user_model(server: str | None, model: str | None, *, asking: bool, keep: str, prove: int | None) -> None:
+    """Refuse a user played by a model where it makes no training data.
+
+    Raises:
+        UserError: what is missing or does not go with it.
+    """
+    if server is None and model is None:
+        return
+    if server is None or model is None:
+        raise UserError("--user-server and --user-model go together: where the model is served, and its name there")
+    if not asking or keep != "solved":
+        raise UserError(
+            "--user-server: a user played by a model is for making training data: give --asking and --keep solved"
+        )
+    if prove:
+        raise UserError("--user-server does not go with --prove, which tries again what was said")
 
 
 def keep_solved(folder: Path) -> None:
@@ -422,7 +451,7 @@ def carry_out(
     """Run tries into `done`, each record being written to `unfinished` as it ends."""
     beyond: list[Try] = []
     kinds = chosen.kinds
-    with actor.acting(options) as policy:
+    with actor.acting(options) as policy, _user_of(options) as user:
         model = policy if isinstance(policy, Model) else None
         records = run_tasks(
             policy,
@@ -436,6 +465,7 @@ def carry_out(
             repeat_guard=options.repeat_guard,
             step_in=None if options.intervene is None else partial(step_in, options.intervene),
             kinds=kinds,
+            user=user,
             invalid_tries=done.invalid,
         )
         with whole_file(unfinished) as whole:
@@ -449,6 +479,18 @@ def carry_out(
         print(f"{actor.label}: {invalid_to_text(done.invalid)}")
     done.beyond |= {attempt.task.id for attempt in beyond}
     done.window = None if model is None else model.window
+
+
+@contextmanager
+def _user_of(options: Options) -> Iterator[UserModel | None]:
+    """The model that plays the users, if one does."""
+    if options.user_server is None or options.user_model is None:
+        yield None
+        return
+    from benchmark.agent.user_model import UserModel  # noqa: PLC0415 - only where a server is asked
+
+    with closing(UserModel(options.user_server, options.user_model, api_key=read_api_key(API_KEY_ENV))) as user:
+        yield user
 
 
 def within_window(

@@ -58,6 +58,8 @@ class Conversation:
     needed: int = 0
     """Things that the task needs and that have been asked for."""
     needless: int = 0
+    said: list[tuple[str, str]] = field(default_factory=list)
+    """Questions and answers so far."""
     _left: list[Need] = field(default_factory=list)
     _answered: int = 0
 
@@ -73,8 +75,39 @@ class Conversation:
         """Whether a tool must not be used yet."""
         return any(tool in need.gates for need in self._left)
 
+    @property
+    def has_changed(self) -> bool:
+        """Whether the user has changed their mind, whether they have said so or not."""
+        return bool(self.user.changes) and self._answered >= (self.user.changes_mind_after or 0)
+
     def ask(self, question: str) -> str:
         """The user's answer."""
+        answer = self._answer(question)
+        self.said.append((question, answer))
+        return answer
+
+    def hear(self, question: str, answer: str) -> None:
+        """Note an answer in words that are not the script's. A value was told where it stands there, an agreement where it was
+        asked for."""
+        told = answer.casefold()
+        asked, _ = self._asked(question)
+        heard = [
+            need
+            for need in self._left
+            if (need.sort == "agreement" and need in asked)
+            or (need.values and all(value.casefold() in told for value in need.values))
+        ]
+        self._left = [need for need in self._left if need not in heard]
+        if any(need.sort == "change" for need in heard):  # the old value is not needed any more
+            gone = [need for need in self._left if need.sort == "value" and need.slot in self.user.changes]
+            self._left = [need for need in self._left if need not in gone]
+            heard += gone
+        self.needed += len(heard)
+        self._answered += bool(heard)
+        self.needless += not heard
+        self.said.append((question, answer))
+
+    def _answer(self, question: str) -> str:
         asked, other = self._asked(question)
         changed = any(need.sort == "change" for need in asked)
         # Of a value that is told by the change already, the old one is not told any more.
@@ -91,7 +124,7 @@ class Conversation:
         """What a question gets of what is needed; else what is said to it."""
         asked = self._about(question)
         change = next((need for need in self._left if need.sort == "change"), None)
-        if change is not None and self._answered >= (self.user.changes_mind_after or 0):
+        if change is not None and self.has_changed:
             return [change, *asked], ""  # whatever the question is about
         if asked:
             return asked, ""

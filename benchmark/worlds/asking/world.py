@@ -46,6 +46,19 @@ REFUSAL = {
 """What the expert says."""
 
 
+Voice = Callable[[Task, Conversation, str], str]
+"""Says what the user of a task answers to a question."""
+
+
+def give_voice(world: object, voice: Voice) -> None:
+    """Have the user of a world, if it has one, speak in other words than the script's, whatever stands around them."""
+    inner: object | None = world
+    while inner is not None:
+        if isinstance(inner, AskingWorld):
+            inner.voice = voice
+        inner = getattr(inner, "_world", None)
+
+
 class AskingWorld:
     """A world with the user of its task.
 
@@ -59,6 +72,8 @@ class AskingWorld:
         self._world, self.task, self._state = world, task, state
         self.user: User = task.user
         self.conversation = Conversation(task.user, task.language)
+        self.voice: Voice | None = None
+        """Who says it in other words than the script."""
         self._has_changed = self._has_guessed = False
         self._before: object = None
         self._said = ""
@@ -81,7 +96,7 @@ class AskingWorld:
         """Ask the user, or call a tool of the world."""
         if name == ASK.function.name:
             fault = _fault_of(arguments)
-            return ToolResult(error=fault) if fault else ToolResult(self.conversation.ask(arguments["question"]))
+            return ToolResult(error=fault) if fault else ToolResult(self._ask(arguments["question"]))
         forbidden = self.conversation.forbids(name)
         watches = forbidden and self._state is not None and name not in self.user.confirms
         before = self._state() if watches and self._state is not None else None
@@ -92,6 +107,13 @@ class AskingWorld:
         if is_act and forbidden:
             self._has_guessed |= not watches or (self._state is not None and self._state() != before)
         return result
+
+    def _ask(self, question: str) -> str:
+        if self.voice is None:
+            return self.conversation.ask(question)
+        answer = self.voice(self.task, self.conversation, question)
+        self.conversation.hear(question, answer)
+        return answer
 
     def answer(self, text: str) -> None:
         """The agent's last words."""
