@@ -500,3 +500,22 @@ def test_what_was_written_is_read_by_the_adapters(serving: Any) -> None:
     assert (
         record.outcome == "partial" and record.metadata.instruction == "하나" and record.metadata.answer == "답: 하나"
     )
+
+
+def test_ratings_and_terms_of_models_decide_about_captured_chats(run: Run, tmp_path: Path) -> None:
+    def answer(path: str, body: Any) -> Reply:
+        return as_json({**completion("네"), "model": body["model"]})
+
+    with Scripted(answer) as scripted, capturing(scripted.url, tmp_path / "out") as proxy:
+        for text, model in (("좋은", "qwen3"), ("나쁜", "qwen3"), ("셋", "gpt-4o-mini")):
+            post(proxy.openai, "/chat/completions", {**asked(text), "model": model})
+    chats = proxy.rows("chats")
+    assert [chat["source"] for chat in chats] == ["capture/qwen3", "capture/qwen3", "capture/gpt-4o-mini"]
+    rated = zip(chats, (1, 0, 1), strict=True)
+    (tmp_path / "scores.csv").write_text("id,value\n" + "".join(f"{chat['id']},{value}\n" for chat, value in rated))
+    labels = ("--labels", tmp_path / "scores.csv", "--on", "id", "--good", "value>=1", "--bad", "value<=0")
+    source, out = tmp_path / "out" / "chats.jsonl", tmp_path / "rated.jsonl"
+    for licence, kept in (((), ["좋은", "셋"]), (("--licence", "commercial"), ["좋은"])):
+        code, _, error = run("convert", source, "--out", out, *labels, *licence)
+        assert code == 0, error
+        assert [json.loads(line)["messages"][0]["content"] for line in out.read_text().splitlines()] == kept

@@ -199,6 +199,17 @@ def test_one_instruction_is_a_record_that_says_the_same_and_judges_nothing() -> 
     assert record.metadata.tools[0].function.name == "find" and record.metadata.system == "도와주세요"
 
 
+def test_an_agent_may_give_calls_other_ids() -> None:
+    taking = Taking()
+    ask(taking, ["찾아"], choice(None, {"call_A": {"q": "x"}, "call_B": {"q": "y"}}))
+    told = ["찾아", choice(None, {"s1": {"q": "x"}, "s2": {"q": "y"}})["message"]]
+    told += [{"role": "tool", "tool_call_id": id, "content": f"{id}의"} for id in ("s1", "s2")]
+    ask(taking, told, choice(None, {"call_A": {"q": "z"}}))  # a server that counts anew
+    (chat,) = taking.chats()
+    assert [(m.tool_call_id, m.content) for m in chat.messages[2:4]] == [("call_A", "s1의"), ("call_B", "s2의")]
+    assert len({call.id for m in chat.messages for call in m.tool_calls}) == 3 and taking.weights() == [[None, None]]
+
+
 def test_several_instructions_or_an_open_call_are_no_record() -> None:
     taking = Taking()
     ask(taking, ["가"], "나")

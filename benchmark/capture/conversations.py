@@ -18,21 +18,20 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count
 from typing import Any
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue
 
 from benchmark.capture.exchanges import Api, Exchange
 from benchmark.capture.rows import Read, Sampled, read_exchange
-from data.chats import Chat, Message, Skip
+from data.chats import Chat, Message, Skip, check_messages
 from data.contribution.names import Names, texts_in
-from data.contribution.redaction import Redaction
+from data.contribution.redaction import Redaction, redact_value
 from data.formats.inferred_tools import with_inferred_tools
-from data.formats.reading import commands_of, without_names
+from data.formats.reading import CAPTURED, commands_of, without_names
 from data.formats.row_keys import Row
 from data.records import ToolSpec
-
-SOURCE = "capture"
 
 
 class Recorded(BaseModel):
@@ -106,7 +105,7 @@ class Turn:
             messages=tuple(self.messages()),
             tools=root.tools,
             id=self.chat_id,
-            source=SOURCE if model is None else f"{SOURCE}/{model}",
+            source=CAPTURED if model is None else f"{CAPTURED}/{model}",
             group=root.conversation or root.id.partition("/")[0],  # several answers of one request are one group
         )
         return with_inferred_tools([chat])[0]
@@ -169,9 +168,16 @@ class Conversations:
             if isinstance(chat, Skip):
                 lines.append(self._left_out(exchange, read.row, common, chat.reason))
                 continue
-            line, also = self._extended(exchange, read, common, chat, sampled)
-            lines.append(line)
-            changed |= also
+            digests = list(_digests(_said(chat)))
+            parent = self._parent(exchange, read, chat, digests)
+            added = self._extended(exchange, common, chat, sampled, parent, digests[-1])
+            if isinstance(added, str) and parent is not None:
+                added = self._extended(exchange, common, chat, sampled, None, digests[-1])
+            if isinstance(added, str):
+                lines.append(self._left_out(exchange, read.row, common, added))
+                continue
+            lines.append(added[0])
+            changed |= added[1]
         return lines, changed
 
     def take_unread(self, exchange: Exchange, reason: str) -> Recorded:
@@ -210,10 +216,9 @@ class Conversations:
         return line
 
     def _extended(
-        self, exchange: Exchange, read: Read, common: Row, chat: Chat, sampled: Sampled | None
-    ) -> tuple[Recorded, dict[str, Recorded]]:
-        digests = list(_digests(_said(chat)))
-        parent = self._parent(exchange, read, chat, digests)
+        self, exchange: Exchange, common: Row, chat: Chat, sampled: Sampled | None, parent: Turn | None, digest: bytes
+    ) -> tuple[Recorded, dict[str, Recorded]] | str:
+        """The line of an answer that goes on with `parent`, and those that change with it; or why there is none."""
         done = parent.size if parent is not None else 0
         redaction, names = self._known(exchange, parent, chat)
         knew = {*redaction.given_away, *names.users, *names.hosts}
@@ -222,6 +227,8 @@ class Conversations:
             for message in chat.messages[done:-1]
         ]
         new.append(chat.messages[-1])
+        before = parent.messages() if parent is not None else []
+        new = _with_ids(new, chat.messages[:done], before, redact=self.redact)
         tools = chat.tools if parent is None else ()
         written = {"messages": _dumped(new), "tools": [tool.model_dump(mode="json") for tool in tools]}
         if self.redact:
@@ -231,13 +238,16 @@ class Conversations:
         without_names(made, names)
         found += names.found
         is_as_said = made["messages"][-1] == _dumped(new)[-1]
-        key = (exchange.conversation, digests[-1])
+        messages = [Message.model_validate(each) for each in made["messages"]]
+        if fault := check_messages([*before, *messages]):
+            return f"no chat: {fault.partition(': ')[2]}"
+        key = (exchange.conversation, digest)
         same = self._ends.get(key)
         line = Recorded(
             **common,
             after=parent.recorded.id if parent is not None else None,
             same_as=same.recorded.id if same is not None else None,
-            messages=made["messages"],
+            messages=tuple(messages),
             tools=made["tools"],
             # The tokens of an answer spell out what was taken out of it.
             sampled=sampled if is_as_said else None,
@@ -313,6 +323,26 @@ class Conversations:
         return changed
 
 
+def _with_ids(
+    new: Iterable[Message], said: Iterable[Message], written: Iterable[Message], *, redact: bool
+) -> list[Message]:
+    """Messages whose results answer the calls of a conversation by the ids under which these were written, and whose own calls
+    have ids that are neither taken nor a secret."""
+    before, after = ([call.id for message in each for call in message.tool_calls] for each in (said, written))
+    ids: dict[str | None, str | None] = dict(zip(before, after, strict=True))
+    made = []
+    for message in new:
+        for call in message.tool_calls:
+            is_free = call.id not in after and not (redact and redact_value(call.id)[1])
+            free = (id for n in count(len(after)) if (id := f"call_{n}") not in after)
+            ids[call.id] = call.id if is_free else next(free)
+            after.append(str(ids[call.id]))
+        calls = tuple(call.model_copy(update={"id": ids[call.id]}) for call in message.tool_calls)
+        update = {"tool_calls": calls, "tool_call_id": ids.get(message.tool_call_id, message.tool_call_id)}
+        made.append(message.model_copy(update=update))
+    return made
+
+
 def _dumped(messages: Iterable[Message]) -> list[Row]:
     return [message.model_dump(mode="json") for message in messages]
 
@@ -322,15 +352,17 @@ def _dumped(messages: Iterable[Message]) -> list[Row]:
 
 def _said(chat: Chat) -> list[str]:
     """The tools, then each message, as lines that are equal where the same was said. Thoughts do not count, which are not sent
-    again, and neither does the space around a text."""
+    again, and neither do the space around a text and the names of calls, which some agents change."""
     return list(_said_in(chat.tools, chat.messages))
 
 
 def _said_in(tools: Iterable[ToolSpec], messages: Iterable[Message]) -> Iterator[str]:
     yield json.dumps([tool.model_dump(mode="json") for tool in tools], sort_keys=True, ensure_ascii=False)
+    places: dict[str | None, int] = {}
     for message in messages:
-        calls = [call.model_dump() for call in message.tool_calls]
-        said = [message.role, message.content.strip(), calls, message.tool_call_id]
+        places |= {call.id: len(places) + n for n, call in enumerate(message.tool_calls)}
+        calls = [[call.name, call.arguments] for call in message.tool_calls]
+        said = [message.role, message.content.strip(), calls, places.get(message.tool_call_id)]
         yield json.dumps(said, sort_keys=True, ensure_ascii=False)
 
 

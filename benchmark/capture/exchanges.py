@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
@@ -54,7 +54,7 @@ class Exchange:
 
     def to_line(self) -> bytes:
         """A line of JSON."""
-        value = asdict(self)
+        value = dict(vars(self))
         value |= {key: base64.b64encode(value[key]).decode() for key in ("request", "response")}
         value |= {key: value[key].isoformat() for key in ("asked_at", "answered_at")}
         return json.dumps(value).encode() + b"\n"

@@ -278,6 +278,7 @@ def main() -> None:
     """Wait for the folder, then write."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # the server ends it, by ending its input
         signal.signal(number, signal.SIG_IGN)
+    os.nice(10)  # whoever waits for an answer goes first
     parser = Parser(description=__doc__)
     parser.add_argument("out", type=Path)
     parser.add_argument("--no-redact", action="store_true")

@@ -19,7 +19,7 @@ from data.formats.catalogue import ADAPTERS
 from data.formats.inferred_tools import with_inferred_tools
 from data.formats.inputs import Chunk, Input, find_input, neighbours, whole_files
 from data.formats.judgements import is_nothing, shown, with_last_answer_only
-from data.formats.model_terms import why_model_not_commercial
+from data.formats.model_terms import maker_of, why_model_not_commercial
 from data.formats.parts import Row, Unrepresentable, tools_of, value_in, with_reasoning
 from data.formats.preference import SAME
 from data.formats.ratings import Ratings
@@ -60,7 +60,7 @@ def adapt(adapter: Adapter, row: Row, *, rules: KeyRules = NO_RULES, counts: Key
 
 def _adapt(adapter: Adapter, row: Row, rules: KeyRules, counts: KeyCounts) -> list[Result]:
     if adapter.reads_all:
-        return [_stamped(adapter, result) for result in _made(adapter, row)]
+        return [_stamped(adapter, result) for result in _rated(_made(adapter, row), row, rules)]
     if adapter.spans is not None:
         spans = row["rows"] if isinstance(row.get("rows"), list) else [span for _, span in adapter.spans(row)]
         if adapter.of_conversation is not None:
@@ -374,10 +374,17 @@ def why_row_not_commercial(licence: str | None, source: str) -> str | None:
     """The same of one row, as it travels with the row: by its licence, and by the source that it names."""
     if licence is not None and _NON_COMMERCIAL.search(re.sub(r"[\s_]+", "-", licence.lower())):
         return f"not commercial: licence {licence}"
-    adapter = ADAPTERS.get(source.split("/")[0])
+    part, _, model = source.partition("/")
+    adapter = ADAPTERS.get(part)
     if adapter is not None and why_not_commercial(adapter):
         return f"not commercial: source {adapter.name}"
+    if part == CAPTURED and (maker := maker_of(model)) is not None:
+        return f"not commercial: a model of {maker} answered"
     return None
+
+
+CAPTURED = "capture"
+"""The source of chats that `benchmark capture` recorded; behind a slash it names the model."""
 
 
 def not_commercial(result: Chat | PreferencePair) -> Skip | None:
