@@ -14,7 +14,7 @@ from benchmark.agent.episodes import Episode, Turn, move_to_message, open_episod
 from benchmark.agent.policies import POLICIES, policy_named
 from benchmark.runs.asking_kpis import asking_kpis
 from benchmark.runs.replay import replay
-from benchmark.worlds.asking.tasks import CASES
+from benchmark.worlds.asking.tasks import BASES, CASES
 from benchmark.worlds.asking.user import NEEDLESS_COST, Conversation
 from benchmark.worlds.asking.world import AskingWorld
 from benchmark.worlds.kinds import WORLDS, make_tasks
@@ -229,3 +229,53 @@ def test_the_commands_draw_them_only_when_asked_to_and_tell_the_numbers(bench: R
     assert bench("record", "--count", 70, "--asking", "--out", tmp_path / "r.jsonl")[0] == 0
     code, out, _ = bench("replay", tmp_path / "r.jsonl")
     assert code == 0, out
+
+
+IN_OTHER_WORDS = {
+    "the path of the file": [
+        "Where should I save it?",
+        "Which file do you mean?",
+        "What should the file be called?",
+        "To what location?",
+    ],
+    "the text": ["What should it say?", "What do you want me to write?", "What content goes in?", "Which words?"],
+    "the new path": ["Where to?", "What is the destination?", "What should it be renamed to?", "Which folder?"],
+    "the name of the note": ["What shall I call the note?", "Under which title?", "How should it be named?"],
+    "the text of the note": ["What should the note say?", "What do I write in it?", "Which content?"],
+    "the name to sign up": ["Who should I register?", "For whom?", "Which person is it?"],
+    "the address": ["Which page should I open?", "What is the URL?", "Where should I go?"],
+    "the city": ["Where does it go?", "Which town?", "Where should it be delivered?"],
+    "the item": ["What would you like to order?", "Which product?", "What should I buy?"],
+    "the customer": ["Who is it for?", "Whose order is it?", "Which client?"],
+    "the file for the output": [
+        "Where should the output go?",
+        "What file should I write to?",
+        "Where do I store the result?",
+    ],
+    "the name of the file": ["What should I call it?", "Which filename?", "Where should the code go?"],
+    "파일 경로": ["어디에 저장할까요?", "어느 파일인가요?", "파일 이름을 알려 주세요"],
+    "쓸 내용": ["뭐라고 쓸까요?", "무엇을 적을까요?", "본문은요?"],
+    "새 경로": ["어디로 옮길까요?", "새 이름은 무엇인가요?"],
+    "노트 이름": ["제목을 뭐로 할까요?", "노트를 뭐라고 부를까요?"],
+    "노트 내용": ["노트에 뭐라고 쓸까요?", "무엇을 적을까요?"],
+    "등록할 이름": ["누구를 등록할까요?", "어느 분인가요?"],
+    "주소": ["어느 페이지를 열까요?", "링크가 무엇인가요?"],
+    "도시": ["어디로 보낼까요?", "어느 도시인가요?"],
+    "주문할 물건": ["무엇을 주문할까요?", "어떤 상품이요?", "뭘 사 드릴까요?"],
+    "고객 이름": ["누구 주문인가요?", "누구를 위한 것인가요?"],
+    "출력을 쓸 파일": ["결과를 어디에 쓸까요?", "어느 파일에 저장하나요?"],
+    "파일 이름": ["뭐라고 이름 지을까요?", "어디에 만들까요?"],
+}
+
+
+@pytest.mark.parametrize("world", BASES)
+def test_every_value_of_every_world_is_told_to_whoever_asks_for_it_in_other_words(world: str) -> None:
+    languages: tuple[Literal["en", "ko"], ...] = ("en", "ko")
+    for base in BASES[world]:
+        for at, language in enumerate(languages):
+            labels = [told[at] for told in base.slots.values()]
+            for label in labels:
+                others = tuple(each for each in labels if each != label)
+                for question in IN_OTHER_WORDS[label]:
+                    talk = Conversation(User("missing", base.acts, knows={label: "lion"}, told=others), language)
+                    assert "lion" in talk.ask(question) and (talk.needed, talk.needless) == (1, 0), (label, question)

@@ -7,7 +7,7 @@ import json
 import shutil
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -15,11 +15,13 @@ from typing import Any
 import anyio
 import pytest
 
-from benchmark.agent.episodes import run_tasks
+from benchmark.agent.episodes import Episode, Turn, move_to_message, run_tasks
 from benchmark.agent.policies import Expert
+from benchmark.worlds.asking.world import AskingWorld
 from benchmark.worlds.kinds import with_folders
 from benchmark.worlds.own.folder import read_folder
 from benchmark.worlds.own.kind import open_kind
+from data.chats import Message, ToolCall
 from data.records import Outcome, Trajectory
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
@@ -83,6 +85,48 @@ def test_the_expert_solves_an_example_in_both_languages_and_repairs_a_fault(
     assert all(action.error is None for action in solved[unseen.id].action_sequence)
     assert any(action.error for action in solved[struck.id].action_sequence), "the fault was met"
     assert not list(path.rglob("*.db")) and not list(path.rglob("*.new")), "the folder itself stays as it is"
+
+
+def test_of_the_to_do_list_asking_is_right_and_guessing_refusing_and_asking_too_much_are_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("mcp")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    kind = open_kind(read_folder(EXAMPLES / "todo-mcp"))
+    first = {task.family: task for task in kind.tasks("test", 45, 1, asking=True)}
+    tasks = [first[name] for name in ("ask-due", "ask-which", "ask-delete-no", "impossible")]
+
+    class Saying:
+        """The expert; asking nobody, refusing at once, or asking a question more."""
+
+        def __init__(self, how: str) -> None:
+            self.how = how
+
+        def act(self, episodes: Sequence[Episode]) -> list[Turn]:
+            return [self.turn(episode) for episode in episodes]
+
+        def turn(self, episode: Episode) -> Turn:
+            assert isinstance(episode.world, AskingWorld)
+            if self.how == "refuses":
+                return Message(role="assistant", content="I can't do that. 할 수 없습니다.")
+            if self.how == "asks" and not episode.turns:
+                call = ToolCall(id="call_0", name="ask_user", arguments={"question": "Anything else?"})
+                return Message(role="assistant", tool_calls=(call,))
+            world = episode.world._world if self.how == "guesses" else episode.world
+            return move_to_message(world.expert(episode.actions))
+
+        def forget(self, episode: Episode) -> None:
+            return
+
+    scores: dict[str, dict[str, float]] = {}
+    for how in ("guesses", "refuses", "asks"):
+        records = run_tasks(Saying(how), tasks, label=how, max_steps=30, kinds=with_folders([kind]))
+        told = [(record, record.metadata.model_extra or {}) for record in records]
+        scores[how] = {str(extra["task"]["family"]): extra["score"] for _, extra in told}
+    nothing = dict.fromkeys((task.family for task in tasks), 0.0)
+    assert scores["guesses"] == nothing
+    assert scores["refuses"] == {**nothing, "impossible": 1.0}
+    assert scores["asks"] == {**dict.fromkeys(nothing, 1.0), "impossible": 0.9}, "a needless question costs"
 
 
 def load(path: Path) -> ModuleType:
