@@ -283,19 +283,27 @@ async def late() -> None:
     import asyncio
     await asyncio.sleep(60)
 
-server.run("streamable-http", port=int(sys.argv[1]))
+server.run(sys.argv[2], port=int(sys.argv[1]))
 """
 
 
+@pytest.mark.parametrize(
+    ("transport", "path", "ways"),
+    [
+        ("streamable-http", "mcp", [("flood", "too_large"), ("late", "late"), ("crash", "crashed")]),
+        ("sse", "sse", [("flood", "too_large"), ("crash", "crashed")]),  # how servers spoke before 2025-03-26
+    ],
+)
 def test_a_server_over_http_is_started_at_a_free_port_and_has_the_same_outcomes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    transport: str, path: str, ways: list[tuple[str, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("KEY", CANARY)
     (tmp_path / "server.py").write_text(OVER_HTTP)
-    entry = {"command": ["{python}", "server.py", "{port}"], "url": "http://127.0.0.1:{port}/mcp", "env": ["KEY"]}
+    command = ["{python}", "server.py", "{port}", transport]
+    entry = {"command": command, "url": f"http://127.0.0.1:{{port}}/{path}", "env": ["KEY"]}
     state = tmp_path / "state"  # server.py is found in the folder, though the server runs in the state
     state.mkdir()
-    for name, reason in [("flood", "too_large"), ("late", "late"), ("crash", "crashed")]:
+    for name, reason in ways:
         place = Place(folder=tmp_path, state=state, timeout_s=6 if name == "late" else 20)
         toolset = source_to_toolset(McpSource(mcp=McpServer.model_validate(entry)), place)
         try:

@@ -12,6 +12,9 @@ from benchmark.worlds.own.toolsets.servers import MESSAGE_BYTES
 from benchmark.worlds.own.toolsets.toolset import ServersFault
 from core.errors import UserError, nearest
 
+EVENT_BYTES = 1 << 20
+"""What the SDK's client of the older transport takes in one event."""
+
 
 def is_loopback(host: str) -> bool:
     """Whether a host of an address is this machine itself."""
@@ -47,6 +50,14 @@ def origin(url: httpx2.URL) -> tuple[str, str, int | None]:
     return url.scheme, url.host, url.port
 
 
+class Refused(ServersFault):
+    """A message was answered with a status of HTTP that is an error, and no JSON."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__("protocol", f"the server answered HTTP {status}")
+        self.status = status
+
+
 class _Bounded(httpx2.AsyncBaseTransport):
     """A transport that tells what the SDK would hide: redirects elsewhere, failures of HTTP itself, floods of bytes."""
 
@@ -76,7 +87,7 @@ class _Bounded(httpx2.AsyncBaseTransport):
             and request.method == "POST"
             and "json" not in response.headers.get("content-type", "")
         ):
-            self._note(ServersFault("protocol", f"the server answered HTTP {response.status_code}"))
+            self._note(Refused(response.status_code))
         if response.headers.get("content-encoding", "identity") != "identity":
             await response.aclose()
             self._note(ServersFault("garbled", "the server sent a packed answer, which was not asked for"))
@@ -84,7 +95,12 @@ class _Bounded(httpx2.AsyncBaseTransport):
         inner = response.stream
         assert isinstance(inner, httpx2.AsyncByteStream)
         is_stream = "event-stream" in response.headers.get("content-type", "")
-        response.stream = _Counted(inner, self._note, None if is_stream and request.method == "GET" else MESSAGE_BYTES)
+        response.stream = _Counted(
+            inner,
+            self._note,
+            EVENT_BYTES if is_stream and request.method == "GET" else MESSAGE_BYTES,
+            is_stream=is_stream,
+        )
         return response
 
     async def aclose(self) -> None:
@@ -92,16 +108,22 @@ class _Bounded(httpx2.AsyncBaseTransport):
 
 
 class _Counted(httpx2.AsyncByteStream):
-    def __init__(self, inner: httpx2.AsyncByteStream, note: Callable[[ServersFault], None], most: int | None) -> None:
+    """A body of at most so many bytes; of a stream, each event."""
+
+    def __init__(
+        self, inner: httpx2.AsyncByteStream, note: Callable[[ServersFault], None], most: int, *, is_stream: bool
+    ) -> None:
         self._inner = inner
         self._note = note
         self._most = most
+        self._is_stream = is_stream
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         count = 0
         async for piece in self._inner:
-            count += len(piece)
-            if self._most is not None and count > self._most:
+            end = max(piece.rfind(b"\n\n"), piece.rfind(b"\n\r\n")) if self._is_stream else -1
+            count = len(piece) - end if end >= 0 else count + len(piece)
+            if count > self._most:
                 self._note(ServersFault("too_large", f"the server sent more than {self._most >> 20} MiB"))
                 raise httpx2.ReadError("too large")
             yield piece

@@ -10,7 +10,7 @@ import asyncio
 import json
 import logging
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, nullcontext, suppress
 from typing import Any, cast
 from urllib.parse import urlsplit
 
@@ -18,12 +18,13 @@ import anyio
 import mcp_types as types
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 from mcp import ClientSession
+from mcp.client.sse import sse_client
 from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.exceptions import MCPError
 from mcp.shared.message import SessionMessage
 from pydantic import JsonValue, TypeAdapter, ValidationError
 
-from benchmark.worlds.own.toolsets.http import bounded_client, check_host
+from benchmark.worlds.own.toolsets.http import Refused, bounded_client, check_host
 from benchmark.worlds.own.toolsets.mcp_config import McpConnection
 from benchmark.worlds.own.toolsets.resetting import reset_shared
 from benchmark.worlds.own.toolsets.servers import LOOP, Server, Surroundings
@@ -44,6 +45,9 @@ _TOOL_RESULT: TypeAdapter[types.CallToolResult | types.InputRequiredResult] = Ty
 )
 _MODERN = (types.METHOD_NOT_FOUND, types.UNSUPPORTED_PROTOCOL_VERSION)
 """How a server refuses the handshake that only speaks versions without one."""
+
+_OLDER = (400, 404, 405)
+"""How a server that speaks only the older transport, HTTP with SSE, answers a message to its address."""
 
 # What a server gets wrong is told by its fault; the SDK would print it with a traceback, secrets included.
 logging.getLogger("mcp").setLevel(logging.CRITICAL)
@@ -73,6 +77,7 @@ class McpToolset:
         self._closing: asyncio.Event | None = None
         self._fault: ServersFault | None = None
         self._passed_over = ""
+        self._is_older = False
 
     def open(self) -> None:
         """Start or reach the server, and ask for its tools.
@@ -134,14 +139,18 @@ class McpToolset:
     async def _serve(self, ready: asyncio.Future[None]) -> None:
         """Hold the connection until it is closed. It is opened and closed in one task, as the SDK wants it."""
         try:
-            async with AsyncExitStack() as stack:
-                read, write = await stack.enter_async_context(self._streams())
-                self._session = await stack.enter_async_context(ClientSession(read, write))
-                await self._greet(self._session)
-                self.tools = await self._list_tools(self._session)
-                ready.set_result(None)
-                assert self._closing is not None
-                await self._closing.wait()
+            try:
+                await self._converse(ready)
+            except Exception:
+                refused = self._fault
+                if ready.done() or not isinstance(refused, Refused) or refused.status not in _OLDER:
+                    raise
+                self._is_older, self._fault = True, None
+                try:
+                    await self._converse(ready)
+                except Exception:
+                    self._fault = self._fault or refused
+                    raise
         except Exception as error:
             fault = await self._fault_of(error)
             self._fault = self._fault or fault
@@ -152,6 +161,16 @@ class McpToolset:
                 ready.cancel()
             if self._server is not None:
                 await self._server.stop()
+
+    async def _converse(self, ready: asyncio.Future[None]) -> None:
+        async with AsyncExitStack() as stack:
+            read, write = await stack.enter_async_context(self._streams())
+            self._session = await stack.enter_async_context(ClientSession(read, write))
+            await self._greet(self._session)
+            self.tools = await self._list_tools(self._session)
+            ready.set_result(None)
+            assert self._closing is not None
+            await self._closing.wait()
 
     @staticmethod
     async def _greet(session: ClientSession) -> None:
@@ -242,7 +261,7 @@ class McpToolset:
     async def _streams(self) -> AsyncIterator[tuple[Incoming, Outgoing]]:
         """The two streams of a session. What the server asks back is counted on the way."""
         connection, around = self._connection, self._around
-        if connection.command is not None:
+        if connection.command is not None and self._server is None:
             cwd = around.working_directory(connection.cwd)
             environment = around.environment(connection.environment)
             self._server = await Server.start(around.command(connection.command, cwd), cwd, environment, around)
@@ -262,14 +281,18 @@ class McpToolset:
                 await asyncio.gather(*tasks, return_exceptions=True)
             return
         url = connection.url
-        if self._server is not None:
+        if self._server is not None and not self._is_older:
             await self._server.listening(urlsplit(url).port or 80, around.place.timeout_s)
         client = bounded_client(url, connection.headers, self._note)
         is_ours = self._server is not None  # it is ended, and needs no farewell; one that hangs would not take it
-        stream = streamable_http_client(
-            url, http_client=client, terminate_on_close=not is_ours, max_sse_event_size=None
+        stream = (
+            sse_client(url, httpx_client_factory=lambda **_: client)
+            if self._is_older
+            else streamable_http_client(
+                url, http_client=client, terminate_on_close=not is_ours, max_sse_event_size=None
+            )
         )
-        async with client, stream as (read, write):
+        async with nullcontext() if self._is_older else client, stream as (read, write):
             relay = asyncio.ensure_future(self._relay(cast(Incoming, read), in_send))
             try:
                 yield in_receive, cast(Outgoing, write)
@@ -279,7 +302,10 @@ class McpToolset:
 
     def _note(self, fault: ServersFault) -> None:
         """What the transport has seen, before the SDK makes an error of its own of it."""
-        self._fault = self._fault or ServersFault(fault.reason, self._around.secrets.hide(fault.text))
+        told = (
+            fault if isinstance(fault, Refused) else ServersFault(fault.reason, self._around.secrets.hide(fault.text))
+        )
+        self._fault = self._fault or told
 
     async def _relay(self, read: Incoming, send: MemoryObjectSendStream[SessionMessage | Exception]) -> None:
         async with send:
