@@ -214,16 +214,26 @@ def test_tasks_of_other_projects_become_tasks_and_what_does_not_is_counted(run_a
         criteria = {"actions": actions, "communicate_info": says, "nl_assertions": ["x"]}
         return {"id": number, "user_scenario": scenario, "initial_state": None, "evaluation_criteria": criteria}
 
-    tasks = [tau2("0", [look, change], ["7"]), tau2("1", [look], ["old words"]), tau2("2", [], [])]
+    tasks = [tau2(number, [look, change], ["7"]) for number in ("0", "3", "4", "5")]
+    tasks[1:1] = [tau2("1", [look], ["old words"]), tau2("2", [], []), tau2("6", [look], ["old words"])]
     Path("tau2.json").write_text(json.dumps(tasks), encoding="utf-8")
     code, said, err = run_app("benchmark", "tasks", "import", "notes", "tau2.json", "--from", "tau2", "--split", "test")
-    assert code == 0 and "2 tasks (train 0, test 2), 1 left out" in said, said + err
+    assert code == 0 and "5 tasks (train 0, test 5), 2 left out" in said, said + err
+    assert "left out 1: an answer alone decides it, and a fifth of the tasks is such already" in said
     rows = [json.loads(line) for line in Path("notes/tasks.jsonl").read_text(encoding="utf-8").splitlines()]
     assert rows[0]["instruction"] == "Change it.\n\nIt is note 1.\n\nBe terse."
     assert [call["name"] for call in rows[0]["solution"]] == ["find_note", "change_note"] and "says" not in rows[0]
-    assert rows[1]["expects"] == "no_change" and rows[1]["says"] == ["old words"]
+    asked = [row for row in rows if row.get("expects") == "no_change"]
+    assert len(asked) == 1 and asked[0]["says"] == ["old words"]
     kind = open_notes(tmp_path / "other", tasks=rows)
     assert all(not check_task(kind, row).refusals for row in kind.folder.rows)
+
+    Path("split_tasks.json").write_text(
+        json.dumps({"train": ["0", "3"], "test": ["4"], "base": ["0"]}), encoding="utf-8"
+    )
+    assert run_app("benchmark", "tasks", "import", "split", "tau2.json", "--from", "tau2")[0] == 0
+    splits = {row["id"]: row["split"] for row in map(json.loads, Path("split/tasks.jsonl").read_text().splitlines())}
+    assert splits["tau2-0"] == splits["tau2-3"] == "train" and splits["tau2-4"] == "test"
 
     gym = {"id": 5, "responses_create_params": {"input": [{"role": "user", "content": "메모를 바꿔."}]}}
     gym |= {"ground_truth": [{"name": "change_note", "arguments": json.dumps(change["arguments"])}]}
@@ -234,7 +244,7 @@ def test_tasks_of_other_projects_become_tasks_and_what_does_not_is_counted(run_a
     )
     assert run_app("benchmark", "tasks", "import", "notes", "inspect.jsonl", "--from", "inspect")[0] == 0
     rows = [json.loads(line) for line in Path("notes/tasks.jsonl").read_text(encoding="utf-8").splitlines()]
-    assert rows[2]["solution"] == [{"name": "change_note", "arguments": {"id": 1, "text": "new"}}]
-    assert rows[3]["says"] == ["old words"] and len(rows) == 4
+    assert rows[5]["solution"] == [{"name": "change_note", "arguments": {"id": 1, "text": "new"}}]
+    assert rows[6]["says"] == ["old words"] and len(rows) == 7
     code, _, err = run_app("benchmark", "tasks", "import", "notes", "gym.jsonl", "--from", "harbor")
     assert code == 2 and "Docker" in err

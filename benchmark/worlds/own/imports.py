@@ -17,6 +17,7 @@ from benchmark.worlds.own.tasks import TaskRow, share_values
 from benchmark.worlds.own.tool_names import sounds_read_only
 from core.config import describe_validation_error
 from core.errors import UserError
+from core.files import read_json
 from core.json_lines import BadLine, read_jsonl
 
 Project = Literal["tau2", "nemo-gym", "inspect", "harbor"]
@@ -42,7 +43,8 @@ def import_tasks(project: Project, file: Path, split: Literal["train", "test"] |
     """Read tasks of a project.
 
     Args:
-        split: of all tasks; None gives six in ten to train, by the hash of their ids.
+        split: of all tasks; None takes the project's own split where one lies beside the file (tau2's split_tasks.json), and
+            else gives six in ten to train, by the hash of their ids.
 
     Raises:
         UserError: the file cannot be read or holds no tasks of this project.
@@ -51,10 +53,12 @@ def import_tasks(project: Project, file: Path, split: Literal["train", "test"] |
         raise UserError("--from harbor: its tasks are Docker images with their own tests, and nothing here runs Docker")
     read = {"tau2": _from_tau2, "nemo-gym": _from_nemo_gym, "inspect": _from_inspect}[project]
     made = Imported()
+    own_splits = _read_splits(file.with_name("split_tasks.json")) if project == "tau2" else {}
     for place, value in enumerate(_values(file)):
         try:
             row = read(value, place, made.changed)
-            own = split or ("train" if _point(row["id"]) < _TRAIN_SHARE else "test")
+            hashed = "train" if _point(row["id"]) < _TRAIN_SHARE else "test"
+            own = split or own_splits.get(row["id"], hashed)
             made.rows.append(TaskRow.model_validate({"split": own, **row}))
         except _LeftOut as why:
             made.left_out[str(why)] += 1
@@ -62,10 +66,30 @@ def import_tasks(project: Project, file: Path, split: Literal["train", "test"] |
             raise UserError(f"{file}: task {place}: {describe_validation_error(error, TaskRow)}") from None
         except (KeyError, TypeError, AttributeError) as error:
             raise UserError(f"{file}: task {place}: no task of {project}: {type(error).__name__}: {error}") from None
+    _keep_a_fifth(made)
     made.rows, both = share_values(made.rows)
     if both:
         made.changed["values stand in both splits and are declared as shared"] += both
     return made
+
+
+def _read_splits(file: Path) -> dict[str, str]:
+    """The split of each task as tau2 has it, where the file is there and names both splits."""
+    if not file.is_file():
+        return {}
+    splits = read_json(file)
+    named = splits if isinstance(splits, dict) else {}
+    return {_id("tau2", each): split for split in ("train", "test") for each in named.get(split) or ()}
+
+
+def _keep_a_fifth(made: Imported) -> None:
+    """Leave out tasks that an answer alone decides, beyond a fifth of all. Where all are such, check.py has to judge."""
+    answered = [row.id for row in made.rows if row.expects == "no_change"]
+    kept = (len(made.rows) - len(answered)) // 4  # one in five of all, which is what `tasks check` allows
+    if len(answered) < len(made.rows) and len(answered) > kept:
+        over = set(sorted(answered, key=_point)[kept:])
+        made.rows = [row for row in made.rows if row.id not in over]
+        made.left_out["an answer alone decides it, and a fifth of the tasks is such already"] += len(over)
 
 
 def _values(file: Path) -> Iterator[Any]:

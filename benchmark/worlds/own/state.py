@@ -194,15 +194,22 @@ def naming(values: Sequence[JsonValue]) -> str | None:
 
 def compare_states(before: Entries, expected: Entries, actual: Entries) -> tuple[int, list[str], list[str]]:
     """How many entries had to change, which of these are not right, and which others have changed."""
-    filled = {parent for entries in (before, expected, actual) for pointer in entries for parent in _parents(pointer)}
+    filled: set[str] | None = None
     goals = 0
     missing: list[str] = []
     damage: list[str] = []
     for pointer in dict.fromkeys([*before, *expected, *actual]):
         old, wanted, now = (entries.get(pointer, _ABSENT) for entries in (before, expected, actual))
-        if pointer in filled and all(each in _EMPTY or each is _ABSENT for each in (old, wanted, now)):
-            continue  # an empty list is nothing beside the entries that it holds elsewhere
         is_goal, is_right = not _same(old, wanted), _same(wanted, now)
+        if is_right and not is_goal:
+            continue  # nearly all of a large state
+        if all(each in _EMPTY or each is _ABSENT for each in (old, wanted, now)):
+            if filled is None:
+                filled = {
+                    parent for entries in (before, expected, actual) for each in entries for parent in _parents(each)
+                }
+            if pointer in filled:
+                continue  # an empty list is nothing beside the entries that it holds elsewhere
         goals += is_goal
         if not is_right:
             told = f"{pointer or '/'}: expected {_shown(wanted)}, is {_shown(now)}"

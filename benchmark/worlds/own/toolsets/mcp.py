@@ -286,7 +286,7 @@ class McpToolset:
         client = bounded_client(url, connection.headers, self._note)
         is_ours = self._server is not None  # it is ended, and needs no farewell; one that hangs would not take it
         stream = (
-            sse_client(url, httpx_client_factory=lambda **_: client)
+            sse_client(url, httpx_client_factory=lambda headers=None, timeout=None, auth=None: client)
             if self._is_older
             else streamable_http_client(
                 url, http_client=client, terminate_on_close=not is_ours, max_sse_event_size=None
