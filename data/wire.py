@@ -49,6 +49,8 @@ class Source(_Wire):
     """Keys of rows that no adapter looked at."""
     not_judged: dict[str, int] = {}
     redacted: dict[str, int] = {}
+    too_long: Annotated[int, Field(exclude_if=lambda count: not count)] = 0
+    """Windows that are longer than asked for, because one of their steps is."""
     stopped_at_max_rows: bool = False
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from data.formats.model_terms import maker_of
 from data.formats.openai_chat import chat_to_openai_row, openai_chat_row
 from data.formats.reading import adapt
 from data.sets.prepared import read_prepared
-from data.sets.windows import chat_to_windows, count_by_bytes
+from data.sets.windows import CountTokens, Windows, chat_to_windows, count_by_bytes
 from support.commands import Run
 from support.made_chats import chats
 from support.paths import SAMPLES
@@ -117,14 +118,22 @@ def said(message: Message) -> str:
     return message.model_dump_json()
 
 
+def count_by_words(text: str) -> int:
+    """As a tokenizer counts, to which a text is no sum of its bytes."""
+    return len(re.findall(r"\w+|\W", text))
+
+
+@pytest.mark.parametrize("count", [count_by_bytes, count_by_words])
 @given(chats(tools=True, reasoning=True), st.integers(1, 400))
-@settings(max_examples=150, deadline=None)
-def test_windows_hold_every_target_once_and_cut_no_call_from_its_result(chat: Chat, tokens: int) -> None:
-    windows = chat_to_windows(chat, tokens)
+@settings(max_examples=100, deadline=None)
+def test_windows_hold_every_target_once_and_cut_no_call_from_its_result(
+    count: CountTokens, chat: Chat, tokens: int
+) -> None:
+    windows = chat_to_windows(chat, tokens, count).chats
     trained = [said(m) for m in chat.messages if m.loss_weight > 0]
     assert [said(m) for w in windows for m in w.messages if m.loss_weight > 0] == trained
-    whole = count_by_bytes(chat.model_dump_json())
-    assert chat_to_windows(chat, 4 * whole + 400) == [chat]
+    whole = count(chat.model_dump_json())
+    assert chat_to_windows(chat, 4 * whole + 400, count) == Windows([chat])
     begin = next(n for n, m in enumerate(chat.messages) if m.role == "assistant")
     for window in windows:
         assert window.messages[:begin] == chat.messages[:begin]
@@ -160,6 +169,44 @@ def test_a_session_of_300_turns_becomes_windows_that_fit_and_a_set_on_one_side(t
     built = read_prepared(tmp_path / "set")
     sides = [{row.group for row in rows} for rows in (built.train, built.validation)]
     assert sides[0].isdisjoint(sides[1]) and len(built.train) + len(built.validation) == len(windows) + 1
+
+
+def turns(*said: str, weight: int | None = None) -> list[dict[str, Any]]:
+    return [
+        {"role": role, "content": text, **({"weight": weight} if role == "assistant" and weight is not None else {})}
+        for text in said
+        for role in ("user", "assistant")
+    ]
+
+
+def test_long_steps_and_empty_windows_are_counted_and_told(tmp_path: Path, run: Run) -> None:
+    messages = [*turns(*["가" * 200] * 4, weight=0), *turns("가" * 9000), *turns("끝")]
+    rows = write(tmp_path / "rows.jsonl", [{"messages": messages}])
+    code, shown, error = run("convert", rows, "--split-long", 1000, "--out", tmp_path / "out.jsonl")
+    assert code == 0, error
+    made = chats_in(tmp_path / "out.jsonl")
+    counts = json.loads((tmp_path / "out.counts.json").read_text(encoding="utf-8"))
+    empty = counts["dropped"]["a window in which nothing is learned"]
+    assert empty >= 1 and counts["read"] == counts["kept"] + empty and "a window in which nothing is learned" in shown
+    long = [
+        window
+        for window in made
+        if count_by_bytes(json.dumps([m.to_template() for m in window.messages], ensure_ascii=False)) > 1000
+    ]
+    assert counts["too_long"] == len(long) == 1 and "too long: 1 windows hold a step" in shown
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(f"out: {tmp_path}/set\nsplit_long: 1000\nsources: [{{path: {rows}}}]\n", encoding="utf-8")
+    code, shown, error = run("build", "--config", recipe)
+    assert code == 0 and "too long: 1 windows hold a step" in shown, error
+
+
+def test_a_question_that_nobody_answered_yet_stands_in_the_window_of_its_answer() -> None:
+    said = (("user", "과제"), ("assistant", "네" * 20), ("user", "하나" * 20), ("user", "둘" * 20), ("assistant", "답"))
+    messages = [{"role": role, "content": text} for role, text in said]
+    chat = Chat.model_validate({"messages": messages, "id": "c", "source": "made"})
+    for tokens in range(40, 200, 10):
+        (last,) = [w for w in chat_to_windows(chat, tokens).chats if w.messages[-1].content == "답"]
+        assert [m.content[0] for m in last.messages if m.role == "user"] == ["과", "하", "둘"]
 
 
 # --- ratings ---

@@ -57,6 +57,10 @@ def print_keys(counts: dict[str, Any]) -> None:
     if counts["redacted"]:
         kinds = ", ".join(f"{count} {kind}" for kind, count in counts["redacted"].items())
         print(f"redacted: {kinds} (`--no-redact` leaves logs as they are; in a build's YAML: `redact: false`)")
+    if counts.get("too_long"):
+        print(
+            f"too long: {counts['too_long']} windows hold a step that is longer than a window alone; they are kept whole"
+        )
     unread = list(counts["not_read"].items())
     if unread:
         print_table(("not read", "rows"), unread[:KEYS_SHOWN])

@@ -209,12 +209,15 @@ class KeyCounts:
     """Keys that judge answers and held null or blank text. Such rows are kept."""
     redacted: Counter[str] = field(default_factory=Counter)
     """How many secrets became placeholders, by kind."""
+    too_long: int = 0
+    """How many windows are longer than was asked for."""
 
     def add(self, other: KeyCounts) -> None:
         """Count what another chunk holds."""
         self.unread.update(other.unread)
         self.not_judged.update(other.not_judged)
         self.redacted.update(other.redacted)
+        self.too_long += other.too_long
 
 
 def _is_side(value: Any) -> bool:

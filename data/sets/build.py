@@ -208,7 +208,7 @@ def _results(source: _Source, counts: KeyCounts) -> Iterator[Result]:
         )
         for part in source.parts
     )
-    results = chain.from_iterable(source.shape.results(result) for _, result in adapted)
+    results = chain.from_iterable(source.shape.results(result, counts) for _, result in adapted)
     for result in chain.from_iterable(map(to_labelled, results)) if source.labelled else results:
         if isinstance(result, Skip):
             yield result
@@ -396,6 +396,7 @@ def _stage(
         not_read=dict(keys.unread.most_common()),
         not_judged=dict(keys.not_judged.most_common()),
         redacted=dict(keys.redacted.most_common()),
+        too_long=keys.too_long,
         stopped_at_max_rows=stopped,
     )
 

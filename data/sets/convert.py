@@ -38,7 +38,7 @@ from data.formats.recognise import AUTO, RecognisedPart, _tell_absent_columns, f
 from data.formats.row_keys import NO_RULES, KeyCounts, KeyRules
 from data.models import read_tokenizer
 from data.records import ToolSpec
-from data.sets.windows import CountTokens, chat_to_windows, count_by_bytes
+from data.sets.windows import EMPTY_WINDOW, CountTokens, chat_to_windows, count_by_bytes
 
 Licence = Literal["commercial"]
 BAD_ROWS_SHOWN = 3
@@ -59,8 +59,8 @@ class Shape:
     tokenizer: str | None = None
     """The model whose tokens are counted for that; null estimates them."""
 
-    def results(self, result: Result) -> list[Result]:
-        """A result with these tools, and in windows."""
+    def results(self, result: Result, counts: KeyCounts) -> list[Result]:
+        """A result with these tools, and in windows, with a Skip for each one in which nothing is learned."""
         if not isinstance(result, Chat):
             return [result]
         if self.tools:
@@ -68,7 +68,9 @@ class Shape:
         if self.split_long_tokens is None:
             return [result]
         count = count_by_bytes if self.tokenizer is None else _counter(self.tokenizer)
-        return list(chat_to_windows(result, self.split_long_tokens, count))
+        windows = chat_to_windows(result, self.split_long_tokens, count)
+        counts.too_long += windows.too_long
+        return [*windows.chats, *[EMPTY_WINDOW] * windows.empty]
 
 
 @cache
@@ -115,7 +117,7 @@ def _convert_chunk(
         if isinstance(results, BadLine):
             bad.append(results)
             continue
-        for result in chain.from_iterable(map(shape.results, results)):
+        for result in chain.from_iterable(shape.results(each, done.keys) for each in results):
             if licence and not isinstance(result, Skip):
                 result = not_commercial(result) or result
             if isinstance(result, Skip):
@@ -277,6 +279,7 @@ def convert(
             "not_read": dict(keys.unread.most_common()),
             "not_judged": dict(keys.not_judged.most_common()),
             "redacted": dict(keys.redacted.most_common()),
+            **({"too_long": keys.too_long} if keys.too_long else {}),
         }
         if not kept and why_refused is None:
             reasons = [f"  {count} x {reason}" for reason, count in dropped.most_common()]

@@ -2,15 +2,17 @@
 
 A session of a day is one chat of 100,000 tokens. No window cuts a call from its results, every target stands in exactly one
 window, and a chat that fits stays as it is. What a user asked for later is said again at the head of a window that begins in
-the middle of the work on it. A step that is longer than a window alone stays whole, for whoever trains to refuse.
+the middle of the work on it. A step that is longer than a window stays whole, for whoever trains to refuse, and is counted.
+Windows in which nothing is learned are left out and counted.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
-from data.chats import Chat, Message
+from data.chats import Chat, Message, Skip
 
 SPLIT_LONG_TOKENS = 8192
 """How long windows are where nobody says it."""
@@ -18,6 +20,16 @@ BYTES_PER_TOKEN = 3
 """Without a tokenizer, a token counts as so many bytes: fewer than tokenizers make of English, code or Korean."""
 
 CountTokens = Callable[[str], int]
+EMPTY_WINDOW = Skip("a window in which nothing is learned")
+
+
+class Windows(NamedTuple):
+    """The windows of a chat, and how many were left out because nothing is learned in them."""
+
+    chats: list[Chat]
+    empty: int = 0
+    too_long: int = 0
+    """How many are longer than windows may be, because one of their steps is."""
 
 
 def count_by_bytes(text: str) -> int:
@@ -37,9 +49,9 @@ def _steps(messages: Sequence[Message]) -> Iterator[list[Message]]:
         yield step
 
 
-def chat_to_windows(chat: Chat, tokens: int, count: CountTokens = count_by_bytes) -> list[Chat]:
+def chat_to_windows(chat: Chat, tokens: int, count: CountTokens = count_by_bytes) -> Windows:
     """The windows of a chat, of `tokens` tokens at most where its steps allow it; those in which nothing is learned are left
-    out, unless nothing is learned in any. A chat that fits is its own only window."""
+    out, but for the first where nothing is learned in any. A chat that fits is its own only window."""
 
     def length(messages: Sequence[Message]) -> int:
         return sum(count(json.dumps(message.to_template(), ensure_ascii=False)) for message in messages)
@@ -50,7 +62,7 @@ def chat_to_windows(chat: Chat, tokens: int, count: CountTokens = count_by_bytes
         else 0
     )
     if tools + length(chat.messages) <= tokens:
-        return [chat]
+        return Windows([chat])
     begin = next((place for place, message in enumerate(chat.messages) if message.role == "assistant"), 0)
     head = list(chat.messages[:begin])
     room = tokens - tools - length(head)
@@ -65,7 +77,7 @@ def chat_to_windows(chat: Chat, tokens: int, count: CountTokens = count_by_bytes
         # A question opens a window rather than ending one, but for its answer.
         if window and used + size > room:
             windows.append(window)
-            window = [] if is_user else list(asked)
+            window = [] if is_user and is_answered else list(asked)
             used = length(window)
         if is_user:
             asked = [*(asked if not is_answered else []), *step]
@@ -75,7 +87,8 @@ def chat_to_windows(chat: Chat, tokens: int, count: CountTokens = count_by_bytes
     windows.append(window)
     group = chat.group or f"{chat.source}:{chat.id}"
     taught = [part for part in windows if any(message.loss_weight > 0 for message in part)] or windows[:1]
-    return [
+    made = [
         chat.model_copy(update={"id": f"{chat.id}/window-{n}", "group": group, "messages": (*head, *part)})
         for n, part in enumerate(taught, start=1)
     ]
+    return Windows(made, len(windows) - len(taught), sum(length(part) > room for part in taught))
