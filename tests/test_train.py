@@ -17,6 +17,7 @@ from trl import DPOConfig, SFTConfig
 from trl.experimental.orpo import ORPOConfig
 
 from benchmark.loop.plan import LoopConfig
+from benchmark.loop.sweep import SweepConfig
 from core.config import read_config
 from core.errors import UserError
 from data.chats import Chat, PreferencePair
@@ -31,7 +32,7 @@ from support.forking import forked
 from support.training import adapter_hash, forked_two, launch_two, losses, options, read_chat, read_pair, train
 from train import dpo, fit, kto, orpo, sft
 from train.fit import MetricsFile, read_metrics
-from train.options import DataOptions, PairOptions
+from train.options import DataOptions, DpoOptions, PairOptions
 from train.outcome import run_main
 from train.parsing import LabelConfig, ModelOptions, parse_options
 from train.trainers import PairTrainer
@@ -210,6 +211,27 @@ def test_dpo_starts_from_the_sft_adapter_with_its_copy_as_reference(
     assert stages[1].data.sources[0].kept_by_source == {"test": 9}
 
 
+def test_dpo_ends_when_its_chosen_sides_become_too_unlikely(
+    sft_run: Path, sets: dict[str, Path], tmp_path: Path
+) -> None:
+    more: dict[str, Any] = {
+        "lora_dropout": 0.0,
+        "learning_rate": 3e-1,
+        "max_steps": 9,
+        "beta": 0.01,
+        "loss_type": "sigmoid",
+    }
+    dpo.main(options(sft_run, sets["pairs"], tmp_path / "dpo", stop_at_chosen_drop=0.001, **more))
+    stopped = json.loads((tmp_path / "dpo" / "run.json").read_text("utf-8"))["stopped_at_chosen_drop"]
+    logged = {line["step"]: line for line in read_metrics(tmp_path / "dpo") if "loss" in line}
+    assert 1 <= stopped["step"] < 9 and max(logged) == stopped["step"]
+    for step, line in logged.items():
+        reference = line["logps/chosen"] - line["rewards/chosen"] / 0.01
+        fell = (reference - line["logps/chosen"]) / -reference > 0.001
+        assert fell == (step == stopped["step"])
+    assert (tmp_path / "dpo" / "adapter_model.safetensors").exists()
+
+
 def test_references_are_computed_once_for_all_runs_and_change_nothing(
     sft_run: Path, sets: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -274,7 +296,7 @@ def test_scored_tokens_are_the_models_own_words(tiny_model: Path) -> None:
 
 COMMANDS = {
     "sft": (sft, (DataOptions, ModelOptions, SFTConfig)),
-    "dpo": (dpo, (PairOptions, ModelOptions, DPOConfig)),
+    "dpo": (dpo, (DpoOptions, ModelOptions, DPOConfig)),
     "orpo": (orpo, (PairOptions, ModelOptions, ORPOConfig)),
     "kto": (kto, (PairOptions, ModelOptions, LabelConfig)),
 }
@@ -297,7 +319,10 @@ def test_every_config_is_read_by_its_real_parser(path: Path) -> None:
         kinds: dict[str, Any] = {".plan.yaml": PlanSpec, "curate.yaml": CurateConfig}
         read_config(path, next((kind for end, kind in kinds.items() if path.name.endswith(end)), BuildConfig))
     elif kind == "benchmark":
-        assert read_config(path, LoopConfig).rounds >= 1
+        if "\narms:" in path.read_text(encoding="utf-8"):
+            assert read_config(path, SweepConfig).arms
+        else:
+            assert read_config(path, LoopConfig).rounds >= 1
     else:
         pytest.fail(f"nothing reads configs/{kind}")
 

@@ -20,13 +20,14 @@ from pathlib import Path
 if not __package__:  # run as a file: put the project's root where train/ itself would be, from any working directory
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from train.options import PairOptions, tell_help
+from train.options import DpoOptions, tell_help
 
 if __name__ == "__main__":
-    tell_help(__doc__, PairOptions)  # before TRL is imported, which takes seconds
+    tell_help(__doc__, DpoOptions)  # before TRL is imported, which takes seconds
 
 from trl import DPOConfig
 
+from train.chosen_drop import ChosenDrop
 from train.environment import prepare_environment
 from train.fit import fit, print_plan
 from train.model import load_model
@@ -40,7 +41,7 @@ from train.training_data import load_data
 
 def main(argv: list[str] | None = None) -> None:
     """Parse, load the model, render the data, train, save."""
-    options, model_options, training = parse_options((PairOptions, ModelOptions, DPOConfig), argv)
+    options, model_options, training = parse_options((DpoOptions, ModelOptions, DPOConfig), argv)
     with RunFolder(training.output_dir, dry_run=options.dry_run) as run, deterministic(options.deterministic):
         prepare_environment(options.wandb, training)
         everything = resolved(options, model_options, training)
@@ -66,9 +67,13 @@ def main(argv: list[str] | None = None) -> None:
             key = reference_key(loaded, autocast="bfloat16" if training.bf16 else "float16" if training.fp16 else None)
             key += f"-ld{training.ld_alpha:g}" if training.ld_alpha is not None else ""
             trainer.use_references(data.units, data.rendered, ReferenceCache(cache_folder(), model_key=key))
+        drop = None
+        if options.stop_at_chosen_drop is not None:
+            drop = ChosenDrop(options.stop_at_chosen_drop, beta=training.beta)
         fit(
             trainer=trainer, loaded=loaded, options=options, training=training, method="dpo",
             everything=everything, data=data, findings=findings, run=run,
+            drop=drop,
         )  # fmt: skip
 
 

@@ -36,6 +36,7 @@ from train import checkpoints
 from train.audit.audit import audit, print_findings, refusal
 from train.audit.findings import Finding
 from train.benchmarking import Benchmarking, check_benchmark
+from train.chosen_drop import ChosenDrop
 from train.environment import open_wandb
 from train.logging_state import read_logging_state
 from train.model import LoadedModel
@@ -147,10 +148,11 @@ def fit(
     data: TrainingData,
     findings: list[Finding],
     run: RunFolder | None = None,
+    drop: ChosenDrop | None = None,
 ) -> None:
     """Train, unless this very run is already finished, and leave a run folder behind.
 
-    `run` is a command's hold on the folder; without it, as in a notebook, signals are not looked at.
+    `run` is a command's hold on the folder; without it, as in a notebook, signals are not looked at. `drop` may end it early.
 
     Raises:
         UserError: if `options.resume` names no checkpoint, the folder holds another run, or an option would make resuming
@@ -189,6 +191,8 @@ def fit(
     trainer.settings, trainer.settings_changed = {**settings, "processes": training.world_size}, start.changed
     if options.benchmark_every:  # before the watch, which looks at what is to be saved
         trainer.add_callback(Benchmarking(trainer, options.benchmark_every, benchmark_arguments, run))
+    if drop is not None:
+        trainer.add_callback(drop)
     watch = Watch(trainer, data.units["train"], data.rendered["train"], run)
     trainer.add_callback(watch)
 
@@ -212,6 +216,8 @@ def fit(
         plot_metrics(folder)
         record["finished"] = datetime.now(UTC).isoformat(timespec="seconds")
         record["metrics"] = {name: value for name, value in metrics.items() if isinstance(value, int | float)}
+        if drop is not None and drop.stopped is not None:
+            record["stopped_at_chosen_drop"] = drop.stopped
         record["batches_without_targets"] = trainer.batches_without_targets
         write_record(folder, record)
         say(f"saved {folder} (adapter, run.json, metrics.jsonl, loss.png)")

@@ -14,6 +14,7 @@ from dataclasses import MISSING, Field, dataclass, field, fields
 from typing import Any, Literal, get_args, get_type_hints
 
 from core.command_line import Parser
+from core.errors import UserError
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 
@@ -89,9 +90,27 @@ class PairOptions(DataOptions):
     )
 
 
+@dataclass
+class DpoOptions(PairOptions):
+    """`PairOptions` for losses with a reference."""
+
+    stop_at_chosen_drop: float | None = field(
+        default=None,
+        metadata={
+            "help": "Stop when the chosen sides' log-probs fall below the reference's by this share, such as 0.1."
+        },
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.stop_at_chosen_drop is not None and not self.stop_at_chosen_drop > 0:
+            raise UserError(f"stop_at_chosen_drop: {self.stop_at_chosen_drop}, expected a share above 0, such as 0.1")
+
+
 GROUPS: Mapping[str, tuple[str, ...]] = {
     "What is trained on": ("data", "chat_template_path", "benchmark_tasks", "audit_allow"),
     "The run": ("dry_run", "resume", "allow_mismatch", "deterministic", "tree", "wandb"),
+    "Preferences": ("stop_at_chosen_drop",),
     "The benchmark while training goes on": ("benchmark_every", "benchmark_args"),
 }
 OF_TRL: Mapping[str, str] = {
@@ -149,7 +168,8 @@ def help_text(about: str, options: type[DataOptions], of_method: Mapping[str, st
     known = {each.name: each for each in fields(options)}
     told = {name: each.metadata["help"] + _default(each) for name, each in known.items()}
     told.setdefault("chat_template_path", "Chat template (Jinja) instead of the model's own; saved with the adapter.")
-    groups = {title: {name: told[name] for name in names} for title, names in GROUPS.items()}
+    groups = {title: {name: told[name] for name in names if name in told} for title, names in GROUPS.items()}
+    groups = {title: entries for title, entries in groups.items() if entries}
     if of_method is not None:
         groups["The method"] = dict(of_method)
     groups["Most used of TRL's"] = dict(OF_TRL)

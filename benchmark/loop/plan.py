@@ -25,26 +25,28 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import combinations
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from benchmark.kpis import compare_success, kpis
+from benchmark.runs.shown import kpi_to_text
 from benchmark.worlds.own.folder import read_folder
 from core.errors import UserError
 from core.files import read_json, write_json
 from data.records import read_trajectories
+from data.wire import Kpi
 
 ROOT = Path(__file__).resolve().parents[2]
 NO_PAIRS = "the model's failures gave no new pair"
 
 
-class _Strict(BaseModel):
+class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
 
-def _words(text: str) -> str:
+def check_words(text: str) -> str:
     try:
         shlex.split(text)
     except ValueError as error:
@@ -52,17 +54,17 @@ def _words(text: str) -> str:
     return text
 
 
-class TaskSet(_Strict):
+class TaskSet(Strict):
     """Which tasks, and further options of the command that takes them."""
 
     count: int = Field(ge=1, strict=True)
     seed: int = Field(ge=0, strict=True)
     options: str = ""
 
-    _options_are_words = field_validator("options")(_words)
+    _options_are_words = field_validator("options")(check_words)
 
 
-class Stagewise(_Strict):
+class Stagewise(Strict):
     """One kind of training."""
 
     config: str
@@ -71,10 +73,10 @@ class Stagewise(_Strict):
     validation_share: float = Field(default=0.1, ge=0, lt=1)
     """Share of the groups of its data that are kept apart to measure the loss on."""
 
-    _options_are_words = field_validator("options")(_words)
+    _options_are_words = field_validator("options")(check_words)
 
 
-class LoopConfig(_Strict):
+class LoopConfig(Strict):
     """The YAML of `python -m benchmark loop`."""
 
     out: str
@@ -105,7 +107,7 @@ class LoopConfig(_Strict):
     pairs: str = ""
     """Options of `python -m data pairs`, such as --first 2 or --level trajectory."""
 
-    _are_words = field_validator("launch", "serve", "tasks", "run", "pairs")(_words)
+    _are_words = field_validator("launch", "serve", "tasks", "run", "pairs")(check_words)
 
     @field_validator("serve")
     @classmethod
@@ -146,7 +148,7 @@ class Stage:
 
     name: str
     round: int
-    """From 1; 0 for what belongs to all rounds."""
+    """From 1; 0 for what belongs to all rounds, and in sweeps."""
     folder: Path
     """Where its marker and its log go."""
     command: tuple[str, ...]
@@ -164,16 +166,20 @@ class Stage:
     """Files that are written before it starts."""
     uses_model: bool = False
     """Whether it computes with a model, and so wants a GPU."""
+    part: str = ""
+    """In a sweep, whose stage it is: a seed, an arm, a variant."""
 
     @property
     def id(self) -> str:
         """Its name among all stages."""
+        if self.part:
+            return f"{self.part}/{self.name}"
         return f"round-{self.round}/{self.name}" if self.round else self.name
 
     @property
     def trains(self) -> bool:
         """Whether it is a training."""
-        return self.name in ("sft", "dpo")
+        return self.name in ("sft", "dpo", "kto")
 
     @property
     def code(self) -> tuple[str, ...]:
@@ -181,7 +187,7 @@ class Stage:
         folders = ["core", "data"]
         if self.trains:
             folders.append("train")
-        elif self.name not in ("sft-data", "dpo-data", "pairs"):
+        elif self.name != "pairs" and not self.name.endswith("-data"):
             folders.append("benchmark")
         return tuple(f"{folder}/**/*" for folder in folders)
 
@@ -194,6 +200,24 @@ class Stage:
     def marker(self) -> Path:
         """What core/stages.py needs to tell whether it is done."""
         return self.folder / ".stages" / f"{self.name}.json"
+
+
+class Plan(Protocol):
+    """What is run stage by stage: a loop, or a sweep."""
+
+    out: Path
+
+    def stages(self) -> list[Stage]:
+        """All stages in order, as far as can be said now."""
+        ...
+
+    def decides(self, stage: Stage) -> dict[str, Any]:
+        """What decides the outcome of a stage that is no command, by name; empty for the others."""
+        ...
+
+    def decide(self, stage: Stage) -> str | None:
+        """Carry out a stage that is no command, and tell what was decided; None for the others."""
+        ...
 
 
 class Loop:
@@ -423,6 +447,16 @@ class Loop:
             after=(*(stage.id for stage in tests), *([f"round-{last}/choose"] if self.config.validation else [])),
         )  # fmt: skip
 
+    def decides(self, stage: Stage) -> dict[str, Any]:
+        """See `Plan`."""
+        if stage.name != "choose":
+            return {}
+        return {"rounds": self.config.rounds, "patience": self.config.patience}
+
+    def decide(self, stage: Stage) -> str | None:
+        """See `Plan`."""
+        return decision_to_text(self.choose(stage.round)) if stage.name == "choose" else None
+
     def choose(self, number: int) -> dict[str, Any]:
         """Decide by the validation tasks which model goes on and whether the loop does; written to round.json and `best`.
 
@@ -472,3 +506,24 @@ def command_words(*parts: object) -> tuple[str, ...]:
     return tuple(
         word for part in parts for word in (shlex.split(part) if isinstance(part, str) else [str(part)]) if word
     )
+
+
+def decision_to_text(decision: dict[str, Any]) -> str:
+    shown = ", ".join(f"{label} {kpi_text('success_rate', kpi)}" for label, kpi in decision["validation"].items())
+    stop = f"; the loop stops: {decision['stop']}" if decision["stop"] else ""
+    return (
+        f"round {decision['round']} on validation tasks: {shown}; {decision['taken']} is taken, "
+        f"{_points(decision['gain'])} to the best before; the best now is {decision['best']}{stop}"
+    )
+
+
+def kpi_text(name: str, kpi: dict[str, Any]) -> str:
+    return kpi_to_text(name, Kpi(**kpi))
+
+
+def _points(gain: dict[str, Any]) -> str:
+    if gain["value"] is None:
+        return "not measured"
+    if gain["low"] is None:
+        return f"{100 * gain['value']:+.1f} points"
+    return f"{100 * gain['value']:+.1f} points ({100 * gain['low']:+.1f} to {100 * gain['high']:+.1f})"

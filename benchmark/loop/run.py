@@ -23,8 +23,18 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from benchmark.kpis import UNITS, kpis
-from benchmark.loop.plan import NO_PAIRS, ROOT, Loop, LoopConfig, Stage, command_words
-from benchmark.runs.shown import kpi_to_text, title_of
+from benchmark.loop.plan import (
+    NO_PAIRS,
+    ROOT,
+    Loop,
+    LoopConfig,
+    Plan,
+    Stage,
+    command_words,
+    decision_to_text,
+    kpi_text,
+)
+from benchmark.runs.shown import title_of
 from core.config import read_config, read_yaml
 from core.errors import UserError, nearest
 from core.files import Lock, Taken, code_sha256, file_sha256, read_json, write_json, write_whole
@@ -33,7 +43,6 @@ from core.screen import print_table
 from core.stages import Marker, file_fingerprint
 from data.models import model_files
 from data.records import read_trajectories
-from data.wire import Kpi
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -57,7 +66,7 @@ def _fingerprint(path: Path) -> str | None:
     return hashlib.sha256(named.encode()).hexdigest()
 
 
-def _marker(loop: Loop, stage: Stage) -> Marker:
+def _marker(loop: Plan, stage: Stage) -> Marker:
     """Everything that decides what a stage makes, by name: its options and code, its configs' keys, the contents it reads."""
     described: dict[str, Any] = {"code": code_sha256(ROOT, stage.code), "arguments": []}
     name = None
@@ -79,8 +88,7 @@ def _marker(loop: Loop, stage: Stage) -> Marker:
             described |= {name: _fingerprint(Path(name)) for name in sorted(named)}
     described |= {str(path): text for path, text in stage.writes.items()}
     described |= {str(path): _fingerprint(path) or str(path) for path in stage.reads}
-    if stage.name == "choose":
-        described |= {"rounds": loop.config.rounds, "patience": loop.config.patience}
+    described |= loop.decides(stage)
     return Marker(stage.marker, described, _fingerprint)
 
 
@@ -95,12 +103,12 @@ class StageFailed(UserError):
         self.code = code
 
 
-class _Stop(Exception):
+class Stop(Exception):
     """SIGTERM: stop the stage in order."""
 
 
-def _stop(_number: int, _frame: FrameType | None) -> NoReturn:
-    raise _Stop
+def stop(_number: int, _frame: FrameType | None) -> NoReturn:
+    raise Stop
 
 
 @contextmanager
@@ -125,7 +133,7 @@ def _alone(stage: Stage) -> Iterator[None]:
 class Board:
     """What has become of each stage: a table on a terminal, a line for each start and end elsewhere."""
 
-    def __init__(self, loop: Loop) -> None:
+    def __init__(self, loop: Plan) -> None:
         self.loop = loop
         self.states: dict[str, str] = {}
         self.words = ""
@@ -171,7 +179,7 @@ class Board:
         return self.states.get(stage.id) or ("done before" if "made" in read_json(stage.marker) else "")
 
 
-def run_stage(loop: Loop, stage: Stage, board: Board) -> None:
+def run_stage(loop: Plan, stage: Stage, board: Board) -> None:
     """Run a stage, unless what it made is there and made of the same.
 
     Raises:
@@ -203,9 +211,9 @@ def run_stage(loop: Loop, stage: Stage, board: Board) -> None:
         command = list(stage.command)
         board.say(f"\n$ {shlex.join(command)}")
         began = time.monotonic()
-        if stage.name == "choose":
-            decision = loop.choose(stage.round)
-            board.say(_decision_text(decision))
+        decided = loop.decide(stage)
+        if decided is not None:
+            board.say(decided)
         else:
             _run(stage, command, board)
         seconds = round(time.monotonic() - began, 1)
@@ -238,7 +246,7 @@ def _run(stage: Stage, command: list[str], board: Board) -> None:
             if board.live is None and time.monotonic() > next_line:
                 board.say(f"{stage.id}, {seconds:.0f} s: {last_line(stage.log)}")
                 next_line += SECONDS_BETWEEN_LINES
-    except (_Stop, KeyboardInterrupt):
+    except (Stop, KeyboardInterrupt):
         board.say(f"{stage.id}: stopping it")
         child.terminate()
         child.wait()
@@ -260,27 +268,6 @@ def _executable(command: Sequence[str]) -> list[str]:
     """The command with the programs of this very environment."""
     program = Path(sys.executable).parent / command[0]
     return [str(program) if program.exists() else command[0], *command[1:]]
-
-
-def _decision_text(decision: dict[str, Any]) -> str:
-    shown = ", ".join(f"{label} {_text('success_rate', kpi)}" for label, kpi in decision["validation"].items())
-    stop = f"; the loop stops: {decision['stop']}" if decision["stop"] else ""
-    return (
-        f"round {decision['round']} on validation tasks: {shown}; {decision['taken']} is taken, "
-        f"{_points(decision['gain'])} to the best before; the best now is {decision['best']}{stop}"
-    )
-
-
-def _text(name: str, kpi: dict[str, Any]) -> str:
-    return kpi_to_text(name, Kpi(**kpi))
-
-
-def _points(gain: dict[str, Any]) -> str:
-    if gain["value"] is None:
-        return "not measured"
-    if gain["low"] is None:
-        return f"{100 * gain['value']:+.1f} points"
-    return f"{100 * gain['value']:+.1f} points ({100 * gain['low']:+.1f} to {100 * gain['high']:+.1f})"
 
 
 # ---------------------------------------------------------------- the summary
@@ -309,16 +296,16 @@ def summarise(loop: Loop) -> dict[str, Any]:
                 cells: list[object] = [number, name, pairs if label == "dpo" else ""]
                 if validates:
                     validated = decision["validation"].get(label)
-                    cells.append(_text("success_rate", validated) if validated else "")
+                    cells.append(kpi_text("success_rate", validated) if validated else "")
                     cells.append("taken" if decision["taken"] == label else "")
-                rows.append((*cells, *(_text(*kpi) for kpi in tested[name].items())))
+                rows.append((*cells, *(kpi_text(*kpi) for kpi in tested[name].items())))
     summary = {"config": loop.config.model_dump(mode="json"), "rounds": rounds}
     if rounds:
         heads = ("round", "model", "pairs", *(("validation", "") if validates else ()), *map(title_of, UNITS))
         title = "on test tasks, with 95 % intervals"
         print_table(heads, rows, title=f"{title}; validation: success on training tasks" if validates else title)
         for each in rounds if validates else ():
-            print(_decision_text(each))
+            print(decision_to_text(each))
         _picture(rounds, loop.out / "rounds.png")
     write_json(loop.out / "summary.json", summary)
     return summary
@@ -387,13 +374,13 @@ def loop_command(
         for each in loop.stages():
             print(json.dumps(_stage_to_json(loop, each), ensure_ascii=False))
     else:
-        before = signal.signal(signal.SIGTERM, _stop)
+        before = signal.signal(signal.SIGTERM, stop)
         try:
             _run_one(loop, stage, number) if stage is not None else _run_all(loop)
         except StageFailed as failed:
             sys.stderr.write(f"error: {failed}\n")
             raise typer.Exit(failed.code) from None
-        except (_Stop, KeyboardInterrupt):
+        except (Stop, KeyboardInterrupt):
             sys.stderr.write("stopped; the same command goes on from there\n")
             raise typer.Exit(STOPPED) from None
         finally:

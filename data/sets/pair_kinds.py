@@ -160,7 +160,7 @@ def _pit_to_pair(record: Trajectory, others: Sequence[Trajectory]) -> Iterator[P
     results = [_completed_to_pair(record, way, step) for way in ways]
     pairs = [result for result in results if isinstance(result, PreferencePair)]
     yield (
-        min(pairs, key=lambda pair: (_characters(pair.chosen), pair.id))
+        min(pairs, key=lambda pair: (said_characters(pair.chosen), pair.id))
         if pairs
         else Skip("no way from there is known")
     )
@@ -202,7 +202,7 @@ def _tries_to_pairs(tries: Iterable[Trajectory]) -> Iterator[PreferencePair | Sk
         by_task[record.metadata.group or record.id].append(record)
     for records in by_task.values():
         successes = [record for record in records if record.outcome is Outcome.SUCCESS]
-        lengths = {record.id: _characters(trajectory_to_turns(record)) for record in records}
+        lengths = {record.id: said_characters(trajectory_to_turns(record)) for record in records}
         used: Counter[str] = Counter()
         for record in records:
             if record.outcome is Outcome.SUCCESS:
@@ -217,7 +217,7 @@ def _tries_to_pairs(tries: Iterable[Trajectory]) -> Iterator[PreferencePair | Sk
             yield trajectories_to_pair(nearest_one, record, level="trajectory")
 
 
-def _characters(messages: Iterable[Message]) -> int:
+def said_characters(messages: Iterable[Message]) -> int:
     """The length of what the model says: words, thoughts and calls; the model's own tokens are not known here."""
     said = [message for message in messages if message.role == "assistant"]
     return sum(
@@ -230,14 +230,14 @@ def _characters(messages: Iterable[Message]) -> int:
 
 def lengths(pairs: Iterable[PreferencePair]) -> tuple[int, int]:
     """Characters that the model says on all chosen and on all rejected sides."""
-    both = [(_characters(pair.chosen), _characters(pair.rejected)) for pair in pairs]
+    both = [(said_characters(pair.chosen), said_characters(pair.rejected)) for pair in pairs]
     return sum(chosen for chosen, _ in both), sum(rejected for _, rejected in both)
 
 
 def balanced(pairs: Sequence[PreferencePair]) -> tuple[list[PreferencePair], int]:
     """Most of the pairs, so that all chosen sides together are within 10 % as long as all rejected ones; and how many are left
     out, each time the one without which both are nearest to each other."""
-    kept = {place: (_characters(pair.chosen), _characters(pair.rejected)) for place, pair in enumerate(pairs)}
+    kept = {place: (said_characters(pair.chosen), said_characters(pair.rejected)) for place, pair in enumerate(pairs)}
     chosen, rejected = lengths(pairs)
     while abs(chosen - rejected) > MOST_IMBALANCE * min(chosen, rejected):
         excess = chosen - rejected
