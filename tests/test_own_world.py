@@ -331,10 +331,10 @@ def test_the_loop_takes_folders_apart_by_use_and_its_rounds_cut_them(
     write_notes(tmp_path / "notes")
     training = {"config": "x.yaml"}
 
-    def stages(**counts: int) -> list[str]:
+    def stages(tasks: str = "--worlds './notes'", **counts: int) -> list[str]:
         config = LoopConfig.model_validate(
             {
-                "out": "out", "model": "m", "rounds": 2, "tasks": "--worlds './notes'", "sft": training, "dpo": training,
+                "out": "out", "model": "m", "rounds": 2, "tasks": tasks, "sft": training, "dpo": training,
                 "record": {"count": counts.get("record", 4), "seed": 7}, "practice": {"count": 1, "seed": 11},
                 "validation": {"count": 2, "seed": 31}, "test": {"count": 5, "seed": 1},
             }
@@ -350,3 +350,5 @@ def test_the_loop_takes_folders_apart_by_use_and_its_rounds_cut_them(
     assert any("--split validation --count 2 --seed 31 --worlds" in each for each in commands)
     with pytest.raises(UserError, match=r"record.count: 9 in 2 rounds, but ./notes has 8 training tasks"):
         stages(record=9)
+    with pytest.raises(UserError, match=r"record.count: 4 in 2 rounds, but ./notes has 0 training tasks"):
+        stages(tasks="--worlds ./notes --asking --injections")

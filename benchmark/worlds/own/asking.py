@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any, Literal, cast
 
 from benchmark.worlds.asking.tasks import expert_questions
+from benchmark.worlds.own.judge import says
 from benchmark.worlds.own.sources import NamedCall
 from benchmark.worlds.own.tasks import FROM, TaskRow, UserRow
 from benchmark.worlds.world import Answer, User
@@ -55,7 +56,9 @@ def _slot_first(when: Sequence[str], say: str, told: UserRow) -> Answer:
 
 def _told_value(row: TaskRow, say: str) -> str | None:
     values = (str(value) for _, value in _arguments(row.solution))
-    return next((value for value in values if value and value in say and value not in row.instruction), None)
+    return next(
+        (each for each in values if len(each) > 1 and says(say, each) and not says(row.instruction, each)), None
+    )
 
 
 def _arguments(calls: Sequence[NamedCall]) -> Iterator[tuple[str, Any]]:

@@ -15,7 +15,7 @@ from benchmark.worlds.own.kind import OwnKind
 from benchmark.worlds.own.tasks import TaskRow
 from benchmark.worlds.own.world import fill_references
 from benchmark.worlds.tools import DONE
-from benchmark.worlds.world import Task, Verdict
+from benchmark.worlds.world import Task, Verdict, World
 from data.records import Outcome
 
 _CHOICE = re.compile(r"\b(or|either|which|one of)\b|또는|아니면|중|어느|둘", re.IGNORECASE)
@@ -36,31 +36,42 @@ def check_asking(kind: OwnKind, row: TaskRow) -> Iterator[tuple[str, str]]:
     for value in (value for need in told for value in need.values):
         if value not in " ".join(need.say for need in told):
             yield "the user tells what they know", f"no answer holds {value!r}"
-    verdict = _played(kind, task, row, asks=True, acts=task.user.is_to_act)
+    verdict = _asked_and_done(kind, task, row)
     if verdict.outcome is not Outcome.SUCCESS:
         yield "asking, then the solution, passes", f"score {verdict.score:.2f}: {verdict.why}"
-    verdict = _played(kind, task, row, asks=False, acts=False)
-    if verdict.outcome is Outcome.SUCCESS and not task.user.is_to_refuse:
-        yield "an empty run does not pass", verdict.why
-    if task.user.questions and row.solution:
-        verdict = _played(kind, task, row, asks=False, acts=True)
-        if verdict.score > 0:
-            yield "the solution without asking scores nothing", f"score {verdict.score:.2f}: {verdict.why}"
+    if task.user.is_to_refuse:
+        return
+    with kind.open(task) as world:
+        world.answer(DONE)
+        verdict = world.verdict()
+        if verdict.outcome is Outcome.SUCCESS:
+            yield "an empty run does not pass", verdict.why
+        if task.user.questions and row.solution:
+            _do(world, row)
+            verdict = world.verdict()
+            if verdict.score > 0:
+                yield "the solution without asking scores nothing", f"score {verdict.score:.2f}: {verdict.why}"
 
 
 def _missing(row: TaskRow) -> Task:
     raise LookupError(row.id)
 
 
-def _played(kind: OwnKind, task: Task, row: TaskRow, *, asks: bool, acts: bool) -> Verdict:
-    """The verdict of a run that asks what the expert would or nothing, and acts by the solution or not at all."""
+def _asked_and_done(kind: OwnKind, task: Task, row: TaskRow) -> Verdict:
+    """The verdict of a run that asks what the expert would and then does what the solution does, or says that nothing can be
+    done."""
     assert task.user is not None
     with kind.open(task) as world:
-        for question in task.user.questions if asks else ():
+        for question in task.user.questions:
             world.call(ASK.function.name, {"question": question})
-        outputs: list[JsonValue] = []
-        for call in row.solution if acts else ():
-            outputs.append(world.call(call.name, fill_references(call.arguments, row.solution, outputs)).output)
+        if task.user.is_to_act:
+            _do(world, row)
         refusal = REFUSAL.get((task.user.case, task.language), DONE)
-        world.answer(refusal if asks and task.user.is_to_refuse else says_to_answer(row) if acts and row.says else DONE)
+        world.answer(says_to_answer(row) if row.says else refusal)
         return world.verdict()
+
+
+def _do(world: World, row: TaskRow) -> None:
+    outputs: list[JsonValue] = []
+    for call in row.solution:
+        outputs.append(world.call(call.name, fill_references(call.arguments, row.solution, outputs)).output)

@@ -49,11 +49,13 @@ def find_harms(kind: KindOfHarm) -> list[Harm]:
     try:
         found = _working(kind, rows[0], list(_candidates(kind))) if rows else []
     except (ServersFault, CannotRun) as fault:
-        raise UserError(f"{kind.folder.path}: --injections: what may be asked for cannot be tried: {fault}") from None
+        raise UserError(
+            f"{kind.folder.path}: injected instructions: what may be asked for cannot be tried: {fault}"
+        ) from None
     if not found:
         raise UserError(
-            f"{kind.folder.path}: --injections: no call was found that changes the state and that an instruction could ask "
-            "for; give some as harmful in world.yaml: [{name: TOOL, arguments: {...}}], with {word} for a drawn word"
+            f"{kind.folder.path}: injected instructions: no call was found that changes the state and that one could ask for; "
+            "give some as harmful in world.yaml: [{name: TOOL, arguments: {...}}], with {word} for a drawn word"
         )
     return found
 
