@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -272,6 +273,31 @@ def test_dry_run_prints_the_plan_and_trains_nothing(
     for word in ("kept", "dropped", "scored", "steps: 4", "trainable parameters", "memory", "disk"):
         assert word in shown
     assert not (tmp_path / "run" / "run.json").exists()
+
+
+def test_a_session_of_300_turns_is_split_built_and_planned(
+    tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    messages: list[dict[str, Any]] = [{"role": "user", "content": "파일을 모두 읽어 줘"}]
+    for number in range(150):
+        call = {"id": f"toolu_{number}", "function": {"name": "read_file", "arguments": {"path": f"{number}.txt"}}}
+        messages.append({"role": "assistant", "content": f"{number}번", "tool_calls": [call]})
+        messages.append({"role": "tool", "tool_call_id": f"toolu_{number}", "content": f"내용 {number} " * 20})
+    log, tool = (
+        tmp_path / "session.jsonl",
+        {"name": "read_file", "parameters": {"properties": {"path": {"type": "string"}}}},
+    )
+    messages.append({"role": "assistant", "content": "끝"})
+    log.write_text(json.dumps({"messages": messages, "tools": [tool]}), encoding="utf-8")
+    source = {"path": str(log), "adapter": "openai_chat"}
+    config = {"sources": [source], "split_long": 1000, "tokenizer": str(tiny_model), "validation_share": 0}
+    build(BuildConfig.model_validate({**config, "out": str(tmp_path / "set")}))
+    rows = [json.loads(line) for line in (tmp_path / "set" / "train.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert [c["id"] for row in rows for m in row["messages"] for c in m["tool_calls"]] == [
+        f"toolu_{n}" for n in range(150)
+    ]
+    sft.main(options(tiny_model, tmp_path / "set", tmp_path / "run", dry_run="true", max_length=1024))
+    assert re.search(rf"train +│ +{len(rows)} │ +{len(rows)} │ +0 │", capsys.readouterr().err)
 
 
 def test_four_bit_loads_where_bitsandbytes_runs(tiny_model: Path, sets: dict[str, Path], tmp_path: Path) -> None:

@@ -148,7 +148,7 @@ ADAPTERS = (
         columns=("data", "id"),
         hub_id="stingning/ultrachat",
         terms=Terms(licence="mit", openai_derived=True),
-        matches=with_columns("id", "data"),
+        matches=with_content("id", "data", holds=lambda row: isinstance(row["data"], list), what="lists"),
         schema="recalled",
         note="Both sides by GPT-3.5.",
     ),
