@@ -21,6 +21,7 @@ import httpx
 import pyarrow as pa
 import pytest
 
+from benchmark.capture.command import listen
 from benchmark.capture.proxy import read_upstream
 from core.errors import UserError
 from data.chats import Chat, Skip
@@ -204,6 +205,11 @@ def test_it_listens_on_this_machine_alone(serving: Any) -> None:
         assert other.connect_ex(("127.0.0.2", port)) != 0
 
 
+def test_parts_are_sent_at_once_and_not_gathered_for_forty_milliseconds() -> None:
+    with listen(0) as listening:
+        assert listening.proto == socket.IPPROTO_TCP, "asyncio switches Nagle's algorithm off for such sockets alone"
+
+
 @pytest.mark.parametrize(
     "url, told",
     [
@@ -371,6 +377,15 @@ def test_a_server_that_starts_again_is_asked_again(tmp_path: Path) -> None:
             assert client.post(proxy.openai + "/chat/completions", json=asked("셋")).status_code == 200
     said = [chat["messages"][0]["content"] for chat in proxy.rows("chats")]
     assert said[0] == "하나" and said[-1] == "셋"
+
+
+def test_a_kept_connection_that_the_server_has_closed_costs_no_answer(tmp_path: Path) -> None:
+    with Scripted(echo) as first, capturing(first.url, tmp_path) as proxy:
+        assert post(proxy.openai, "/chat/completions", asked("하나")).status_code == 200
+        first.end()
+        with Scripted(echo, port=first.port):
+            assert post(proxy.openai, "/chat/completions", asked("둘")).status_code == 200
+    assert [chat["messages"][0]["content"] for chat in proxy.rows("chats")] == ["하나", "둘"]
 
 
 STARTED = """

@@ -68,7 +68,8 @@ def listen(port: int) -> socket.socket:
     Raises:
         UserError: where the port is taken.
     """
-    listening = socket.socket()
+    # Said in full: of a socket without its protocol asyncio does not know that parts are to be sent at once.
+    listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind(("127.0.0.1", port))
@@ -99,7 +100,8 @@ async def capture(
 
     async with _writing(out, redact=redact) as (recording, counts):
         # Nothing of this machine's own decides where a request goes or what it holds: no proxies, no .netrc.
-        limits = httpx.Limits(max_connections=None, max_keepalive_connections=100)
+        # Many servers close a connection that was idle for five seconds.
+        limits = httpx.Limits(max_connections=None, max_keepalive_connections=100, keepalive_expiry=3)
         timeout = httpx.Timeout(None, connect=30)
         async with httpx.AsyncClient(trust_env=False, follow_redirects=False, timeout=timeout, limits=limits) as client:
             proxy = Proxy(upstream, client, recording, listening.getsockname()[1])
@@ -175,7 +177,9 @@ async def _writing(out: Path, *, redact: bool) -> AsyncIterator[tuple[Recording,
             counts.update(told.get("counts", {}))
             refused.extend([told["refused"]] if "refused" in told else [])
             ready.set()
-        recording.failed = recording.failed or "the process that writes has ended"
+        if process.stdin is not None and not process.stdin.is_closing():
+            recording.failed = "the process that writes has ended"
+            typer.echo(f"capture: {recording.failed}", err=True)
         ready.set()
 
     hearing = asyncio.ensure_future(hear(process.stdout))

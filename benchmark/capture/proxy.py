@@ -47,6 +47,7 @@ _OURS = {b"host", b"content-length", b"expect", CONVERSATION_HEADER.encode()}
 _SECRET_HEADERS = ("authorization", "x-api-key", "api-key", "x-goog-api-key")
 _SHORTEST_KEY = 16
 """A shorter one, such as `not-needed`, may be a word."""
+_CLOSED = (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError)
 _REDIRECTS = (301, 302, 303, 307, 308)
 _LAST_EVENT = re.compile(
     rb"(?:^|[\r\n])(?:data: ?\[DONE\]|event: ?(?:message_stop|response\.(?:completed|failed|incomplete)))"
@@ -189,7 +190,10 @@ class Proxy:
         is_empty = not body and not any(name == b"content-length" for name, _ in headers)
         request = httpx.Request(scope["method"], url, headers=passed, content=None if is_empty else body)
         try:
-            response = await self.client.send(request, stream=True)
+            try:
+                response = await self.client.send(request, stream=True)
+            except _CLOSED:  # a kept connection that the server has closed meanwhile, as when it has started again
+                response = await self.client.send(request, stream=True)
         except httpx.HTTPError as error:
             await _say(send, 502, f"{self.upstream.origin} did not answer: {type(error).__name__}")
             return
