@@ -5,22 +5,26 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
-from benchmark.agent.episodes import CRASHED, FROZEN_START, Episode, InvalidTry, Turn, run_tasks
+from benchmark.agent.episodes import CRASHED, FROZEN_START, Episode, InvalidTry, Try, Turn, run_tasks
 from benchmark.agent.policies import Expert, policy_named
+from benchmark.agent.transformers_model import Model
 from benchmark.loop.plan import Loop, LoopConfig
 from benchmark.runs.replay import CannotReplay, replay
+from benchmark.runs.window import solution_to_messages, within_window
+from benchmark.worlds.own.folder import read_folder
 from benchmark.worlds.own.judge import says
-from benchmark.worlds.own.kind import OwnKind
+from benchmark.worlds.own.kind import OwnKind, open_kind
 from benchmark.worlds.own.state import compare_states, state_to_entries
 from benchmark.worlds.own.tasks import SaidNumber
 from benchmark.worlds.world import ToolResult
 from core.errors import UserError
 from data.chats import Message, ToolCall
 from data.records import Outcome, Trajectory
+from data.trajectories import actions_to_messages
 from support.commands import Run
 from support.own_tools import TASKS, Notes, open_notes, play_notes, write_notes
 
@@ -352,3 +356,39 @@ def test_the_loop_takes_folders_apart_by_use_and_its_rounds_cut_them(
         stages(record=9)
     with pytest.raises(UserError, match=r"record.count: 4 in 2 rounds, but ./notes has 0 training tasks"):
         stages(tasks="--worlds ./notes --asking --injections")
+
+
+def test_a_window_is_compared_with_what_the_solution_leads_to(tmp_path: Path) -> None:
+    kind = open_notes(
+        tmp_path / "notes", faults=["busy", "malformed", "truncated", "rate_limited", "timed_out"], share=0.8, wait=True
+    )
+    tasks = kind.tasks("train", 12, 1)
+    assert sum(bool(task.faults) for task in tasks) > 4
+    for record in run_tasks(Expert(), tasks, label="x", kinds={"notes": kind}):
+        starts = Notes.starts
+        told = solution_to_messages(kind, next(task for task in tasks if task.id == record.metadata.group))
+        assert Notes.starts == starts, "the twin's results are kept"
+        made = actions_to_messages(record.metadata, record.action_sequence)
+        assert [message.role for message in told] == [message.role for message in made]
+        for mine, its in zip(told, made, strict=True):
+            assert [call.name for call in mine.tool_calls] == [call.name for call in its.tool_calls]
+            assert abs(len(mine.content or "") - len(its.content or "")) < 30, (mine, its)
+
+    class Small:
+        """A model whose window holds so many characters."""
+
+        window: int | None = 900
+
+        def fits(self, messages: Sequence[Message], tools: Sequence[Any]) -> bool:
+            return sum(len(message.content or "") for message in messages) <= (self.window or 0)
+
+    long = {"id": "long", "split": "test", "instruction": "Read it.", "solution": [
+        {"name": "list_notes"}, {"name": "add_note", "arguments": {"title": "new", "text": "n"}}]}  # fmt: skip
+    state = json.loads((tmp_path / "notes" / "state" / "notes.json").read_text(encoding="utf-8"))
+    big = write_notes(tmp_path / "big", tasks=[long, TASKS[0]])
+    (big / "state" / "notes.json").write_text(json.dumps([{**state[0], "text": "x" * 2000}]), encoding="utf-8")
+    other = open_kind(read_folder(big))
+    beyond: list[Try] = []
+    tries = [Try(task) for task in other.tasks("test", 2, 1)]
+    fitting = list(within_window(cast(Model, Small()), tries, beyond, {"notes": other}))
+    assert [attempt.task.id for attempt in beyond] == ["long"] and len(fitting) == 1

@@ -154,6 +154,34 @@ def test_code_that_cannot_be_used_is_told_with_its_line(code: str, reason: str, 
     assert fault.value.reason == reason
 
 
+@pytest.mark.parametrize(
+    ("parameters", "row", "given"),
+    [
+        ("id, instruction='-'", {}, {"id": "t1", "instruction": "차 한 잔"}),
+        ("orders=()", {"orders": ["tea"]}, {"orders": ["tea"]}),
+        ("**row", {"orders": []}, {"id": "t1", "instruction": "차 한 잔", "orders": []}),
+        ("**row", {"id": "own"}, {"id": "own", "instruction": "차 한 잔"}),
+        ("", {}, {}),
+    ],
+)
+def test_reset_gets_the_fields_of_the_task_that_it_names(
+    parameters: str, row: dict[str, object], given: dict[str, object], tmp_path: Path
+) -> None:
+    code = f"class Shop:\n    def reset(self, {parameters}):\n        self.given = dict(locals())\n"
+    code += "        self.given.pop('self')\n        self.given.update(self.given.pop('row', {}))\n"
+    task = {"id": "t1", "instruction": "차 한 잔"}
+    with opened(tmp_path, code, task=task, row=row) as toolset:
+        toolset.reset()
+        told = toolset.call(STATE, {}).output
+        assert told == {"given": given}
+
+
+def test_a_row_whose_field_reset_does_not_take_is_told(tmp_path: Path) -> None:
+    code = "class Shop:\n    def reset(self, orders=()):\n        pass\n"
+    with opened(tmp_path, code, row={"ordrs": []}) as toolset, pytest.raises(ServersFault, match="ordrs"):
+        toolset.reset()
+
+
 def test_a_method_that_does_not_end_is_late(tmp_path: Path) -> None:
     with opened(tmp_path, timeout_s=3) as toolset, pytest.raises(ServersFault, match="late: "):
         toolset.call("sleep", {})

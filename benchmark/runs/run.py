@@ -16,7 +16,7 @@ import time
 import warnings
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import asdict, replace
 from functools import partial
@@ -31,12 +31,11 @@ from benchmark.agent.episodes import (
     Invalid,
     Try,
     run_tasks,
-    show_examples,
     try_to_record_id,
 )
 from benchmark.agent.examples import read_examples
 from benchmark.agent.interventions import step_in
-from benchmark.agent.policies import POLICIES, Expert
+from benchmark.agent.policies import POLICIES
 from benchmark.agent.started_server import StartedServers
 from benchmark.agent.transformers_model import Dtype, Model
 from benchmark.kpis import kpis, kpis_by, pass_hat_k, success_by_context
@@ -77,16 +76,14 @@ from benchmark.runs.options import (
 from benchmark.runs.proving import MOST_STATES, ROLLOUTS, prove_records
 from benchmark.runs.results import RECORDS, read_run
 from benchmark.runs.shown import kpi_table, print_asking
-from benchmark.worlds.kinds import WORLDS, Kind
+from benchmark.runs.window import within_window
 from benchmark.worlds.world import Part, Task
 from core.errors import UserError
 from core.files import appending, claimed_folder, code_sha256, whole_file, whole_result, write_whole
 from core.screen import with_progress
-from data.chats import Message
 from data.models import read_stages, weights_sha256
 from data.records import INVALID_CALL, Outcome, Trajectory
 from data.rendering.chat_template import read_chat_template
-from data.trajectories import actions_to_messages
 from data.wire import BenchmarkRun, NotApplicable, Replies
 
 if TYPE_CHECKING:
@@ -94,8 +91,6 @@ if TYPE_CHECKING:
 
 SOLVED = "solved.jsonl"
 """What `--keep solved` writes."""
-_EXPERTS_TURNS = 100
-"""More than any task needs, faults included."""
 
 
 def run_benchmark(
@@ -491,32 +486,6 @@ def _user_of(options: Options) -> Iterator[UserModel | None]:
 
     with closing(UserModel(options.user_server, options.user_model, api_key=read_api_key(API_KEY_ENV))) as user:
         yield user
-
-
-def within_window(
-    model: Model, tries: Iterable[Try], beyond: list[Try], kinds: Mapping[str, Kind] = WORLDS
-) -> Iterator[Try]:
-    """The tries whose task the model's window can hold; the others go into `beyond`.
-
-    Whether it can is decided by the expert's own way, one call a turn, faults and repairs included: its longest prompt and
-    one more turn of the model have to fit. So it does not depend on what the model does. In a folder's world, where each run
-    starts a server, it is the first prompt alone.
-    """
-    fitting: dict[str, bool] = {}
-    for attempt in tries:
-        task = attempt.task
-        if task.id not in fitting and task.world not in WORLDS:
-            first = [Message(role="system", content=task.system), Message(role="user", content=task.instruction)]
-            fitting[task.id] = model.fits(show_examples(attempt, first), task.tools)
-        elif task.id not in fitting:
-            [record] = run_tasks(Expert(), [task], label="expert", max_steps=_EXPERTS_TURNS)
-            actions = [action.model_copy(update={"turn": None}) for action in record.action_sequence]
-            messages = show_examples(attempt, actions_to_messages(record.metadata, actions))
-            fitting[task.id] = model.fits(messages, task.tools)
-        if fitting[task.id]:
-            yield attempt
-        else:
-            beyond.append(attempt)
 
 
 def not_applicable_to_text(folder: Path) -> str:

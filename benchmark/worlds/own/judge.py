@@ -31,6 +31,8 @@ class Expected:
     after: Entries
     held: tuple[bool, ...]
     """Of each goal in `check`, whether it holds already in the beginning."""
+    outputs: tuple[JsonValue, ...] = ()
+    """What the calls of the solution gave."""
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -54,7 +54,7 @@ class Solved:
             state_to_entries(state, volatile=world.volatile, ignore_case=world.ignore_case)
             for state in (self.before, self.after)
         )
-        return Expected(before, after, self.held)
+        return Expected(before, after, self.held, tuple(self.outputs))
 
 
 @dataclass
@@ -315,7 +315,7 @@ class OwnKind:
         """
         try:
             kept = {} if self.is_trial else json.loads(self._kept_at(row).read_text(encoding="utf-8"))
-            return Expected(kept["before"], kept["after"], tuple(kept["held"]))
+            return Expected(kept["before"], kept["after"], tuple(kept["held"]), tuple(kept["outputs"]))
         except (OSError, ValueError, KeyError, TypeError):
             pass
         try:
@@ -331,7 +331,7 @@ class OwnKind:
             return
         path = self._kept_at(row)
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, json.dumps({"before": made.before, "after": made.after, "held": made.held}))
+        write_whole(path, json.dumps(asdict(made)))
 
     def _kept_at(self, row: TaskRow) -> Path:
         told = [self.identity["world"], self.identity["tools"], json.loads(row_to_text(row))]

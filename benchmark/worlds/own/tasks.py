@@ -166,7 +166,7 @@ class TaskRow(_Strict):
     shared: list[str] = Field(default_factory=list)
     """Values that may stand in both splits."""
     row: dict[str, JsonValue] = Field(default_factory=dict)
-    """What `reset(**row)` of a Python source gets."""
+    """What `reset(**row)` of a Python source gets beside the fields of the task that it names."""
     user: UserRow | None = None
     """Who can be asked with `ask_user`. Such tasks are drawn with --asking only."""
     policy: str | None = Field(default=None, min_length=1)

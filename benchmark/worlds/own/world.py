@@ -297,6 +297,7 @@ def open_toolsets(folder: Folder, slot: int, row: TaskRow | None) -> tuple[list[
             hosts=tuple(world.hosts),
             reset=world.reset,
             row=dict(row.row) if row is not None else {},
+            task=row.model_dump(mode="json", exclude={"row"}) if row is not None else {},
         )
         for source in world.tools:
             toolset = source_to_toolset(source, place)

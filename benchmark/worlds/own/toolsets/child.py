@@ -216,6 +216,20 @@ def make(cls: Any, places: list[Path]) -> Any:
     return cls(kind.load(str(found)))
 
 
+def reset(owner: Any, task: dict[str, Any], row: dict[str, Any]) -> Any:
+    """Call the object's `reset`, where it has one, with the fields of the task that it names, or all if it takes any.
+
+    What stands in the task's own `row` is always given, so a name that is no parameter is an error.
+    """
+    if not hasattr(owner, "reset"):
+        return None
+    taken = inspect.signature(owner.reset).parameters
+    takes_any = any(each.kind is each.VAR_KEYWORD for each in taken.values())
+    given = {key: Row(value) if isinstance(value, dict) else value for key, value in task.items()}
+    result = owner.reset(**{key: value for key, value in given.items() if takes_any or key in taken} | row)
+    return asyncio.run(result) if inspect.iscoroutine(result) else result
+
+
 def told(error: BaseException) -> str:
     text = str(error).strip()
     if type(error).__name__ == "ValidationError" and hasattr(error, "errors"):
@@ -292,8 +306,7 @@ def main() -> None:
                     write({"error": told(error)})
                     continue
             elif do == "reset":
-                value = tools.owner.reset(**request["row"]) if hasattr(tools.owner, "reset") else None
-                value = plain(value)
+                value = plain(reset(tools.owner, request["task"], request["row"]))
             else:
                 value = float(tools.owner.get_reward()) if hasattr(tools.owner, "get_reward") else None
             write({"value": value})

@@ -133,12 +133,12 @@ class PythonToolset:
         return ToolResult(output=said.get("value"), error=said.get("error"))
 
     def reset(self) -> None:
-        """Call its `reset(**row)`, where it has one.
+        """Call its `reset(**row)`, where it has one: the fields of the task, and those of its `row`.
 
         Raises:
             ServersFault: it raised.
         """
-        self._child.ask({"do": "reset", "row": dict(self._place.row)})
+        self._child.ask({"do": "reset", "task": dict(self._place.task), "row": dict(self._place.row)})
 
     def reward(self) -> float | None:
         """What its `get_reward()` says; None where it has none.

@@ -65,7 +65,9 @@ class Place:
     """Hosts beside the loopback that world.yaml lists."""
     reset: Reset | None = None
     row: Mapping[str, JsonValue] = field(default_factory=dict)
-    """What `reset(**row)` of a Python source gets: the task's row."""
+    """What `reset(**row)` of a Python source gets: the task's own `row`."""
+    task: Mapping[str, JsonValue] = field(default_factory=dict)
+    """What it gets beside that: the fields of the task."""
 
 
 class Toolset(Protocol):
