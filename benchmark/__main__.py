@@ -19,6 +19,7 @@ import typer
 
 from benchmark.bfcl.run import bfcl_command
 from benchmark.capture.command import capture_command
+from benchmark.loop.curve import curve_command
 from benchmark.loop.run import loop_command
 from benchmark.loop.sweep_run import sweep_command
 from benchmark.reports.compare import compare_command
@@ -123,6 +124,7 @@ app.command("failures")(failures_command)
 app.command("leaderboard")(leaderboard_command)
 app.command("loop")(loop_command)
 app.command("sweep")(sweep_command)
+app.command("curve")(curve_command)
 app.command("serve-mcp")(serve_mcp_command)
 app.add_typer(tasks_app, name="tasks")
 app.command("capture")(capture_command)

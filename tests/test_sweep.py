@@ -227,6 +227,32 @@ def test_arms_that_cannot_be_are_told(
     assert told in capsys.readouterr().err
 
 
+def test_success_against_records_is_told_for_each_share_and_seed(
+    scripted: Scripted, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    training = tmp_path / "설정.yaml"
+    training.write_text("learning_rate: 1.0e-3\n", encoding="utf-8")
+    values = {
+        "out": str(tmp_path / "비교"), "model": str(tmp_path / "base"), "rounds": 1, "record": {"count": 8, "seed": 7},
+        "practice": {"count": 4, "seed": 107}, "validation": {"count": 4, "seed": 207}, "test": {"count": 2, "seed": 1},
+        "sft": {"config": str(training)}, "dpo": {"config": str(training)},
+    }  # fmt: skip
+    path = tmp_path / "loop.yaml"
+    path.write_text(yaml.safe_dump(values, allow_unicode=True), "utf-8")
+    scripted.solves = lambda model: 3 if "/1/" in model else 1
+    assert run_here("benchmark", "curve", path, "--shares", "0.5,1") == 0
+    points = json.loads((tmp_path / "비교" / "curve" / "curve.json").read_text("utf-8"))["points"]
+    assert [(point["share"], point["success"]["value"], point["by_seed"]) for point in points] == [
+        (0.5, 0.25, [0.25, 0.25]), (1.0, 0.75, [0.75, 0.75]),
+    ]  # fmt: skip
+    build = yaml.safe_load((tmp_path / "비교" / "curve" / "0.5" / "seed-2" / "data.yaml").read_text("utf-8"))
+    assert (build["seed"], build["sources"][0]["weight"]) == (2, 0.5)
+    scripted.started.clear()
+    assert run_here("benchmark", "curve", path, "--shares", "0.5,1") == 0 and not scripted.started
+    assert run_here("benchmark", "curve", path, "--shares", "2") == 2
+    assert "at most 1" in capsys.readouterr().err
+
+
 def test_intervals_over_seeds_and_tasks_are_wider_than_over_tasks_alone() -> None:
     def pair(*solved: bool) -> tuple[list[Trajectory], list[Trajectory]]:
         return [tried(n, False) for n in range(len(solved))], [tried(n, each) for n, each in enumerate(solved)]

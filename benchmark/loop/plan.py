@@ -251,8 +251,11 @@ class Loop:
             stages += self._round(number)
         return [*stages, self._leaderboard(last)]
 
-    def _tasks_of(self, use: str, tasks: TaskSet, number: int = 1) -> tuple[object, ...]:
-        """Which tasks. Of our worlds another seed gives others; a folder has only so many, so rounds cut its parts."""
+    def tasks_of(self, use: str, tasks: TaskSet, number: int = 1) -> tuple[object, ...]:
+        """The options that say which tasks.
+
+        Of our worlds another seed gives others; a folder has only so many, so rounds cut its parts.
+        """
         split = use if use == "test" else "train"
         if not self.has_folders:
             return ("--split", split, "--count", tasks.count, "--seed", tasks.seed + number - 1)
@@ -304,7 +307,7 @@ class Loop:
     def _tasks(self) -> Stage:
         config, out = self.config, self.out / "test-tasks.jsonl"
         command = command_words(
-            "python -m benchmark tasks", *self._tasks_of("test", config.test), config.tasks, "--out", out
+            "python -m benchmark tasks", *self.tasks_of("test", config.test), config.tasks, "--out", out
         )
         return Stage("tasks", 0, self.out, command, makes=(out,))
 
@@ -320,7 +323,7 @@ class Loop:
             Stage(
                 "record", number, here,
                 command_words(
-                    "python -m benchmark record", *self._tasks_of("record", config.record, number), config.tasks,
+                    "python -m benchmark record", *self.tasks_of("record", config.record, number), config.tasks,
                     "--partials 0 --failures 0 --freeze-clock", config.record.options, "--out", records,
                 ),
                 makes=(records,), after=begin,
@@ -341,7 +344,7 @@ class Loop:
                 "practice", number, here,
                 command_words(
                     "python -m benchmark run --model", sft, "--label sft", expert,
-                    *self._tasks_of("practice", config.practice, number), config.tasks, *config.run_options,
+                    *self.tasks_of("practice", config.practice, number), config.tasks, *config.run_options,
                     config.practice.options,
                     "--advise --out", practice,
                 ),
@@ -419,7 +422,7 @@ class Loop:
         return Stage(
             name, number, self.folder(number),
             command_words(
-                "python -m benchmark run", *asked, *self._tasks_of(split, tasks), self.config.tasks,
+                "python -m benchmark run", *asked, *self.tasks_of(split, tasks), self.config.tasks,
                 *self.config.run_options, tasks.options, "--out", out,
             ),
             reads=tuple(model for _, model in models),
