@@ -19,6 +19,7 @@ from benchmark.agent.episodes import Episode, Turn, move_to_message, run_tasks
 from benchmark.agent.policies import Expert
 from benchmark.worlds.asking.world import AskingWorld
 from benchmark.worlds.kinds import with_folders
+from benchmark.worlds.own.check_tasks import check_task
 from benchmark.worlds.own.folder import read_folder
 from benchmark.worlds.own.kind import open_kind
 from data.chats import Message, ToolCall
@@ -127,6 +128,18 @@ def test_of_the_to_do_list_asking_is_right_and_guessing_refusing_and_asking_too_
     assert scores["guesses"] == nothing
     assert scores["refuses"] == {**nothing, "impossible": 1.0}
     assert scores["asks"] == {**dict.fromkeys(nothing, 1.0), "impossible": 0.9}, "a needless question costs"
+
+
+@pytest.mark.parametrize("path", FOLDERS, ids=lambda path: path.name)
+def test_a_task_of_an_example_passes_the_check_of_tasks(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("mcp")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    kind = open_kind(read_folder(path))
+    row = next(row for row in kind.folder.rows if row.split == "test" and row.user is None and len(row.solution) > 1)
+    found = check_task(kind, row)
+    assert (found.refusals, found.volatile, found.volatile_results, found.not_deterministic) == ([], [], [], "")
 
 
 def load(path: Path) -> ModuleType:
