@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import inspect
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any, NoReturn
 
@@ -54,8 +55,26 @@ class Parser(argparse.ArgumentParser):
             raise
 
 
+_running: list[str] = []
+"""The command line that `run_command` runs."""
+
+
+def words_called(function: Callable[..., Any], given: Mapping[str, Any]) -> list[str]:
+    """What led to a result: the command line that runs, or, as in a notebook, the function that was called instead.
+
+    Args:
+        given: its arguments by name, of which those that are not the default are told.
+    """
+    if _running:
+        return list(_running)
+    usual = {name: parameter.default for name, parameter in inspect.signature(function).parameters.items()}
+    told = [f"{name}={value!r}" for name, value in given.items() if name in usual and value != usual[name]]
+    return [f"{function.__module__}.{function.__qualname__}", *told]
+
+
 def run_command(app: Callable[..., Any], *, name: str) -> NoReturn:
     """Run a typer app called `name` and end the process with its exit code; a mistake is told on one screen, exit 2."""
+    _running[:] = [*name.split(), *sys.argv[1:]]
     with errors_told():
         try:
             code = app(prog_name=name, standalone_mode=False, token_normalize_func=hyphened)
@@ -67,6 +86,8 @@ def run_command(app: Callable[..., Any], *, name: str) -> NoReturn:
             told.message = _with_nearest(told.message)
             told.show()
             code = told.exit_code
+        finally:
+            _running.clear()
     sys.exit(code if isinstance(code, int) else 0)
 
 

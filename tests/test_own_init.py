@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
+from benchmark.runs.run import run_benchmark
 from benchmark.worlds.own.tool_names import sounds_destructive, sounds_idempotent, sounds_read_only
 from benchmark.worlds.own.toolsets.opening import source_to_toolset
 from benchmark.worlds.own.toolsets.toolset import Place
@@ -216,3 +217,9 @@ def test_tools_that_only_read_need_no_state(run_app: Run, monkeypatch: pytest.Mo
     Path("notes/world.yaml").write_text(yaml.safe_dump(world), encoding="utf-8")
     code, said, err = run_app("benchmark", "run", "--policy", "expert", "--worlds", "./notes", "--out", "a")
     assert code == 0 and "100 %" in said, said + err
+    command = json.loads(Path("a/expert/kpis.json").read_text(encoding="utf-8"))["command"]
+    assert command == ["python", "-m", "benchmark", "run", "--policy", "expert", "--worlds", "./notes", "--out", "a"]
+    # in a notebook there is no command line of ours: what was called is told
+    run_benchmark(Path("b"), policy=["expert"], worlds="./notes")
+    command = json.loads(Path("b/expert/kpis.json").read_text(encoding="utf-8"))["command"]
+    assert command[0] == "benchmark.runs.run.run_benchmark" and {"policy=['expert']", "worlds='./notes'"} < set(command)

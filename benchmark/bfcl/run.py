@@ -6,7 +6,6 @@ import hashlib
 import io
 import json
 import os
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -35,6 +34,7 @@ from benchmark.runs.actors import Actor, Options
 from benchmark.runs.shown import kpi_to_text
 from benchmark.worlds.kinds import Kind
 from benchmark.worlds.world import Task, World
+from core.command_line import words_called
 from core.errors import UserError, printable
 from core.files import appending, claimed_folder, whole_file, whole_result
 from core.screen import print_table, with_progress
@@ -190,6 +190,7 @@ def bfcl_command(
         python -m benchmark bfcl --model runs/quickstart/round-1/sft --limit 20 --out results/bfcl/sft
         python -m benchmark bfcl --predictions mine.jsonl --categories multiple,irrelevance
     """
+    called = words_called(bfcl_command, locals())
     if (model is None) == (predictions is None):
         raise UserError("give --model to ask a model, or --predictions to score what one has said")
     if model is not None and out is None:
@@ -240,7 +241,7 @@ def bfcl_command(
             "scores": _plain_scores(scores),
             "never_calls": _plain_scores(silent),
             "wall_seconds": round(time.monotonic() - began, 1),
-            "command": ["python", "-m", "benchmark", *sys.argv[1:]],
+            "command": called,
         }
         with claimed_folder(out), whole_result(out / "bfcl.json") as files:
             files.write(out / "bfcl.json", json.dumps(result, indent=2, ensure_ascii=False) + "\n")

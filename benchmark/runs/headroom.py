@@ -40,6 +40,7 @@ from benchmark.runs.results import RECORDS
 from benchmark.runs.run import run_actor, tasks_to_tries
 from benchmark.runs.shown import kpi_to_text, points
 from benchmark.worlds.world import Task
+from core.command_line import words_called
 from core.errors import UserError
 from core.files import write_json
 from core.screen import print_table
@@ -103,6 +104,7 @@ def headroom_command(
     Example: python -m benchmark headroom --model runs/quickstart/round-1/sft --label sft --worlds files,api --short \
         --count 64 --out runs/headroom
     """
+    called = words_called(headroom_command, locals())
     if server is not None and dtype != "auto":
         raise UserError("--dtype goes with --model; a server computes in what it was started with")
     actors = make_actors(
@@ -132,6 +134,7 @@ def headroom_command(
         dtype=dtype,
     )
     drawn = {
+        "command": called,
         "split": split.value,
         "count": len(tasks),
         "seed": seed,

@@ -11,7 +11,6 @@ import hashlib
 import json
 import math
 import re
-import sys
 import time
 import warnings
 import zlib
@@ -78,6 +77,7 @@ from benchmark.runs.results import RECORDS, read_run
 from benchmark.runs.shown import kpi_table, print_asking
 from benchmark.runs.window import within_window
 from benchmark.worlds.world import Part, Task
+from core.command_line import words_called
 from core.errors import UserError
 from core.files import appending, claimed_folder, code_sha256, whole_file, whole_result, write_whole
 from core.screen import with_progress
@@ -195,6 +195,7 @@ def run_benchmark(
     Example: python -m benchmark run --model .cache/smollm2-135m --label base \
         --model runs/quickstart/round-1/sft --label sft --split test --count 40 --out results
     """
+    command = words_called(run_benchmark, locals())
     warnings.filterwarnings("ignore", category=FutureWarning)  # libraries' advice to developers
     if server is not None and dtype != "auto":
         raise UserError("--dtype goes with --model; a server computes in what it was started with")
@@ -267,6 +268,7 @@ def run_benchmark(
     if shown is not None:
         tries = [replace(attempt, examples=shown.nearest(attempt.task, shots)) for attempt in tries]
     drawn = {
+        "command": command,
         "split": split.value,
         "count": len(tasks),
         "seed": seed,
@@ -358,7 +360,7 @@ def run_actor(
     """Carry out the tries that `folder` does not hold yet, and leave `trajectories.jsonl` and `kpis.json` there.
 
     Args:
-        told: how the tasks were drawn, for `kpis.json`.
+        told: what was called and how the tasks were drawn, for `kpis.json`.
 
     Raises:
         UserError: if the model cannot be used. What is finished by then stays, and the same call goes on from there.
@@ -422,7 +424,6 @@ def _run_actor(
         invalid_share=round(len(done.invalid) / max(len(tries), 1), 4),
         tries_by_shots=Counter(len(attempt.examples) for attempt in tries) if options.shots else None,
         wall_seconds=round(time.monotonic() - began, 1),
-        command=["python", "-m", "benchmark", *sys.argv[1:]],
         versions=versions(),
         code_sha256=code_sha256(ROOT, ALL_CODE),
         trained_on=stages,
