@@ -105,7 +105,7 @@ class Scripted:
         words = [word for word in command if not word.startswith("--")]
         given = dict(pairwise(command))
         digest = hashlib.sha256(shlex.join(command).encode()).hexdigest()
-        if name in ("sft", "dpo"):
+        if name in ("sft", "dpo", "kto"):
             out = Path(given["--output_dir"])
             out.mkdir(parents=True, exist_ok=True)
             (out / "adapter_model.safetensors").write_text(digest)
@@ -176,6 +176,32 @@ def test_rounds_follow_each_other_and_go_on_from_the_best(scripted: Scripted, tm
     assert log.startswith("$ python ") and "round-2/sft 출력" in log
     scripted.started.clear()
     assert main("--config", path) == 0 and scripted.started == []
+
+
+def test_kto_or_orpo_may_stand_where_dpo_does(
+    scripted: Scripted, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scripted.solves |= {"kto-1": 16}
+    training = {"config": str(tmp_path / "training.yaml")}
+    path = config_file(tmp_path, rounds=1, dpo=None, kto=training)
+    assert main("--config", path) == 0
+    assert scripted.started == [name.replace("dpo", "kto") for name in names(1)]
+    (command,) = [each for each in scripted.commands if any(word.endswith("kto.py") for word in each)]
+    given = dict(pairwise(command))
+    here = tmp_path / "돌림" / "round-1"
+    assert (given["--model_name_or_path"], given["--data"]) == (str(here / "sft"), str(here / "kto-data"))
+    assert yaml.safe_load((here / "kto-data.yaml").read_text(encoding="utf-8"))["labelled"] is True
+    assert loop_of(path).decision(1)["best"] == str(here / "kto")
+    summary = json.loads((tmp_path / "돌림" / "summary.json").read_text(encoding="utf-8"))
+    assert list(summary["rounds"][0]["test"]) == ["base", "sft-1", "kto-1"]
+    assert {stage.name for stage in loop_of(config_file(tmp_path, dpo=None, orpo=training)).stages()} >= {
+        "orpo-data",
+        "orpo",
+    }
+    assert loop_of(path).stages()[3].trains
+    for changes, got in (({"kto": training}, "dpo and kto"), ({"dpo": None}, "none")):
+        assert main("--config", config_file(tmp_path, **changes)) == 2
+        assert f"expected exactly one of dpo, orpo, kto, got {got}" in capsys.readouterr().err
 
 
 def test_the_summary_tells_the_kpis_of_each_round(
@@ -677,7 +703,7 @@ def test_every_example_config_is_whole(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.chdir(ROOT)
     for path in sorted((ROOT / "configs" / "benchmark").glob("*.yaml")):
         loop = loop_of(path)
-        for each in (loop.config.sft, loop.config.dpo):
+        for each in (loop.config.sft, loop.config.preferring[1]):
             assert Path(each.config).is_file()
         assert len(loop.stages()) == 2 + (10 if loop.config.validation else 8) * loop.config.rounds
     with pytest.raises(UserError, match="cannot be read"):

@@ -5,7 +5,7 @@
              sft-data, sft     the model imitates it; the first round starts from the base, later ones from the best so far
              practice          the model tries other training tasks; an expert says what it should have done
              pairs             its failures become preference pairs
-             dpo-data, dpo     the model learns from them
+             dpo-data, dpo     the model learns from them; or by orpo or kto, as the config says
              validate          all models of the round on a third set of training tasks
              choose            the best goes on; or the loop stops here (a single round may leave out these two)
              test              on test tasks, which decide nothing
@@ -25,7 +25,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import combinations
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -40,6 +40,8 @@ from data.wire import Kpi
 
 ROOT = Path(__file__).resolve().parents[2]
 NO_PAIRS = "the model's failures gave no new pair"
+PREFERRING = ("dpo", "orpo", "kto")
+"""Trainings that learn from pairs; KTO of their sides as good and bad chats. A loop has one of them, and its stages its name."""
 
 
 class Strict(BaseModel):
@@ -68,7 +70,7 @@ class Stagewise(Strict):
     """One kind of training."""
 
     config: str
-    """YAML file of train/sft.py or train/dpo.py; model, data and output folder are given by the loop."""
+    """YAML file of the training of this name in train/; model, data and output folder are given by the loop."""
     options: str = ""
     validation_share: float = Field(default=0.1, ge=0, lt=1)
     """Share of the groups of its data that are kept apart to measure the loss on."""
@@ -103,7 +105,10 @@ class LoopConfig(Strict):
     """Training tasks that decide which model goes on, and whether another round is worth it; a single round needs none."""
     test: TaskSet
     sft: Stagewise
-    dpo: Stagewise
+    dpo: Annotated[Stagewise | None, Field(exclude_if=lambda kind: kind is None)] = None
+    """What learns from the pairs: exactly one of dpo, orpo and kto."""
+    orpo: Annotated[Stagewise | None, Field(exclude_if=lambda kind: kind is None)] = None
+    kto: Annotated[Stagewise | None, Field(exclude_if=lambda kind: kind is None)] = None
     pairs: str = ""
     """Options of `python -m data pairs`, such as --first 2 or --level trajectory."""
 
@@ -117,9 +122,21 @@ class LoopConfig(Strict):
         return serve
 
     @property
+    def preferring(self) -> tuple[str, Stagewise]:
+        """The training that learns from the pairs, by its name."""
+        return next((name, kind) for name in PREFERRING if (kind := getattr(self, name)) is not None)
+
+    @property
     def run_options(self) -> tuple[str, ...]:
         """Of all runs of a model, the server's command being one word."""
         return (self.run, *(("--serve", shlex.quote(self.serve)) if self.serve else ()))
+
+    @model_validator(mode="after")
+    def _one_learns_from_pairs(self) -> LoopConfig:
+        named = [name for name in PREFERRING if getattr(self, name) is not None]
+        if len(named) != 1:
+            raise ValueError(f"expected exactly one of {', '.join(PREFERRING)}, got {' and '.join(named) or 'none'}")
+        return self
 
     @model_validator(mode="after")
     def _tasks_differ(self) -> LoopConfig:
@@ -179,7 +196,7 @@ class Stage:
     @property
     def trains(self) -> bool:
         """Whether it is a training."""
-        return self.name in ("sft", "dpo", "kto")
+        return self.name in ("sft", *PREFERRING)
 
     @property
     def code(self) -> tuple[str, ...]:
@@ -315,7 +332,8 @@ class Loop:
         config, here = self.config, self.folder(number)
         start = Path(config.model) if number == 1 else self.folder(number - 1) / "best"
         begin = (f"round-{number - 1}/choose",) if number > 1 else ()
-        sft, dpo = here / "sft", here / "dpo"
+        preferring, kind = config.preferring
+        sft, preferred = here / "sft", here / preferring
         pairs = self.has_pairs(number)
 
         records = here / "records.jsonl"
@@ -359,15 +377,15 @@ class Loop:
         ]  # fmt: skip
         if pairs:
             stages += [
-                self._data(number, "dpo-data", "pairs", here / "pairs.jsonl", config.dpo, after="pairs"),
-                self._training(number, "dpo", config.dpo, sft, after=(f"round-{number}/sft",)),
+                self._data(number, f"{preferring}-data", "pairs", here / "pairs.jsonl", kind, after="pairs"),
+                self._training(number, preferring, kind, sft, after=(f"round-{number}/sft",)),
             ]
         models = [
             *([("base", Path(config.model))] if number == 1 else []),
             ("sft", sft),
-            *([("dpo", dpo)] if pairs else []),
+            *([(preferring, preferred)] if pairs else []),
         ]
-        trained = f"round-{number}/{'dpo' if pairs else 'pairs'}"
+        trained = f"round-{number}/{preferring if pairs else 'pairs'}"
         if config.validation is not None:
             stages += [
                 self._run(number, "validate", "validation", models, "validation", config.validation, trained),
@@ -381,6 +399,7 @@ class Loop:
         build = {
             "seed": 7,
             "validation_share": kind.validation_share,
+            **({"labelled": True} if name == "kto-data" else {}),
             "sources": [{"adapter": adapter, "path": str(source)}],
         }
         path = here / f"{name}.yaml"
@@ -468,7 +487,7 @@ class Loop:
         """
         here, config = self.folder(number), self.config
         before = self.decision(number - 1) if number > 1 else {}
-        labels = ["sft", *(["dpo"] if self.has_pairs(number) else [])]
+        labels = ["sft", *([config.preferring[0]] if self.has_pairs(number) else [])]
         tried = {label: list(read_trajectories(here / "validation" / label / "trajectories.jsonl")) for label in labels}
         measured = {label: kpis(records)["success_rate"] for label, records in tried.items()}
         taken = max(reversed(labels), key=lambda label: measured[label].value or 0.0)

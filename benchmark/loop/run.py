@@ -280,12 +280,13 @@ def summarise(loop: Loop) -> dict[str, Any]:
     rounds: list[dict[str, Any]] = []
     for number in range(1, (loop.stopped_after() or loop.config.rounds) + 1):
         decision, here = loop.decision(number), loop.folder(number)
-        names = {label: label if label == "base" else f"{label}-{number}" for label in ("base", "sft", "dpo")}
+        preferring = loop.config.preferring[0]
+        names = {label: label if label == "base" else f"{label}-{number}" for label in ("base", "sft", preferring)}
         files = {label: here / "test" / name / "trajectories.jsonl" for label, name in names.items()}
         tested = {
             names[label]: {name: asdict(kpi) for name, kpi in kpis(read_trajectories(path)).items()}
             for label, path in files.items()
-            if path.exists() and (label != "dpo" or loop.has_pairs(number))
+            if path.exists() and (label != preferring or loop.has_pairs(number))
         }
         if not decision and (validates or not tested):
             break
@@ -293,7 +294,7 @@ def summarise(loop: Loop) -> dict[str, Any]:
         rounds.append({"round": number, "validation": {}, **decision, "pairs": pairs, "test": tested})
         for label, name in names.items():
             if name in tested:
-                cells: list[object] = [number, name, pairs if label == "dpo" else ""]
+                cells: list[object] = [number, name, pairs if label == preferring else ""]
                 if validates:
                     validated = decision["validation"].get(label)
                     cells.append(kpi_text("success_rate", validated) if validated else "")
@@ -363,7 +364,7 @@ def loop_command(
     Example: python -m benchmark loop --config configs/benchmark/loop.yaml --dry-run
     """
     loop = Loop(read_config(config, LoopConfig), config)
-    for kind in (loop.config.sft, loop.config.dpo):
+    for kind in (loop.config.sft, loop.config.preferring[1]):
         if not Path(kind.config).is_file():
             siblings = [str(path) for path in Path(kind.config).parent.glob("*.yaml")]
             raise UserError(f"{config}: {kind.config}: there is no such file.{nearest(kind.config, siblings)}")
@@ -435,7 +436,7 @@ def _run_one(loop: Loop, name: str, number: int) -> None:
     stopped = loop.stopped_after()
     if stopped is not None and number > stopped:
         print(f"{wanted}: skipped, the loop stopped after round {stopped}: {loop.decision(stopped)['stop']}")
-    elif name in ("dpo-data", "dpo") and 1 <= number <= loop.config.rounds:
+    elif name.removesuffix("-data") == loop.config.preferring[0] and 1 <= number <= loop.config.rounds:
         print(f"{wanted}: skipped, {NO_PAIRS}")
     else:
         raise UserError(
