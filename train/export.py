@@ -306,7 +306,7 @@ def _results(run: BenchmarkRun) -> list[str]:
 
 _SHOWN = (
     "learning_rate", "num_train_epochs", "max_steps", "per_device_train_batch_size", "gradient_accumulation_steps",
-    "lora_r", "lora_alpha", "beta", "loss_type", "max_length", "seed",
+    "lora_r", "lora_alpha", "beta", "loss_type", "desirable_weight", "undesirable_weight", "max_length", "seed",
 )  # fmt: skip
 
 

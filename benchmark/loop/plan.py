@@ -41,7 +41,7 @@ from data.wire import Kpi
 ROOT = Path(__file__).resolve().parents[2]
 NO_PAIRS = "the model's failures gave no new pair"
 PREFERRING = ("dpo", "orpo", "kto")
-"""Trainings that learn from pairs; KTO of their sides as good and bad chats. A loop has one of them, and its stages its name."""
+"""Trainings that learn from pairs; KTO from their sides as good and bad chats. A loop has one, and its stages have its name."""
 
 
 class Strict(BaseModel):
