@@ -86,7 +86,7 @@ class Scripted:
             metrics = {
                 "eval_entropy": 0.5, "eval_rewards/rejected": -0.4, "eval_rewards/chosen": -0.1, "eval_logps/chosen": -21.0
             }  # fmt: skip
-            told = {"metrics": metrics, "options": {"beta": 0.1}, "rows": {"train": 12}, **stopped}
+            told = {"metrics": metrics, "options": {"beta": 0.1}, "rows": {"train": {"kept": 12}}, **stopped}
             (out / "run.json").write_text(json.dumps(told))
         elif command[3:4] == ["run"]:
             count = self.solves(given["--model"])
@@ -134,6 +134,7 @@ def test_all_arms_learn_from_one_start_and_stand_in_one_table(
     rows = table(tmp_path)
     assert list(rows) == ["start", *ARMS]
     assert all(row["test"]["n"] == 4 for row in rows.values())
+    assert rows["P"]["rows"] == [12] and rows["guard"]["rows"] == [None]
     given = {stage: dict(pairwise(command)) for stage, command in scripted.commands.items()}
     start = str(tmp_path / "비교" / "seed-7" / "start" / "sft")
     trainings = {stage for stage in scripted.started if stage.endswith(("/sft", "/dpo"))}

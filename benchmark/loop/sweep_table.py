@@ -67,7 +67,7 @@ def _of_seed(sweep: Sweep, seed: int, name: str) -> dict[str, Any] | None:
         "records": list(read_trajectories(tested)),
         "validated": list(sweep.validated(name, variant, sweep.rungs(name) - 1)),
         "seconds": marker.get("seconds"),
-        "rows": (run.get("rows") or {}).get("train") if isinstance(run.get("rows"), dict) else None,
+        "rows": run.get("rows", {}).get("train", {}).get("kept"),
         "stopped": run.get("stopped_at_chosen_drop"),
         "training": training_numbers(run),
         "kinds": read_json(sweep.folder(seed, arm.chosen_of or name) / "pairs.counts.json").get("kinds"),
