@@ -114,6 +114,9 @@ def scripted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Scripted:
     (tmp_path / "base" / "config.json").write_text("{}")
     commands = Scripted()
     monkeypatch.setattr(loop_run, "start_command", commands)
+    monkeypatch.setattr(
+        loop_run, "code_sha256", lambda *_: "code"
+    )  # hashed for each stage, it would take most of the time
     return commands
 
 
