@@ -391,7 +391,7 @@ def test_flexattention_is_tried_for_the_models_heads_and_its_fault_is_told(
         return "no C compiler"
 
     monkeypatch.setattr(attention, "flex_fault", fault)
-    backend, share, line = training_data._choose_trees("auto", llama, 2.0)
+    backend, share, line = training_data._choose_trees("auto", llama, 2.0, 1.0)
     assert (backend, share) == ("segments", True)
     assert line.endswith("attention: segments, because FlexAttention does not run here: no C compiler")
     assert set(tried) == {(4, 2, 16, torch.float16, torch.device("cuda", 0))}

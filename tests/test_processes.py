@@ -34,6 +34,7 @@ from data.sets.prepared import read_prepared
 from support.forking import forked, kill
 from support.paths import ROOT
 from support.training import (
+    KINDS,
     MAIN,
     STEPS,
     adapter_hash,
@@ -43,6 +44,7 @@ from support.training import (
     make_sets,
     metrics,
     read_chat,
+    read_labelled,
     read_pair,
 )
 from support.trees import brute_force, largest_difference, made_pairs, on_trees
@@ -54,9 +56,12 @@ from train.parsing import ModelOptions
 
 @pytest.fixture(scope="module")
 def sets(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Prepared sets of nine chats and nine units of pairs for training: of a batch of four, the last holds one."""
-    folder = tmp_path_factory.mktemp("sets")
-    return make_sets(folder, chats=[*map(read_chat, range(10))], pairs=[*map(read_pair, range(20))])
+    """Prepared sets of nine chats and nine units of pairs and labelled chats: of a batch of four, the last holds one."""
+    twenty = range(20)
+    return make_sets(
+        tmp_path_factory.mktemp("sets"),
+        chats=[*map(read_chat, range(10))], pairs=[*map(read_pair, twenty)], labelled=[*map(read_labelled, twenty)],
+    )  # fmt: skip
 
 
 pytestmark = pytest.mark.usefixtures("without_picture")
@@ -102,7 +107,7 @@ def test_killed_at_any_event_a_run_ends_with_bytes_and_lines_of_an_unbroken_one(
 
     DPO's reference is computed ahead in one case, and is the frozen copy of an adapter in the other.
     """
-    data, model, more = sets["chats" if method == "sft" else "pairs"], minute_model, {"tree": tree}
+    data, model, more = sets[KINDS[method]], minute_model, {"tree": tree}
     if method == "dpo" and tree == "true":
         more["precompute_ref_log_probs"] = "true"
     elif method == "dpo":
@@ -174,7 +179,7 @@ def test_two_processes_make_the_steps_of_one(
     method: str, tree: str, minute_model: Path, sets: dict[str, Path], tmp_path: Path
 ) -> None:
     """DDP. The third and the sixth batch hold one unit, so that the second process has none."""
-    kind = "chats" if method == "sft" else "pairs"
+    kind = KINDS[method]
     units = len({row.group for row in read_prepared(sets[kind]).train})
     assert units % 4 == 1
     more = {**PLAIN, "tree": tree, "load_best_model_at_end": "true", "eval_steps": 3}
@@ -231,7 +236,7 @@ def test_fsdp2_makes_the_steps_of_one_process_and_resumes_to_the_same_bytes(
     method: str, more: dict[str, Any], minute_model: Path, adapter: Path, sets: dict[str, Path], tmp_path: Path
 ) -> None:
     """DPO goes on from an adapter, whose frozen copy is its reference."""
-    data, start_from = sets["chats" if method == "sft" else "pairs"], minute_model
+    data, start_from = sets[KINDS[method]], minute_model
     if method == "dpo":
         start_from = adapter
 
@@ -295,7 +300,7 @@ def test_runs_on_a_four_bit_base_resume_to_the_same_bytes(
 ) -> None:
     """TRL holds the adapter in bf16 then."""
     more = {"max_steps": 6, "load_in_4bit": "true", "tree": "true"}
-    data = sets["chats" if method == "sft" else "pairs"]
+    data = sets[KINDS[method]]
     MAIN[method](eight_steps(minute_model, data, tmp_path / "unbroken", **more))
     killed = eight_steps(minute_model, data, tmp_path / "killed", **more)
 

@@ -187,7 +187,11 @@ class OnTrees(_Trainer):
         collected, tokens = self.collected_metrics(), getattr(self, "_total_train_tokens", 0)
         before = {name: list(values) for name, values in collected.items()}
         self._counts = scored
+        unit_tokens = inputs["unit_tokens"].to(self.args.device)
         loss = super().training_step(model, inputs, num_items_in_batch)
+        if "num_tokens" in collected:  # TRL's would depend on what units of a batch have in common
+            self._total_train_tokens = tokens + int(self.accelerator.gather(unit_tokens).sum())
+            collected["num_tokens"] = [self._total_train_tokens]
         self._counts = True
         if not anywhere:  # a batch of fillers in all processes: as if it had not been
             collected.clear()

@@ -52,7 +52,7 @@ class ChatTrainer(OnTrees, SFTTrainer):
         inputs = dict(inputs)
         _, share = self._shares(inputs, num_items_in_batch)
         own = self._totals(inputs)[1]
-        del inputs["count"], inputs["example_weights"], inputs["completion_mask"]
+        del inputs["count"], inputs["unit_tokens"], inputs["example_weights"], inputs["completion_mask"]
         one = torch.ones((), device=own.device)
         result = super().compute_loss(model, inputs, return_outputs, one)  # a sum
         if self.args.average_tokens_across_devices:
@@ -98,7 +98,7 @@ class _WithReference(OnTrees, _ReferenceTrainer):
         def compute(rows: list[Rendered]) -> list[LogProbs]:
             groups = [list(group) for _, group in groupby(rows, key=lambda row: row.group)]
             batch = self.data_collator([rendered_to_unit(group, share=self.shares_tokens) for group in groups])
-            del batch["count"], batch["example_weights"], batch["labels"]
+            del batch["count"], batch["unit_tokens"], batch["example_weights"], batch["labels"]
             batch.pop("good", None)
             first, second = self.compute_ref_log_probs(model, self._prepare_inputs(batch))
             return list(zip(first.tolist(), second.tolist(), strict=True))
@@ -152,7 +152,7 @@ class PairTrainer(_WithReference, DPOTrainer):
     ) -> Any:
         inputs = dict(inputs)
         by_pairs, by_weights = self._shares(inputs, num_items_in_batch)
-        del inputs["count"], inputs["labels"]
+        del inputs["count"], inputs["unit_tokens"], inputs["labels"]
         of_pairs = inputs.pop("example_weights")
         for name, theirs in zip(REFERENCE_COLUMNS, ("ref_chosen_logps", "ref_rejected_logps"), strict=True):
             if name in inputs:
@@ -243,7 +243,7 @@ class LabelTrainer(_WithReference, KTOTrainer):
     ) -> Any:
         inputs = dict(inputs)
         by_chats, _ = self._shares(inputs, num_items_in_batch)
-        del inputs["count"], inputs["labels"], inputs["example_weights"]
+        del inputs["count"], inputs["unit_tokens"], inputs["labels"], inputs["example_weights"]
         inputs["label"] = inputs.pop("good").bool()
         for name, theirs in zip(REFERENCE_COLUMNS, ("ref_logps", "ref_KL_logps"), strict=True):
             if name in inputs:
@@ -322,6 +322,7 @@ class OddsRatioTrainer(OnTrees, ORPOTrainer):
         chosen, rejected = (sums / lengths).chunk(2)
         means = outputs.mean_logits.sum(dim=1) / outputs.label_mask.sum(dim=1)
         weights = batch["example_weights"]
+        self._of_pairs = weights * len(weights) / weights.sum()
         self._nll = -(sums.chunk(2)[0] * weights).sum() / (lengths.chunk(2)[0] * weights).sum()
         forward = (chosen, rejected, *means.chunk(2), self._nll)
         return (*forward, outputs.aux_loss) if self.aux_loss_enabled else forward
@@ -333,8 +334,6 @@ class OddsRatioTrainer(OnTrees, ORPOTrainer):
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        weights = inputs["example_weights"]
-        self._of_pairs = weights * len(weights) / weights.sum()
         by_pairs, by_weights = self._shares(inputs, num_items_in_batch)
         loss, metrics = super().compute_loss(model, inputs, True, num_items_in_batch)
         loss = (loss - self._nll) * by_pairs + self._nll * by_weights

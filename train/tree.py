@@ -394,7 +394,8 @@ class UnitCollator:
     def __call__(self, units: Sequence[Unit]) -> dict[str, torch.Tensor]:
         count = torch.tensor([unit["count"] for unit in units])
         real = [unit for unit in units if unit["count"]] or list(units[:1])
-        batch = {"count": count, **self._compact(real), **self._packed(real)}
+        tokens = torch.tensor([sum(len(unit["ids"]) for unit in real)])
+        batch = {"count": count, "unit_tokens": tokens, **self._compact(real), **self._packed(real)}
         for name in ("example_weights", "good", *REFERENCE_COLUMNS):
             if name in real[0]:
                 batch[name] = torch.tensor([value for unit in real for value in unit[name]])

@@ -28,6 +28,7 @@ sys.path[:0] = map(str, Path(__file__).resolve().parents[1:3])  # this checkout,
 from support.forking import fork, wait_for_all
 from support.paths import ROOT
 from support.training import (
+    KINDS,
     MAIN,
     adapter_hash,
     eight_steps,
@@ -36,6 +37,7 @@ from support.training import (
     make_sets,
     metrics,
     read_chat,
+    read_labelled,
     read_pair,
 )
 from train.fit import read_metrics
@@ -119,9 +121,9 @@ def made_up(method: str, folder: Path, processes: int) -> list[str]:
     """A run of 40 steps with a model of a few thousand weights, dropout on, a checkpoint every third step."""
     folder.mkdir(parents=True)
     model = make_minute_model(ROOT / ".cache" / "tiny", folder / "model")
-    kind = "chats" if method == "sft" else "pairs"
-    rows = [*map(read_chat, range(29))] if method == "sft" else [*map(read_pair, range(40))]
-    make_sets(folder, **{kind: rows})
+    kind = KINDS[method]
+    read: Any = {"chats": read_chat, "pairs": read_pair, "labelled": read_labelled}[kind]
+    make_sets(folder, **{kind: [*map(read, range(29 if kind == "chats" else 40))]})
     more: dict[str, Any] = {"tree": "true", "max_steps": 40, "eval_steps": 10, "learning_rate": 1e-3}
     if method == "dpo":
         more["precompute_ref_log_probs"] = "true"

@@ -35,6 +35,8 @@ gc.collect()
 gc.freeze()
 
 MAIN = {"sft": sft.main, "dpo": dpo.main, "orpo": orpo.main, "kto": kto.main}
+KINDS = {"sft": "chats", "dpo": "pairs", "orpo": "pairs", "kto": "labelled"}
+"""Method -> the prepared set that it is trained on."""
 STEPS = 8
 CLOCK = ("time", "runtime", "samples_per_second", "steps_per_second")
 TOOL = ToolSpec.model_validate(
